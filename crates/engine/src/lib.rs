@@ -1,0 +1,1 @@
+//! Decides which chunk to take from where.

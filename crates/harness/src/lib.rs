@@ -1,0 +1,1 @@
+//! Test origins that count, and fail when told to.

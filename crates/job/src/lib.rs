@@ -1,0 +1,1 @@
+//! Reads a job definition into resources and mounts.

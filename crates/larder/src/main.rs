@@ -1,0 +1,2 @@
+//! The Larder command.
+fn main() {}

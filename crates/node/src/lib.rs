@@ -1,0 +1,1 @@
+//! Takes a job from definition to targets.

@@ -1,0 +1,1 @@
+//! Lists files with digests and reads ranges.

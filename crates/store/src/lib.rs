@@ -1,0 +1,1 @@
+//! Keeps verified chunks and lays files into targets.

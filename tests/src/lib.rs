@@ -1,0 +1,1 @@
+//! Nothing here: the promises are in the test binary.
