@@ -1,0 +1,90 @@
+//! One HTTP client for all plain requests, and what its failures mean.
+
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use bytes::Bytes;
+
+use crate::OriginError;
+
+/// How long a connection may take to stand, in seconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a server may send nothing, in seconds, before the request counts as dead.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// What the node calls itself.
+const USER_AGENT: &str = concat!("larder/", env!("CARGO_PKG_VERSION"));
+
+/// A client that follows no redirect by itself: each is looked at, so that no credential goes along.
+///
+/// HTTP/1.1 only: ranges of one file are to come over connections of their own.
+pub(crate) fn client() -> Result<reqwest::Client, OriginError> {
+    // Whoever installed a provider first has chosen the same one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .user_agent(USER_AGENT)
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
+        .pool_idle_timeout(Duration::from_secs(20))
+        .http1_only()
+        .build()
+        .map_err(|error| OriginError::Refused { what: "the HTTP client".into(), why: error.to_string() })
+}
+
+/// A request that failed without an answer.
+pub(crate) fn unreachable(what: &str, error: reqwest::Error) -> OriginError {
+    // The URL may be signed.
+    let error = error.without_url();
+    OriginError::Unreachable { what: what.to_owned(), why: chain(&error), source: Some(Box::new(error)) }
+}
+
+/// The body as a stream of our errors.
+pub(crate) fn body(what: String, response: reqwest::Response) -> impl Stream<Item = Result<Bytes, OriginError>> + Send + 'static {
+    response.bytes_stream().map(move |part| part.map_err(|error| unreachable(&what, error)))
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// How long a 429 or 503 asks to wait: `Retry-After` in seconds, else `t` of `RateLimit`.
+///
+/// Source: RFC 9110 §10.2.3; the hub's `RateLimit: "api";r=0;t=295` (huggingface.co/docs/hub/rate-limits).
+pub(crate) fn wait_asked(headers: &http::HeaderMap) -> Option<Duration> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let seconds = text("retry-after").and_then(|value| value.trim().parse::<u64>().ok());
+    let window = || {
+        let limit = text("ratelimit")?;
+        let field = |name: &str| limit.split(';').find_map(|part| part.trim().strip_prefix(name)?.parse::<u64>().ok());
+        (field("r=") == Some(0)).then(|| field("t=").map(|t| t + 1)).flatten()
+    };
+    // An hour is the longest wait that is believed: both windows in use are five minutes.
+    seconds.or_else(window).map(|seconds| Duration::from_secs(seconds.min(3600)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> http::HeaderMap {
+        pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn the_wait_is_what_the_origin_asks_for() {
+        assert_eq!(wait_asked(&headers(&[("retry-after", "7")])), Some(Duration::from_secs(7)));
+        assert_eq!(wait_asked(&headers(&[("ratelimit", "\"api\";r=0;t=295")])), Some(Duration::from_secs(296)));
+        assert_eq!(wait_asked(&headers(&[("ratelimit", "\"api\";r=12;t=295")])), None);
+        assert_eq!(wait_asked(&headers(&[("retry-after", "99999999")])), Some(Duration::from_secs(3600)));
+    }
+}

@@ -1,0 +1,1 @@
+//! The promises of Larder, each proven with real processes on loopback.

@@ -1,1 +1,0 @@
-//! Nothing here: the promises are in the test binary.
