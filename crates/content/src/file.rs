@@ -145,12 +145,7 @@ mod tests {
             path: RelativePath::new("w.bin").unwrap(),
             size: 7,
             digests,
-            locator: Locator {
-                endpoint: "https://hub".into(),
-                container: container.into(),
-                path: "w.bin".into(),
-                version: "c1".into(),
-            },
+            locator: Locator { endpoint: "https://hub".into(), container: container.into(), path: "w.bin".into(), version: "c1".into() },
         }
     }
 
