@@ -1,11 +1,12 @@
 //! One HTTP client for all plain requests, and what its failures mean.
 
+use std::ops::Range;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt};
 use bytes::Bytes;
+use futures::{Stream, StreamExt};
 
-use crate::OriginError;
+use crate::{ByteStream, OriginError};
 
 /// How long a connection may take to stand, in seconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,6 +44,48 @@ pub(crate) fn body(what: String, response: reqwest::Response) -> impl Stream<Ite
     response.bytes_stream().map(move |part| part.map_err(|error| unreachable(&what, error)))
 }
 
+/// The body of an answer to a request for `range` of a file of `size` bytes, once its head is found to be right.
+///
+/// The status must be 200 or 206: who calls has dealt with all others.
+pub(crate) fn ranged_body(what: &str, response: reqwest::Response, range: Range<u64>, size: u64) -> Result<ByteStream, OriginError> {
+    let invalid = |why: String| OriginError::Invalid { what: what.to_owned(), why };
+    let content_range = response.headers().get(http::header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
+    let expected = match content_range.map(parse_content_range) {
+        Some(Some((sent, total))) => {
+            if total.is_some_and(|total| total != size) {
+                return Err(invalid(format!("it was listed with {size} bytes and is sent with {}", total.unwrap_or_default())));
+            }
+            if sent != range {
+                return Err(invalid(format!("bytes {range:?} were asked for and {sent:?} are sent")));
+            }
+            range.end - range.start
+        }
+        Some(None) => return Err(invalid("its Content-Range cannot be read".into())),
+        None if response.status() == http::StatusCode::PARTIAL_CONTENT => {
+            return Err(invalid("a partial answer without Content-Range".into()));
+        }
+        None if range == (0..size) => size,
+        None => return Err(OriginError::RangeIgnored { what: what.to_owned() }),
+    };
+    if response.content_length().is_some_and(|sent| sent != expected) {
+        return Err(invalid(format!("{expected} bytes were to come and {} are sent", response.content_length().unwrap_or_default())));
+    }
+    Ok(ByteStream::new(what.to_owned(), 0, expected, body(what.to_owned(), response)))
+}
+
+/// Reads `bytes a-b/total`, or `bytes a-b/*`, into a half-open range.
+fn parse_content_range(value: &str) -> Option<(Range<u64>, Option<u64>)> {
+    let (range, total) = value.trim().strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let total = if total == "*" { None } else { Some(total.parse().ok()?) };
+    Some((first.parse().ok()?..last.parse::<u64>().ok()?.checked_add(1)?, total))
+}
+
+/// The `Range` header for a part of a file; `None` for the whole, which is asked for plainly.
+pub(crate) fn range_header(range: &Range<u64>, size: u64) -> Option<String> {
+    (*range != (0..size)).then(|| format!("bytes={}-{}", range.start, range.end.saturating_sub(1)))
+}
+
 /// An error and its causes in one line.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -78,6 +121,15 @@ mod tests {
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> http::HeaderMap {
         pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn a_content_range_is_read_half_open() {
+        assert_eq!(parse_content_range("bytes 5-9/20"), Some((5..10, Some(20))));
+        assert_eq!(parse_content_range("bytes 5-9/*"), Some((5..10, None)));
+        for bad in ["", "bytes */20", "bytes 5-/20", "items 5-9/20", "bytes 5-18446744073709551615/20"] {
+            assert_eq!(parse_content_range(bad), None, "{bad}");
+        }
     }
 
     #[test]

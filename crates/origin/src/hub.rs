@@ -1,1 +1,188 @@
-//! A HuggingFace hub.
+//! A HuggingFace hub: listings from its API, bytes from its resolve paths and the CDN behind them.
+//!
+//! The bytes come through plain HTTP and not through the `hf-hub` crate's downloader, which stores error pages as files
+//! and checks no digest; that crate gives the token's place by convention ([`HubConfig::stored_token`]).
+//!
+//! Invariant: the token goes to the hub's own scheme, host and port, and nowhere else.
+
+mod answer;
+mod api;
+mod content;
+mod stored_token;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use larder_content::{HubResource, Manifest, OriginFile, Secret};
+use url::Url;
+
+use crate::{Access, ByteStream, Listing, Origin, OriginError};
+use content::Links;
+
+/// Which hub, and with what token.
+#[derive(Debug, Clone)]
+pub struct HubConfig {
+    /// Scheme, host, port and path of the hub. Default: `https://huggingface.co`.
+    pub endpoint: String,
+    /// The token for resources that bring none of their own. Default: none.
+    pub token: Option<Secret>,
+}
+
+impl Default for HubConfig {
+    fn default() -> Self {
+        Self { endpoint: "https://huggingface.co".into(), token: None }
+    }
+}
+
+/// A HuggingFace hub.
+#[derive(Debug, Clone)]
+pub struct Hub {
+    client: reqwest::Client,
+    endpoint: Url,
+    token: Option<Secret>,
+    links: Arc<Links>,
+}
+
+impl Hub {
+    /// A hub at the configured endpoint.
+    ///
+    /// # Errors
+    /// [`OriginError::Refused`] if the endpoint is no http or https URL, or would carry the token in the clear.
+    pub fn new(config: HubConfig) -> Result<Self, OriginError> {
+        let refused = |why: &str| OriginError::Refused { what: format!("the hub endpoint {:?}", config.endpoint), why: why.into() };
+        let endpoint = Url::parse(&config.endpoint).map_err(|error| refused(&error.to_string()))?;
+        if !matches!(endpoint.scheme(), "http" | "https") || endpoint.host_str().is_none() {
+            return Err(refused("it is written https://HOST"));
+        }
+        if !endpoint.username().is_empty() || endpoint.password().is_some() || endpoint.query().is_some() {
+            return Err(refused("it may hold no user, password or query"));
+        }
+        Ok(Self { client: crate::http::client()?, endpoint, token: config.token, links: Arc::default() })
+    }
+
+    /// The token that `resource` is read with, where credentials are used at all.
+    ///
+    /// # Errors
+    /// [`OriginError::Refused`] if it would travel in the clear.
+    fn token<'a>(&'a self, resource: &'a HubResource) -> Result<Option<&'a Secret>, OriginError> {
+        let token = resource.token.as_ref().or(self.token.as_ref());
+        if token.is_some() && self.endpoint.scheme() == "http" && !is_loopback(&self.endpoint) {
+            let why = "a token would travel to it in the clear: use https".into();
+            return Err(OriginError::Refused { what: format!("the hub endpoint {}", self.endpoint), why });
+        }
+        Ok(token)
+    }
+
+    /// The scheme, host, port and path, without a slash at the end.
+    fn endpoint_text(&self) -> &str {
+        self.endpoint.as_str().trim_end_matches('/')
+    }
+
+    /// A URL below the endpoint, each segment percent-encoded.
+    fn url<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Url {
+        let mut url = self.endpoint.clone();
+        // An http URL always has segments.
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(segments);
+        }
+        url
+    }
+}
+
+impl Origin for Hub {
+    type Resource = HubResource;
+
+    fn address(&self, resource: &HubResource) -> Result<String, OriginError> {
+        Ok(self.name(resource, resource.revision.as_deref().unwrap_or("main")))
+    }
+
+    fn has_credentials(&self, resource: &HubResource) -> bool {
+        resource.token.is_some() || self.token.is_some()
+    }
+
+    async fn list(&self, resource: &HubResource, previous: Option<&Listing>) -> Result<Listing, OriginError> {
+        let revision = resource.revision.as_deref().unwrap_or("main");
+        let pinned = is_commit(revision);
+        let (commit, access) = if pinned { (revision.to_owned(), Access::Anonymous) } else { self.commit(resource, revision).await? };
+        let id = self.name(resource, &commit);
+        if let Some(previous) = previous.filter(|previous| previous.id == id) {
+            return Ok(Listing { pinned, ..previous.clone() });
+        }
+        let files = if resource.files.is_empty() {
+            self.tree(resource, &commit, access).await?
+        } else {
+            self.paths_info(resource, &commit, access).await?
+        };
+        let invalid = |error: larder_content::ManifestError| OriginError::Invalid { what: id.clone(), why: error.to_string() };
+        let manifest = Manifest::new(files).map_err(invalid)?;
+        let missing = |error: larder_content::ManifestError| OriginError::Missing { what: id.clone(), why: error.to_string() };
+        let manifest = manifest.subset(&resource.files).map_err(missing)?;
+        Ok(Listing { id, manifest, pinned })
+    }
+
+    async fn read(&self, resource: &HubResource, file: &OriginFile, range: Range<u64>, access: Access) -> Result<ByteStream, OriginError> {
+        self.read_range(resource, file, range, access).await
+    }
+}
+
+impl Hub {
+    fn name(&self, resource: &HubResource, revision: &str) -> String {
+        let hub = self.endpoint_text();
+        let host = if hub == "https://huggingface.co" { String::new() } else { format!("{}/", hub.split("://").last().unwrap_or(hub)) };
+        format!("hf:{host}{}/{}@{revision}", resource.kind.plural(), resource.repo)
+    }
+}
+
+/// Whether a revision is a whole commit id, which never means anything else later.
+fn is_commit(revision: &str) -> bool {
+    revision.len() == 40 && revision.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use larder_content::{HubKind, RepoId};
+
+    fn hub(endpoint: &str) -> Result<Hub, OriginError> {
+        Hub::new(HubConfig { endpoint: endpoint.into(), token: Some(Secret::new("hf_secret")) })
+    }
+
+    fn resource() -> HubResource {
+        HubResource { kind: HubKind::Model, repo: RepoId::new("org/name").unwrap(), revision: None, files: vec![], token: None }
+    }
+
+    #[test]
+    fn segments_are_encoded_so_that_none_can_become_two() {
+        let url = hub("https://hub/base/").unwrap().url(["a", "refs/pr/1", "b c#?%.bin"]);
+        assert_eq!(url.as_str(), "https://hub/base/a/refs%2Fpr%2F1/b%20c%23%3F%25.bin");
+    }
+
+    #[test]
+    fn a_token_never_travels_in_the_clear() {
+        assert!(hub("http://10.0.0.1").unwrap().token(&resource()).is_err());
+        assert!(hub("http://127.0.0.1:8080").unwrap().token(&resource()).unwrap().is_some());
+        assert!(hub("https://hub").unwrap().token(&resource()).unwrap().is_some());
+    }
+
+    #[test]
+    fn an_endpoint_that_is_no_web_address_is_refused() {
+        for bad in ["", "hub", "ftp://hub", "https://user:pass@hub", "file:///x"] {
+            assert!(hub(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_a_whole_commit_id_is_pinned() {
+        assert!(is_commit(&"a1".repeat(20)));
+        assert!(!is_commit("main") && !is_commit(&"a1".repeat(19)) && !is_commit(&"G1".repeat(20)));
+    }
+}

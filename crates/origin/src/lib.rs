@@ -8,6 +8,7 @@ mod bucket;
 mod error;
 mod http;
 mod hub;
+mod retry;
 mod stream;
 
 use std::future::Future;
