@@ -1,0 +1,35 @@
+//! How much the engine does at once, and how patient it is.
+
+use std::time::Duration;
+
+/// How much is read at once, and what is tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Reads under way at once, of all files together. Default 32; each costs a connection and up to 3 MiB of memory.
+    pub reads: usize,
+    /// Reads under way at once of one file. Default 16.
+    pub reads_per_file: usize,
+    /// Chunks of 256 KiB asked for in one read. Default 32, so 8 MiB: shorter reads cost requests, longer ones make the proof
+    /// of the file's start wait.
+    pub range_chunks: u64,
+    /// Times in a row that reads of a file may break off without a single chunk, before it is given up. Default 6: about half
+    /// a minute.
+    pub failures: u32,
+    /// The wait after the first of them, doubled with each. Default 500 ms.
+    pub first_wait: Duration,
+    /// How long an origin may keep saying that it is busy before a file is given up. Default 15 minutes.
+    pub busy: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            reads: 32,
+            reads_per_file: 16,
+            range_chunks: 32,
+            failures: 6,
+            first_wait: Duration::from_millis(500),
+            busy: Duration::from_secs(15 * 60),
+        }
+    }
+}
