@@ -1,0 +1,172 @@
+//! Reads a job definition.
+
+use std::collections::HashSet;
+
+use larder_content::Resource;
+use serde_json::Value;
+
+use crate::error::quoted;
+use crate::fields::Fields;
+use crate::literal::Literals;
+use crate::resource::Asked;
+use crate::{JobError, Kind, Layout, Settings, TargetPath};
+
+/// The longest definition that is read, in bytes.
+pub const MAX_TEXT_BYTES: usize = 16 << 20;
+/// The most resources that one definition may ask for; also the most items of one list in it.
+pub const MAX_RESOURCES: usize = 10_000;
+
+/// Where an Ollama entry lands that names no target.
+const OLLAMA_TARGET: &str = "/root/.ollama/models";
+
+/// What a job needs before it runs, and where it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// The ops, in the definition's order; those without resources have no entries.
+    pub ops: Vec<Op>,
+    /// Where the files of all ops lie.
+    pub layout: Layout,
+    /// What was passed over or decided, for the operator to see.
+    pub warnings: Vec<String>,
+}
+
+impl Job {
+    /// The resources the job asks for, each once, in the definition's order.
+    #[must_use]
+    pub fn resources(&self) -> Vec<&Resource> {
+        let mut seen = HashSet::new();
+        let all = self.ops.iter().flat_map(|op| &op.entries).flat_map(|entry| &entry.resources);
+        all.filter(|resource| seen.insert(*resource)).collect()
+    }
+}
+
+/// One container of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Op {
+    /// Its name, unique in the job.
+    pub id: String,
+    /// Its resources, in the definition's order, with spreads carried out.
+    pub entries: Vec<Entry>,
+}
+
+/// One entry of an op's resources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it stands in the definition: `ops[0] "serve", resources[2]`.
+    pub label: String,
+    /// Its type.
+    pub kind: Kind,
+    /// Where in the container its files go.
+    pub target: TargetPath,
+    /// Whether the job may write there.
+    pub writable: bool,
+    /// What it asks for; more than one only with `buckets`.
+    pub resources: Vec<Resource>,
+}
+
+/// Reads a job definition: JSON text of the market's shape, with `settings` for what only a running job knows.
+///
+/// Fields that are not needed here are passed over.
+///
+/// # Errors
+/// Names the op, the entry and the field that is wrong, why, and what to do.
+pub fn parse(text: &str, settings: &Settings) -> Result<Job, JobError> {
+    let definition = json(text)?;
+    let literals = Literals::new(&definition, settings);
+    let Some(ops) = definition.get("ops").and_then(Value::as_array) else { return Err(no_ops(&definition)) };
+    let mut reader = Reader { literals: &literals, budget: Budget::default(), warnings: vec![] };
+    let ops: Vec<Op> = ops.iter().enumerate().map(|(index, op)| reader.op(index, op)).collect::<Result<_, _>>()?;
+    let mut ids = HashSet::new();
+    if let Some((index, op)) = ops.iter().enumerate().find(|(_, op)| !ids.insert(&op.id)) {
+        let what = format!("{} is the id of an earlier op too", quoted(&op.id));
+        return Err(JobError::new(what, "give every op its own id").in_field("id").in_op(&op_label(index, None)));
+    }
+    let mut warnings = reader.warnings;
+    let layout = Layout::new(&ops, &mut warnings)?;
+    Ok(Job { ops, layout, warnings })
+}
+
+/// Reads JSON text of bounded length; a byte order mark before it is passed over.
+pub(crate) fn json(text: &str) -> Result<Value, JobError> {
+    if text.len() > MAX_TEXT_BYTES {
+        let what = format!("the text has {} bytes, more than the {MAX_TEXT_BYTES} that are read", text.len());
+        return Err(JobError::new(what, "check that it is the right file"));
+    }
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    serde_json::from_str(text).map_err(|error| JobError::new(format!("the text is not JSON: {error}"), "mend it there"))
+}
+
+/// Counts the resources of a document.
+#[derive(Default)]
+pub(crate) struct Budget(usize);
+
+impl Budget {
+    /// Counts `more` resources.
+    pub(crate) fn take(&mut self, more: usize) -> Result<(), JobError> {
+        self.0 += more;
+        if self.0 > MAX_RESOURCES {
+            return Err(JobError::new(format!("the definition asks for more than {MAX_RESOURCES} resources"), "split the job"));
+        }
+        Ok(())
+    }
+}
+
+fn no_ops(definition: &Value) -> JobError {
+    let what = match definition.get("required_remote_resources") {
+        Some(_) => "this is a market's list of required resources, not a job definition",
+        None => "this is no job definition: it has no list \"ops\"",
+    };
+    JobError::new(what, "give a definition of the form {\"ops\": [{\"id\": …, \"args\": {\"resources\": […]}}]}").in_field("ops")
+}
+
+pub(crate) fn op_label(index: usize, id: Option<&str>) -> String {
+    id.map_or_else(|| format!("ops[{index}]"), |id| format!("ops[{index}] {}", quoted(id)))
+}
+
+/// Reads ops, and keeps count on the way.
+struct Reader<'a> {
+    literals: &'a Literals<'a>,
+    budget: Budget,
+    warnings: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn op(&mut self, index: usize, op: &Value) -> Result<Op, JobError> {
+        let nameless = |error: JobError| error.in_op(&op_label(index, None));
+        let fields = Fields::new(op, self.literals).map_err(nameless)?;
+        let id = fields.word("id").map_err(nameless)?;
+        let id = id.ok_or_else(|| nameless(JobError::new("is missing or empty", "name the op").in_field("id")))?;
+        let label = op_label(index, Some(&id));
+        let entries = self.entries(&fields, &label).map_err(|error| error.in_op(&label))?;
+        Ok(Op { id, entries })
+    }
+
+    fn entries(&mut self, op: &Fields, op_label: &str) -> Result<Vec<Entry>, JobError> {
+        let Some(args) = op.fields("args")? else { return Ok(vec![]) };
+        let items = args.list("resources").map_err(|error| error.in_field("args"))?;
+        let mut entries = Vec::new();
+        for (place, item) in items {
+            let place = format!("resources{place}");
+            let label = format!("{op_label}, {place}");
+            entries.push(self.entry(&item, label).map_err(|error| error.in_entry(&place))?);
+        }
+        Ok(entries)
+    }
+
+    fn entry(&mut self, item: &Value, label: String) -> Result<Entry, JobError> {
+        let fields = Fields::new(item, self.literals)?;
+        let Asked { kind, resources, writable, warnings } = Asked::read(&fields)?;
+        self.budget.take(resources.len())?;
+        self.warnings.extend(warnings.iter().map(|warning| format!("{label}: {warning}")));
+        let target = target(&fields, kind).map_err(|error| error.in_field("target"))?;
+        Ok(Entry { label, kind, target, writable, resources })
+    }
+}
+
+fn target(entry: &Fields, kind: Kind) -> Result<TargetPath, JobError> {
+    match (entry.text("target")?, kind) {
+        (Some(target), _) => TargetPath::new(target),
+        (None, Kind::Ollama) => TargetPath::new(OLLAMA_TARGET),
+        (None, Kind::Hf | Kind::S3) => Err(JobError::new("is missing", "write where in the container its files go, such as /data-models")),
+    }
+}
