@@ -1,0 +1,191 @@
+//! Starts test origins from a shell: `larder-harness origin …`.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context, bail, ensure};
+use clap::{Args, Parser, Subcommand};
+use larder_harness::HubKind;
+use larder_harness::hub::{HubBuilder, Repo, Tree};
+use serde_json::{Value, json};
+
+/// Test origins that count, and fail when told to.
+#[derive(Parser)]
+#[command(version, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Starts an origin on loopback, prints its addresses as one line of JSON, and runs until SIGTERM or Ctrl-C.
+    ///
+    /// While it runs, its endpoint answers
+    ///   GET  /_harness/log      what was asked for and how many bytes were sent (?requests=false: sums only)
+    ///   POST /_harness/faults   a rule or a list of rules, such as
+    ///                           {"path":"*model.bin","fault":{"cut":{"percent":40}},"times":1,"side":"cdn"}
+    ///   POST /_harness/reset    forgets counts and faults
+    ///
+    /// Faults: {"status":{"code":503,"retry_after":1}} {"stall":{"after":BYTES}} {"cut":{"percent":40}} {"flip":{"at":OFFSET}}
+    ///   {"rewrite":{"from":OFFSET}} "ignore_range" {"length":{"by":-5}} {"drop_header":{"name":"etag"}}
+    ///   {"set_header":{"name":"etag","value":"x"}} "redirect_loop" {"redirect_to":{"url":"http://..."}}
+    ///   {"slow":{"bytes_per_second":1000}} "refuse"
+    #[command(subcommand, verbatim_doc_comment)]
+    Origin(Origin),
+}
+
+#[derive(Subcommand)]
+enum Origin {
+    /// A HuggingFace hub, with its CDN on a host of its own.
+    Hub(HubArguments),
+}
+
+#[derive(Args)]
+struct HubArguments {
+    /// Serves a folder as a repository at a revision (main if not said): models/org/name[@revision]=FOLDER. Kinds are models,
+    /// datasets and spaces.
+    #[arg(long, value_name = "NAME[@REVISION]=FOLDER")]
+    repo: Vec<String>,
+    /// Serves generated files, which take no disk: models/org/name=1x8GiB, or =100000x20 for many small ones.
+    #[arg(long, value_name = "NAME[@REVISION]=COUNTxBYTES")]
+    synthetic: Vec<String>,
+    /// Hides a repository from all but tokens with access.
+    #[arg(long, value_name = "NAME")]
+    private: Vec<String>,
+    /// Lets everyone list a repository, but only tokens with access read its files.
+    #[arg(long, value_name = "NAME")]
+    gated: Vec<String>,
+    /// Redirects requests for a former name of a repository: models/old/name=models/org/name.
+    #[arg(long, value_name = "OLD=NAME")]
+    formerly: Vec<String>,
+    /// A token that may read everything. Tokens that are not named are invalid.
+    #[arg(long)]
+    token: Vec<String>,
+    /// A valid token that may read nothing private or gated.
+    #[arg(long)]
+    token_without_access: Vec<String>,
+    /// Where to listen. The CDN is at a free port of 127.0.0.2.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// Bytes a second that all contents together keep to.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    rate: Option<u64>,
+    /// Tells no Xet hashes.
+    #[arg(long)]
+    no_xet: bool,
+    /// Serves small files where they are asked for, without a redirect.
+    #[arg(long)]
+    direct: bool,
+    /// How long signed URLs hold, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    url_seconds: u64,
+    /// How many entries a page of the tree has.
+    #[arg(long, value_name = "ENTRIES")]
+    page_size: Option<usize>,
+}
+
+fn main() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match Cli::parse().command {
+        Command::Origin(Origin::Hub(arguments)) => {
+            let hub = hub(arguments)?.start()?;
+            announce(&json!({"endpoint": hub.endpoint(), "cdn": hub.cdn_endpoint(), "repos": hub.repos()}))?;
+            runtime.block_on(told_to_stop())
+        }
+    }
+}
+
+/// Prints the line that whoever started the origin waits for.
+fn announce(line: &Value) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    Ok(out.flush()?)
+}
+
+async fn told_to_stop() -> anyhow::Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
+    }
+}
+
+fn hub(arguments: HubArguments) -> anyhow::Result<HubBuilder> {
+    let mut trees: BTreeMap<(String, String), Tree> = BTreeMap::new();
+    let folders = arguments.repo.iter().map(|argument| (argument, false));
+    for (argument, synthetic) in folders.chain(arguments.synthetic.iter().map(|argument| (argument, true))) {
+        let (name, what) = argument.split_once('=').with_context(|| format!("{argument:?} is not written NAME=…"))?;
+        let (name, revision) = name.split_once('@').unwrap_or((name, "main"));
+        let more = if synthetic { generated(what)? } else { Tree::folder(PathBuf::from(what))? };
+        let tree = trees.entry((name.to_owned(), revision.to_owned())).or_default();
+        *tree = std::mem::take(tree).and(more);
+    }
+    let mut repos: BTreeMap<String, Repo> = BTreeMap::new();
+    for ((name, revision), tree) in trees {
+        let repo = repos.remove(&name).map_or_else(|| empty_repo(&name), Ok)?;
+        repos.insert(name, repo.at(&revision, tree));
+    }
+    change(&mut repos, &arguments.private, Repo::private)?;
+    change(&mut repos, &arguments.gated, Repo::gated)?;
+    for argument in &arguments.formerly {
+        let (old, name) = argument.split_once('=').with_context(|| format!("{argument:?} is not written OLD=NAME"))?;
+        let (_, old) = split_name(old)?;
+        change(&mut repos, &[name.to_owned()], |repo| repo.formerly(old))?;
+    }
+    ensure!(!repos.is_empty(), "there is nothing to serve: give --repo or --synthetic");
+    let mut hub =
+        HubBuilder::new().listen(arguments.listen).xet(!arguments.no_xet).direct(arguments.direct).url_seconds(arguments.url_seconds);
+    hub = repos.into_values().fold(hub, HubBuilder::repo);
+    hub = arguments.token.iter().fold(hub, |hub, token| hub.token(token));
+    hub = arguments.token_without_access.iter().fold(hub, |hub, token| hub.token_without_access(token));
+    hub = arguments.page_size.into_iter().fold(hub, HubBuilder::page_size);
+    Ok(arguments.rate.into_iter().fold(hub, HubBuilder::rate))
+}
+
+fn change(repos: &mut BTreeMap<String, Repo>, names: &[String], how: impl Fn(Repo) -> Repo) -> anyhow::Result<()> {
+    for name in names {
+        let repo = repos.remove(name).with_context(|| format!("{name:?} is not served: name it with --repo or --synthetic too"))?;
+        repos.insert(name.clone(), how(repo));
+    }
+    Ok(())
+}
+
+fn empty_repo(name: &str) -> anyhow::Result<Repo> {
+    let (kind, id) = split_name(name)?;
+    Ok(Repo::new(kind, id))
+}
+
+/// Takes `models/org/name` apart.
+fn split_name(name: &str) -> anyhow::Result<(HubKind, &str)> {
+    let kinds = [HubKind::Model, HubKind::Dataset, HubKind::Space];
+    let split = name.split_once('/').filter(|(_, id)| !id.is_empty() && id.split('/').count() <= 2);
+    let found = split.and_then(|(plural, id)| Some((kinds.into_iter().find(|kind| kind.plural() == plural)?, id)));
+    found.with_context(|| format!("{name:?} is not the name of a repository: write models/org/name, datasets/… or spaces/…"))
+}
+
+fn generated(what: &str) -> anyhow::Result<Tree> {
+    let parts = what.split_once('x').and_then(|(count, bytes)| Some((count.parse().ok()?, parse_bytes(bytes).ok()?)));
+    let (count, bytes) = parts.with_context(|| format!("{what:?} is not written COUNTxBYTES, such as 1x8GiB"))?;
+    Ok(Tree::synthetic(count, bytes))
+}
+
+/// Reads `20`, `20kB`, `8MiB`, `1GiB`.
+fn parse_bytes(text: &str) -> anyhow::Result<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let scale: u64 = match unit {
+        "" | "B" => 1,
+        "kB" => 1000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => bail!("{text:?} is no number of bytes: units are kB, MB, GB, KiB, MiB, GiB"),
+    };
+    let number: u64 = number.parse().with_context(|| format!("{text:?} is no number of bytes"))?;
+    number.checked_mul(scale).with_context(|| format!("{text:?} is too many bytes"))
+}

@@ -1,0 +1,1 @@
+//! A counting proxy before a real server.

@@ -1,0 +1,96 @@
+//! Listening, and HTTP/1.1 on each connection.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use anyhow::{Context, ensure};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::runtime::Runtime;
+
+/// How much of a body hyper may hold before the socket takes it.
+const BUFFER_BYTES: usize = 1024 * 1024;
+
+/// The body of an answer.
+pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
+/// An answer, or none: then the connection is closed.
+pub(crate) type Reply = Result<Response<Body>, Refused>;
+
+/// The connection is to be closed without an answer.
+#[derive(Debug)]
+pub(crate) struct Refused;
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("refused")
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// A port that listens, and does not answer yet.
+pub(crate) struct Listener {
+    listener: TcpListener,
+    pub(crate) address: SocketAddr,
+}
+
+impl Listener {
+    /// Listens at `address`, which must be on loopback.
+    pub(crate) fn bind(address: SocketAddr) -> anyhow::Result<Self> {
+        ensure!(address.ip().is_loopback(), "{address} is not on loopback: test origins are for this machine only");
+        let listener = TcpListener::bind(address).with_context(|| format!("cannot listen at {address}"))?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
+    }
+}
+
+/// The threads that servers run on. Dropping it closes all their connections.
+pub(crate) struct Threads {
+    runtime: Option<Runtime>,
+}
+
+impl Threads {
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("origin").enable_all().build()?;
+        Ok(Self { runtime: Some(runtime) })
+    }
+
+    /// Answers what comes to `listener` with `handler`.
+    pub(crate) fn serve<H, F>(&self, listener: Listener, handler: H) -> anyhow::Result<()>
+    where
+        H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Reply> + Send + 'static,
+    {
+        let runtime = self.runtime.as_ref().context("the threads were stopped")?;
+        let _inside = runtime.enter();
+        let listener = tokio::net::TcpListener::from_std(listener.listener)?;
+        runtime.spawn(async move {
+            loop {
+                let Ok((stream, _)) = listener.accept().await else { continue };
+                let _ = stream.set_nodelay(true);
+                let handler = handler.clone();
+                tokio::spawn(async move {
+                    let connection = hyper::server::conn::http1::Builder::new()
+                        .max_buf_size(BUFFER_BYTES)
+                        .serve_connection(TokioIo::new(stream), service_fn(handler));
+                    // It fails when the client goes away or a fault closes it: both are the tests' business.
+                    let _ = connection.await;
+                });
+            }
+        });
+        Ok(())
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
