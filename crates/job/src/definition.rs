@@ -158,15 +158,17 @@ impl Reader<'_> {
         let Asked { kind, resources, writable, warnings } = Asked::read(&fields)?;
         self.budget.take(resources.len())?;
         self.warnings.extend(warnings.iter().map(|warning| format!("{label}: {warning}")));
-        let target = target(&fields, kind).map_err(|error| error.in_field("target"))?;
+        let target = target(&fields, kind)?;
         Ok(Entry { label, kind, target, writable, resources })
     }
 }
 
 fn target(entry: &Fields, kind: Kind) -> Result<TargetPath, JobError> {
-    match (entry.text("target")?, kind) {
+    let missing = || JobError::new("is missing", "write where in the container its files go, such as /data-models");
+    let target = match (entry.text("target")?, kind) {
         (Some(target), _) => TargetPath::new(target),
         (None, Kind::Ollama) => TargetPath::new(OLLAMA_TARGET),
-        (None, Kind::Hf | Kind::S3) => Err(JobError::new("is missing", "write where in the container its files go, such as /data-models")),
-    }
+        (None, Kind::Hf | Kind::S3) => Err(missing()),
+    };
+    target.map_err(|error| error.in_field("target"))
 }

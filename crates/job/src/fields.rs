@@ -30,9 +30,9 @@ impl<'a> Fields<'a> {
 
     /// The text in field `name`, as written but for its literals.
     pub(crate) fn text(&self, name: &str) -> Result<Option<String>, JobError> {
-        let read = |value: &Value| match value {
-            Value::String(text) => self.literals.text(text),
-            other => Err(JobError::new(format!("is {}", kind_of(other)), "write text in double quotes")),
+        let read = |value: &Value| match value.as_str() {
+            Some(text) => self.literals.text(text),
+            None => Err(JobError::new(format!("is {}", kind_of(value)), "write text in double quotes")),
         };
         self.get(name).map(read).transpose().map_err(|error| error.in_field(name))
     }

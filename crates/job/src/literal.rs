@@ -87,10 +87,11 @@ impl<'a> Literals<'a> {
             return Err(JobError::new(format!("is {}", kind_of(object)), "write an object in curly brackets"));
         };
         if let Some(spread) = fields.remove(SPREAD) {
-            match self.spread(&spread, false).map_err(|error| error.in_field(SPREAD))? {
-                Value::Object(more) => fields.extend(more),
-                other => return Err(JobError::new(format!("spreads {}", kind_of(&other)), "an object takes the fields of an object")),
-            }
+            let more = self.spread(&spread, false).map_err(|error| error.in_field(SPREAD))?;
+            let Value::Object(more) = more else {
+                return Err(JobError::new("is a list", "an object takes the fields of an object").in_field(SPREAD));
+            };
+            fields.extend(more);
         }
         Ok(fields)
     }

@@ -162,10 +162,10 @@ fn one_of(fields: &Fields, upper: &str, lower: &str) -> Result<Option<String>, J
 /// The paths in `files`, ordered and each once: their order says nothing, so that equal resources are equal.
 fn files(fields: &Fields) -> Result<Vec<RelativePath>, JobError> {
     let read = |(place, file): (String, Value)| {
-        let path = match &file {
-            Value::String(text) if text.len() > MAX_FILE_BYTES => Err(format!("{} is longer than a path can be", quoted(text))),
-            Value::String(text) => RelativePath::new(text.as_str()).map_err(|error| error.to_string()),
-            other => Err(format!("is {}", kind_of(other))),
+        let path = match file.as_str() {
+            Some(text) if text.len() > MAX_FILE_BYTES => Err(format!("{} is longer than a path can be", quoted(text))),
+            Some(text) => RelativePath::new(text).map_err(|error| error.to_string()),
+            None => Err(format!("is {}", kind_of(&file))),
         };
         let advice = "write a file's path below the repository or the url, such as \"folder/model.safetensors\"";
         path.map_err(|what| JobError::new(what, advice).in_field(&place).in_field("files"))

@@ -1,0 +1,140 @@
+//! Literals and markers are carried out, or refused by name.
+
+use larder_content::Resource;
+use larder_job::{Job, JobError, Settings, parse};
+use serde_json::{Value, json};
+
+use super::{bucket, model};
+
+fn filled(variables: &Value, resources: &Value, pairs: &[&str]) -> Result<Job, JobError> {
+    let definition = json!({"global": {"variables": variables}, "ops": [{"id": "a", "args": {"resources": resources}}]});
+    parse(&definition.to_string(), &Settings::from_pairs(pairs).unwrap())
+}
+
+fn resources(variables: &Value, resources: &Value, pairs: &[&str]) -> Vec<Resource> {
+    filled(variables, resources, pairs).unwrap().resources().into_iter().cloned().collect()
+}
+
+fn s3(url: &str) -> Value {
+    json!({"type": "S3", "url": url, "target": "/t"})
+}
+
+#[test]
+fn literals_may_sit_anywhere_in_text_and_in_each_other() {
+    let variables = json!({"HOST": "h.example", "PREFIX": "%%globals.variables.KIND%%/v%%global.variables.N%%", "KIND": "flux", "N": 3});
+    let url = "https://%%global.variables.HOST%%/%%global.variables.PREFIX%%/%%ops.x y.results.z%%";
+    assert_eq!(resources(&variables, &json!([s3(url)]), &["ops.x y.results.z=q"]), [bucket("https://h.example/flux/v3/q", &[])]);
+}
+
+#[test]
+fn what_the_caller_sets_goes_before_what_the_definition_says() {
+    let variables = json!({"M": "org/written"});
+    let entry = json!([{"type": "HF", "repo": "%%global.variables.M%%", "target": "/t"}]);
+    assert_eq!(resources(&variables, &entry, &["globals.variables.M=org/set"]), [Resource::Hub(model("org/set", &[]))]);
+}
+
+#[test]
+fn percent_signs_that_are_no_literal_stay() {
+    for url in ["https://h/100%%", "https://h/%%%%", "https://h/a%%20b%%20c", "https://h/%% %%", "s3://b/%%é%%", "s3://b/%a%b%"] {
+        assert_eq!(resources(&json!({}), &json!([s3(url)]), &[]), [bucket(url, &[])]);
+    }
+    assert_eq!(resources(&json!({"A": "x"}), &json!([s3("s3://b/%%%%global.variables.A%%%%")]), &[]), [bucket("s3://b/%%x%%", &[])]);
+}
+
+#[test]
+fn a_literal_that_stays_open_is_named_with_the_setting_that_fills_it() {
+    for (literal, advice) in [
+        ("%%ops.x.results.y%%", "--set ops.x.results.y=VALUE"),
+        ("%%globals.job%%", "--set global.job=VALUE"),
+        ("%%global.variables.GONE%%", "add it to global.variables, or give it with --set global.variables.GONE=VALUE"),
+        ("%%MODEL%%", "--set MODEL=VALUE"),
+    ] {
+        let error = filled(&json!({"NOTHING": null}), &json!([s3(&format!("s3://b/{literal}"))]), &[]).unwrap_err();
+        assert_eq!((error.op.as_deref(), error.entry.as_deref()), (Some("ops[0] \"a\""), Some("resources[0]")));
+        assert_eq!(error.field.as_deref(), Some("url"));
+        assert!(error.what.contains(&literal.replace("globals", "global")) && error.advice.contains(advice), "{error}");
+    }
+}
+
+#[test]
+fn literals_outside_the_resources_need_no_value() {
+    let definition = json!({"ops": [{"id": "a", "args": {
+        "image": "%%ops.x.results.image%%", "env": {"__spread__": "%%ops.x.results.env%%"},
+        "resources": [{"type": "HF", "repo": "a/b", "target": "/t", "comment": "%%ops.x.results.comment%%"}]}}]});
+    assert_eq!(parse(&definition.to_string(), &Settings::default()).unwrap().resources().len(), 1);
+}
+
+#[test]
+fn literals_that_stand_for_themselves_are_an_error_that_names_the_circle() {
+    let circle = json!({"A": "%%global.variables.B%%", "B": "x%%globals.variables.A%%"});
+    let error = filled(&circle, &json!([s3("%%global.variables.A%%")]), &[]).unwrap_err().to_string();
+    assert!(error.contains("stands for itself") && error.contains("global.variables.A, global.variables.B"), "{error}");
+    let chain: serde_json::Map<_, _> = (0..40)
+        .map(|n| (format!("V{n}"), json!(format!("%%global.variables.V{}%%", n + 1))))
+        .chain([("V40".to_owned(), json!("x"))])
+        .collect();
+    let deep = filled(&chain.clone().into(), &json!([s3("%%global.variables.V0%%")]), &[]).unwrap_err().to_string();
+    assert!(deep.contains("more than 16 deep"), "{deep}");
+    assert_eq!(resources(&chain.into(), &json!([s3("s3://%%global.variables.V30%%")]), &[]), [bucket("s3://x", &[])]);
+}
+
+#[test]
+fn literals_that_multiply_are_stopped_before_they_fill_the_memory() {
+    let bomb: serde_json::Map<_, _> = (0..12)
+        .map(|n| (format!("V{n}"), json!(format!("%%global.variables.V{}%%", n + 1).repeat(100))))
+        .chain([("V12".to_owned(), json!("x"))])
+        .collect();
+    let error = filled(&bomb.into(), &json!([s3("%%global.variables.V0%%")]), &[]).unwrap_err().to_string();
+    assert!(error.contains("literals add more than 16777216 bytes"), "{error}");
+}
+
+#[test]
+fn a_spread_is_a_list_its_text_its_pieces_or_one_object() {
+    let list = json!([s3("s3://b/1"), s3("s3://b/2")]);
+    let text = list.to_string();
+    let (head, tail) = text.split_at(9);
+    let two = [bucket("s3://b/1", &[]), bucket("s3://b/2", &[])];
+    let set = format!("ops.x.results.y={text}");
+    for spread in [json!(text), list.clone(), json!("%%ops.x.results.y%%"), json!([list])] {
+        assert_eq!(resources(&json!({}), &json!([{"__spread__": spread}]), &[&set]), two, "{spread}");
+    }
+    assert_eq!(resources(&json!({}), &json!([{"__spread__": [head, tail], "chunked": true}]), &[]), two);
+    assert_eq!(resources(&json!({}), &json!([{"__spread__": s3("s3://b/1")}]), &[]), two[..1]);
+    assert_eq!(resources(&json!({}), &json!(["%%ops.x.results.y%%", []]), &[&set]), two);
+    assert_eq!(resources(&json!({}), &json!("%%ops.x.results.y%%"), &[&set]), two);
+    let nested = json!([{"__spread__": [{"__spread__": text}]}]);
+    assert_eq!(resources(&json!({}), &nested, &[]), two);
+    for bad in [json!("[1"), json!("7"), json!(7), json!(null)] {
+        let error = filled(&json!({}), &json!([{"__spread__": bad}]), &[]).unwrap_err();
+        assert_eq!(error.field.as_deref(), Some("args.resources[0].__spread__"), "{error}");
+    }
+}
+
+#[test]
+fn files_take_literals_and_markers_too() {
+    let entry = |files: Value| json!([{"type": "HF", "repo": "a/b", "target": "/t", "files": files}]);
+    let set = ["ops.x.results.f=[\"q/1\", \"q/2\"]", "ops.x.results.none=", "ops.x.results.one=q/1"];
+    let read = |files: Value| resources(&json!({}), &entry(files), &set);
+    let both = [Resource::Hub(model("a/b", &["q/1", "q/2"]))];
+    assert_eq!(read(json!(["%%ops.x.results.f%%"])), both);
+    assert_eq!(read(json!([{"__spread__": "%%ops.x.results.f%%"}])), both);
+    assert_eq!(read(json!("%%ops.x.results.f%%")), both);
+    assert_eq!(read(json!(["%%ops.x.results.one%%", "q/2", "__remove-if-empty__"])), both);
+    for empty in [json!(["__remove-if-empty__", "%%ops.x.results.none%%"]), json!([]), json!(null)] {
+        assert_eq!(read(empty), [Resource::Hub(model("a/b", &[]))]);
+    }
+}
+
+#[test]
+fn an_object_spread_gives_an_op_its_resources() {
+    let spread = json!({"resources": [s3("s3://b/1")]}).to_string();
+    let definition = json!({"ops": [{"id": "a", "args": {"image": "x", "__spread__": "%%ops.x.results.args%%"}}]});
+    let settings = Settings::from_pairs([format!("ops.x.results.args={spread}")]).unwrap();
+    assert_eq!(parse(&definition.to_string(), &settings).unwrap().resources(), [&bucket("s3://b/1", &[])]);
+}
+
+#[test]
+fn markers_alone_leave_an_op_without_resources() {
+    let job = filled(&json!({}), &json!(["__remove-if-empty__"]), &[]).unwrap();
+    assert!(job.ops[0].entries.is_empty() && job.layout.mounts.is_empty());
+}
