@@ -9,6 +9,8 @@ use anyhow::{Context, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use larder_harness::HubKind;
 use larder_harness::hub::{HubBuilder, Repo, Tree};
+use larder_harness::proxy::Proxy;
+use larder_harness::servers::{Keys, SeaweedFs};
 use serde_json::{Value, json};
 
 /// Test origins that count, and fail when told to.
@@ -41,6 +43,10 @@ enum Command {
 enum Origin {
     /// A HuggingFace hub, with its CDN on a host of its own.
     Hub(HubArguments),
+    /// A SeaweedFS with a folder uploaded, and a counting proxy before it.
+    ///
+    /// Bucket pub may be read and listed by anyone, publist0 read but not listed, priv with keys only.
+    Bucket(BucketArguments),
 }
 
 #[derive(Args)]
@@ -87,6 +93,28 @@ struct HubArguments {
     page_size: Option<usize>,
 }
 
+#[derive(Args)]
+struct BucketArguments {
+    /// The folder whose files are uploaded.
+    #[arg(long, value_name = "FOLDER")]
+    dir: PathBuf,
+    /// The bucket they go to: pub, publist0 or priv.
+    #[arg(long, default_value = "pub")]
+    bucket: String,
+    /// The prefix they go below.
+    #[arg(long, default_value = "")]
+    prefix: String,
+    /// Larger files are uploaded in parts of this size.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, default_value = "8MiB")]
+    part_size: u64,
+    /// Where the proxy listens.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// Bytes a second that all contents together keep to.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    rate: Option<u64>,
+}
+
 fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match Cli::parse().command {
@@ -95,7 +123,19 @@ fn main() -> anyhow::Result<()> {
             announce(&json!({"endpoint": hub.endpoint(), "cdn": hub.cdn_endpoint(), "repos": hub.repos()}))?;
             runtime.block_on(told_to_stop())
         }
+        Command::Origin(Origin::Bucket(arguments)) => {
+            let server = SeaweedFs::start()?;
+            let files = server.store()?.put_folder(&arguments.bucket, &arguments.prefix, &arguments.dir, arguments.part_size)?;
+            let proxy = Proxy::start_at(arguments.listen, server.address(), arguments.rate)?;
+            announce(&json!({"endpoint": proxy.endpoint(), "server": server.endpoint(), "files": files,
+                "admin": keys(SeaweedFs::ADMIN), "reader": keys(SeaweedFs::READER)}))?;
+            runtime.block_on(told_to_stop())
+        }
     }
+}
+
+fn keys(keys: Keys) -> Value {
+    json!({"id": keys.id, "secret": keys.secret})
 }
 
 /// Prints the line that whoever started the origin waits for.

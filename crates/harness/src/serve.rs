@@ -10,7 +10,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 
 /// How much of a body hyper may hold before the socket takes it.
 const BUFFER_BYTES: usize = 1024 * 1024;
@@ -51,13 +51,14 @@ impl Listener {
 
 /// The threads that servers run on. Dropping it closes all their connections.
 pub(crate) struct Threads {
+    handle: Handle,
     runtime: Option<Runtime>,
 }
 
 impl Threads {
     pub(crate) fn new() -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("origin").enable_all().build()?;
-        Ok(Self { runtime: Some(runtime) })
+        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
     }
 
     /// Answers what comes to `listener` with `handler`.
@@ -66,12 +67,15 @@ impl Threads {
         H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Reply> + Send + 'static,
     {
-        let runtime = self.runtime.as_ref().context("the threads were stopped")?;
-        let _inside = runtime.enter();
+        let _inside = self.handle.enter();
         let listener = tokio::net::TcpListener::from_std(listener.listener)?;
-        runtime.spawn(async move {
+        self.handle.spawn(async move {
             loop {
-                let Ok((stream, _)) = listener.accept().await else { continue };
+                // Out of file descriptors: it passes.
+                let Ok((stream, _)) = listener.accept().await else {
+                    tokio::task::yield_now().await;
+                    continue;
+                };
                 let _ = stream.set_nodelay(true);
                 let handler = handler.clone();
                 tokio::spawn(async move {
@@ -84,6 +88,17 @@ impl Threads {
             }
         });
         Ok(())
+    }
+
+    /// Waits for `future`, which runs on these threads. Asynchronous code may call it, and waits as well.
+    pub(crate) fn wait_for<F>(&self, future: F) -> F::Output
+    where
+        F: Future + Send,
+        F::Output: Send,
+    {
+        // A thread that already runs a runtime may not wait for another.
+        let waited = std::thread::scope(|scope| scope.spawn(|| self.handle.block_on(future)).join());
+        waited.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
 

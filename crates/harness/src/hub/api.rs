@@ -10,7 +10,7 @@ use super::call::{Call, Viewer, encode, encode_path, form};
 use super::commit::{Commit, File, Item};
 use super::files::no_entry;
 use super::repo::Guard;
-use super::route::{Found, OPERATIONS, error};
+use super::route::{Found, OPERATIONS, Refusal, error};
 use crate::answer::Answer;
 
 /// Entries of a page of the tree.
@@ -22,7 +22,7 @@ const MADE: &str = "2024-01-01T00:00:00.000Z";
 
 impl State {
     /// Answers `/api/{kind}/{id}...`.
-    pub(crate) fn api(&self, method: &Method, call: &Call, found: &Found, viewer: Viewer) -> Result<Answer, Answer> {
+    pub(crate) fn api(&self, method: &Method, call: &Call, found: &Found, viewer: Viewer) -> Result<Answer, Refusal> {
         let rest: Vec<&str> = found.rest.iter().map(String::as_str).collect();
         let reads = *method == Method::GET || *method == Method::HEAD;
         match rest.as_slice() {
@@ -47,14 +47,14 @@ impl State {
                 found.let_in(viewer, true)?;
                 Ok(Answer::text(StatusCode::OK, "OK"))
             }
-            [operation, ..] if OPERATIONS.contains(operation) => Err(error(StatusCode::NOT_FOUND, None, "Not found", true)),
+            [operation, ..] if OPERATIONS.contains(operation) => Err(error(StatusCode::NOT_FOUND, None, "Not found", true).into()),
             // What was taken for the rest may be the name of a repository that does not exist.
-            _ if viewer == Viewer::Anonymous => Err(error(StatusCode::UNAUTHORIZED, None, "Invalid username or password.", true)),
-            _ => Err(error(StatusCode::NOT_FOUND, Some("RepoNotFound"), "Repository not found", true)),
+            _ if viewer == Viewer::Anonymous => Err(error(StatusCode::UNAUTHORIZED, None, "Invalid username or password.", true).into()),
+            _ => Err(error(StatusCode::NOT_FOUND, Some("RepoNotFound"), "Repository not found", true).into()),
         }
     }
 
-    fn info(&self, call: &Call, found: &Found, revision: &str) -> Result<Answer, Answer> {
+    fn info(&self, call: &Call, found: &Found, revision: &str) -> Result<Answer, Refusal> {
         let (repo, commit) = (&found.repo, found.commit(revision, true)?);
         let siblings: Vec<Value> = commit.files().map(|file| sibling(file, call.flag("blobs"))).collect();
         let mut info = Map::new();
@@ -82,7 +82,7 @@ impl State {
         Ok(Answer::json(StatusCode::OK, &Value::Object(info)).with("x-repo-commit", &commit.sha))
     }
 
-    fn tree(&self, call: &Call, found: &Found, commit: &Commit, folder: &str) -> Result<Answer, Answer> {
+    fn tree(&self, call: &Call, found: &Found, commit: &Commit, folder: &str) -> Result<Answer, Refusal> {
         let (recursive, expand) = (call.flag("recursive"), call.flag("expand"));
         let items = commit.below(folder, recursive).ok_or_else(|| no_entry(&commit.sha, true))?;
         let most = self.options.page_size.unwrap_or(if expand { EXPANDED_PAGE } else { PAGE });
@@ -104,7 +104,7 @@ impl State {
         Ok(answer.with(LINK, &format!("<{next}>; rel=\"next\"")))
     }
 
-    fn paths_info(&self, call: &Call, commit: &Commit) -> Result<Answer, Answer> {
+    fn paths_info(&self, call: &Call, commit: &Commit) -> Result<Answer, Refusal> {
         let (paths, expand) = asked_paths(call).ok_or_else(|| error(StatusCode::BAD_REQUEST, None, "paths: expected a list", true))?;
         let known = paths.iter().filter_map(|path| commit.item(path.trim_end_matches('/')));
         let entries: Vec<Value> = known.map(|item| self.entry(item, commit, expand)).collect();
@@ -170,9 +170,10 @@ fn refs(found: &Found) -> Answer {
 fn asked_paths(call: &Call) -> Option<(Vec<String>, bool)> {
     if call.header("content-type").is_some_and(|kind| kind.starts_with("application/json")) {
         let body: Value = serde_json::from_slice(&call.body).ok()?;
-        let paths = match body.get("paths")? {
-            Value::String(path) => vec![path.clone()],
-            other => serde_json::from_value(other.clone()).ok()?,
+        let paths = body.get("paths")?;
+        let paths = match paths.as_str() {
+            Some(path) => vec![path.to_owned()],
+            None => serde_json::from_value(paths.clone()).ok()?,
         };
         return Some((paths, body.get("expand").and_then(Value::as_bool).unwrap_or(false)));
     }

@@ -13,7 +13,7 @@ use super::State;
 use super::call::{Call, Viewer, encode, encode_path};
 use super::commit::{Commit, File, Lfs};
 use super::repo::Published;
-use super::route::{Found, error};
+use super::route::{Found, Refusal, error};
 use crate::answer::Answer;
 
 /// What the CDN's URLs are signed with. It keeps tests honest, nothing else.
@@ -32,10 +32,10 @@ struct Policy {
 
 impl State {
     /// Answers `/{id}/resolve/{revision}/{path}`.
-    pub(crate) fn resolve(&self, call: &Call, found: &Found, viewer: Viewer) -> Result<Answer, Answer> {
+    pub(crate) fn resolve(&self, call: &Call, found: &Found, viewer: Viewer) -> Result<Answer, Refusal> {
         let nothing = || error(StatusCode::NOT_FOUND, None, "Sorry, we can't find the page you are looking for.", false);
         let Some(("resolve", rest)) = found.rest.split_first().map(|(first, rest)| (first.as_str(), rest)) else {
-            return Err(nothing());
+            return Err(nothing().into());
         };
         let (revision, path) = split_revision(rest).ok_or_else(nothing)?;
         found.let_in(viewer, false)?;
@@ -50,7 +50,7 @@ impl State {
     }
 
     /// Answers `/api/resolve-cache/{kind}/{id}/{commit}/{path}`.
-    pub(crate) fn resolve_cache(&self, call: &Call, found: &Found, viewer: Viewer) -> Result<Answer, Answer> {
+    pub(crate) fn resolve_cache(&self, call: &Call, found: &Found, viewer: Viewer) -> Result<Answer, Refusal> {
         let (revision, path) = split_revision(&found.rest).ok_or_else(|| error(StatusCode::NOT_FOUND, None, "Not found", true))?;
         found.let_in(viewer, true)?;
         let commit = found.commit(&revision, true)?;

@@ -15,6 +15,9 @@ use crate::answer::Answer;
 /// What a repository is asked for.
 pub(crate) const OPERATIONS: &[&str] = &["revision", "tree", "paths-info", "refs", "commits", "auth-check", "resolve", "xet-read-token"];
 
+/// The answer to a request that is not granted.
+pub(crate) type Refusal = Box<Answer>;
+
 /// The repository that a path means.
 pub(crate) struct Found {
     pub(crate) repo: Arc<Published>,
@@ -26,8 +29,8 @@ impl State {
     /// Answers a request to the hub's own host.
     pub(crate) fn answer(&self, method: &Method, call: &Call) -> Answer {
         let mut answer = match self.viewer(call) {
-            Ok(viewer) => self.route(method, call, viewer).unwrap_or_else(|refusal| refusal),
-            Err(refusal) => refusal,
+            Ok(viewer) => self.route(method, call, viewer).unwrap_or_else(|refusal| *refusal),
+            Err(refusal) => *refusal,
         };
         let bucket = if call.segments.iter().any(|segment| segment == "resolve") { "resolvers" } else { "api" };
         answer.header("ratelimit", &format!("\"{bucket}\";r=499999;t=295"));
@@ -36,11 +39,11 @@ impl State {
         answer
     }
 
-    fn route(&self, method: &Method, call: &Call, viewer: Viewer) -> Result<Answer, Answer> {
+    fn route(&self, method: &Method, call: &Call, viewer: Viewer) -> Result<Answer, Refusal> {
         let segments: Vec<&str> = call.segments.iter().map(String::as_str).collect();
         let reads = method == Method::GET || method == Method::HEAD;
         match segments.as_slice() {
-            ["api", "whoami-v2"] if viewer == Viewer::Anonymous => Err(bare_denial(true)),
+            ["api", "whoami-v2"] if viewer == Viewer::Anonymous => Err(bare_denial(true).into()),
             ["api", "whoami-v2"] => Ok(Answer::json(StatusCode::OK, &json!({"type": "user", "id": "0", "name": "harness", "orgs": []}))),
             ["api", "resolve-cache", kind @ ("models" | "datasets" | "spaces"), ..] if reads => {
                 let found = self.find(call, kind, 3, viewer)?;
@@ -50,7 +53,7 @@ impl State {
                 let found = self.find(call, kind, 2, viewer)?;
                 self.api(method, call, &found, viewer)
             }
-            ["api", ..] => Err(error(StatusCode::NOT_FOUND, None, "Sorry, we can't find the page you are looking for.", true)),
+            ["api", ..] => Err(error(StatusCode::NOT_FOUND, None, "Sorry, we can't find the page you are looking for.", true).into()),
             [kind @ ("datasets" | "spaces"), _, ..] if reads => {
                 let found = self.find(call, kind, 1, viewer)?;
                 self.resolve(call, &found, viewer)
@@ -59,11 +62,11 @@ impl State {
                 let found = self.find(call, "models", 0, viewer)?;
                 self.resolve(call, &found, viewer)
             }
-            _ => Err(error(StatusCode::NOT_FOUND, None, "Sorry, we can't find the page you are looking for.", false)),
+            _ => Err(error(StatusCode::NOT_FOUND, None, "Sorry, we can't find the page you are looking for.", false).into()),
         }
     }
 
-    fn viewer(&self, call: &Call) -> Result<Viewer, Answer> {
+    fn viewer(&self, call: &Call) -> Result<Viewer, Refusal> {
         let Some(header) = call.header("authorization") else { return Ok(Viewer::Anonymous) };
         let token = header.strip_prefix("Bearer ").unwrap_or(header);
         let among = |tokens: &[String]| tokens.iter().any(|known| known == token);
@@ -73,11 +76,11 @@ impl State {
         if among(&self.options.strangers) {
             return Ok(Viewer::Stranger);
         }
-        Err(error(StatusCode::UNAUTHORIZED, None, "Invalid credentials in Authorization header", is_api(call)))
+        Err(error(StatusCode::UNAUTHORIZED, None, "Invalid credentials in Authorization header", is_api(call)).into())
     }
 
     /// The repository whose id begins at segment `start`, if `viewer` may know of it.
-    fn find(&self, call: &Call, kind: &str, start: usize, viewer: Viewer) -> Result<Found, Answer> {
+    fn find(&self, call: &Call, kind: &str, start: usize, viewer: Viewer) -> Result<Found, Refusal> {
         let rest = &call.segments[start..];
         for count in [2, 1] {
             let Some(id) = rest.get(..count).map(|id| id.join("/")) else { continue };
@@ -88,26 +91,26 @@ impl State {
                     break;
                 }
                 if repo.disabled {
-                    return Err(error(StatusCode::FORBIDDEN, None, "Access to this resource is disabled.", is_api(call)));
+                    return Err(error(StatusCode::FORBIDDEN, None, "Access to this resource is disabled.", is_api(call)).into());
                 }
                 return Ok(Found { repo, rest: rest[count..].to_vec() });
             }
             if let Some(successor) = self.successor(&name) {
                 let place = call.moved(start, count, &successor.id);
                 let message = format!("Temporary Redirect. Redirecting to {place}");
-                return Err(Answer::text(StatusCode::TEMPORARY_REDIRECT, message).with(LOCATION, &place));
+                return Err(Answer::text(StatusCode::TEMPORARY_REDIRECT, message).with(LOCATION, &place).into());
             }
         }
         if viewer == Viewer::Anonymous {
-            return Err(bare_denial(is_api(call)));
+            return Err(bare_denial(is_api(call)).into());
         }
-        Err(error(StatusCode::NOT_FOUND, Some("RepoNotFound"), "Repository not found", is_api(call)))
+        Err(error(StatusCode::NOT_FOUND, Some("RepoNotFound"), "Repository not found", is_api(call)).into())
     }
 }
 
 impl Found {
     /// Whether `viewer` may read the files.
-    pub(crate) fn let_in(&self, viewer: Viewer, api: bool) -> Result<(), Answer> {
+    pub(crate) fn let_in(&self, viewer: Viewer, api: bool) -> Result<(), Refusal> {
         if self.repo.guard != Guard::Gated || viewer == Viewer::Reader {
             return Ok(());
         }
@@ -115,18 +118,19 @@ impl Found {
         if viewer == Viewer::Stranger {
             let message =
                 format!("Access to model {id} is restricted and you are not in the authorized list. Visit its page to ask for access.");
-            return Err(error(StatusCode::FORBIDDEN, Some("GatedRepo"), &message, api));
+            return Err(error(StatusCode::FORBIDDEN, Some("GatedRepo"), &message, api).into());
         }
         let message =
             format!("Access to model {id} is restricted. You must have access to it and be authenticated to access it. Please log in.");
         Err(error(StatusCode::UNAUTHORIZED, Some("GatedRepo"), &message, api)
-            .with(WWW_AUTHENTICATE, "Bearer realm=\"Authentication required\", charset=\"UTF-8\""))
+            .with(WWW_AUTHENTICATE, "Bearer realm=\"Authentication required\", charset=\"UTF-8\"")
+            .into())
     }
 
     /// The commit of a revision.
-    pub(crate) fn commit(&self, revision: &str, api: bool) -> Result<&Arc<Commit>, Answer> {
+    pub(crate) fn commit(&self, revision: &str, api: bool) -> Result<&Arc<Commit>, Refusal> {
         let missing = || error(StatusCode::NOT_FOUND, Some("RevisionNotFound"), &format!("Invalid rev id: {revision}"), api);
-        self.repo.commit(revision).ok_or_else(missing)
+        self.repo.commit(revision).ok_or_else(|| missing().into())
     }
 }
 
