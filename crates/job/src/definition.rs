@@ -143,7 +143,7 @@ impl Reader<'_> {
 
     fn entries(&mut self, op: &Fields, op_label: &str) -> Result<Vec<Entry>, JobError> {
         let Some(args) = op.fields("args")? else { return Ok(vec![]) };
-        let items = args.list("resources").map_err(|error| error.in_field("args"))?;
+        let items = args.list("resources").map_err(in_entry_of_resources)?;
         let mut entries = Vec::new();
         for (place, item) in items {
             let place = format!("resources{place}");
@@ -160,6 +160,18 @@ impl Reader<'_> {
         self.warnings.extend(warnings.iter().map(|warning| format!("{label}: {warning}")));
         let target = target(&fields, kind)?;
         Ok(Entry { label, kind, target, writable, resources })
+    }
+}
+
+/// Says of a fault in the list of resources which entry it is in, as far as it is in one.
+fn in_entry_of_resources(mut error: JobError) -> JobError {
+    let field = error.field.take().unwrap_or_default();
+    if !field.starts_with("resources[") {
+        return error.in_field(&field).in_field("args");
+    }
+    match field.split_once('.') {
+        Some((entry, field)) => error.in_field(field).in_entry(entry),
+        None => error.in_entry(&field),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Reads the fields of one JSON object, with literals filled in.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use crate::JobError;
@@ -7,18 +9,18 @@ use crate::literal::{Literals, kind_of};
 
 /// The fields of an object. A field that is `null` counts as absent; what is never asked for is passed over, literals and all.
 pub(crate) struct Fields<'a> {
-    map: Map<String, Value>,
+    map: Cow<'a, Map<String, Value>>,
     literals: &'a Literals<'a>,
 }
 
 impl<'a> Fields<'a> {
-    pub(crate) fn new(object: &Value, literals: &'a Literals<'a>) -> Result<Self, JobError> {
+    pub(crate) fn new(object: &'a Value, literals: &'a Literals<'a>) -> Result<Self, JobError> {
         Ok(Self { map: literals.object(object)?, literals })
     }
 
     /// The object in field `name`.
-    pub(crate) fn fields(&self, name: &str) -> Result<Option<Self>, JobError> {
-        let read = |value| Self::new(value, self.literals);
+    pub(crate) fn fields(&self, name: &str) -> Result<Option<Fields<'_>>, JobError> {
+        let read = |value| Fields::new(value, self.literals);
         self.get(name).map(read).transpose().map_err(|error| error.in_field(name))
     }
 
@@ -59,7 +61,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Answers the literals of what lies in it.
-    pub(crate) fn literals(&self) -> &'a Literals<'a> {
+    pub(crate) fn literals(&self) -> &Literals<'a> {
         self.literals
     }
 

@@ -27,6 +27,8 @@ use crate::{JobError, MAX_RESOURCES};
 const MAX_DEPTH: usize = 16;
 /// What literals may add to one definition, in bytes of their values.
 const MAX_FILLED_BYTES: usize = 16 << 20;
+/// What filling in a literal counts for beside its value, so that many short ones are bounded too.
+const LITERAL_BYTES: usize = 256;
 /// The longest name of a literal, in bytes.
 const MAX_NAME_BYTES: usize = 512;
 
@@ -59,41 +61,49 @@ impl<'a> Literals<'a> {
     }
 
     /// `value`, filled in if it is text.
-    pub(crate) fn value(&self, value: &Value) -> Result<Value, JobError> {
-        let Value::String(text) = value else { return Ok(value.clone()) };
+    fn value<'v>(&self, value: &'v Value) -> Result<Cow<'v, Value>, JobError> {
+        let Value::String(text) = value else { return Ok(Cow::Borrowed(value)) };
         let filled = self.text(text)?;
         if is_one_literal(text)
             && filled.trim_start().starts_with(['[', '{'])
             && let Ok(parsed) = serde_json::from_str(&filled)
         {
-            return Ok(parsed);
+            return Ok(Cow::Owned(parsed));
         }
-        Ok(Value::String(filled))
+        Ok(Cow::Owned(Value::String(filled)))
     }
 
     /// The items of a list, each with its place: `[2]`, or `[2][0]` for the first that item 2 stands for.
     pub(crate) fn items(&self, list: &Value) -> Result<Vec<(String, Value)>, JobError> {
-        let Value::Array(items) = self.value(list)? else {
-            return Err(JobError::new(format!("is {}", kind_of(list)), "write a list in square brackets"));
+        let list = self.value(list)?;
+        let Value::Array(items) = &*list else {
+            return Err(JobError::new(format!("is {}", kind_of(&list)), "write a list in square brackets"));
         };
         let mut found = Vec::new();
-        self.expand(&items, "", 0, &mut found)?;
+        self.expand(items, "", 0, &mut found)?;
         Ok(found)
     }
 
     /// The fields of an object, with what it spreads laid over what it has.
-    pub(crate) fn object(&self, object: &Value) -> Result<Map<String, Value>, JobError> {
-        let Value::Object(mut fields) = self.value(object)? else {
-            return Err(JobError::new(format!("is {}", kind_of(object)), "write an object in curly brackets"));
+    pub(crate) fn object<'v>(&self, object: &'v Value) -> Result<Cow<'v, Map<String, Value>>, JobError> {
+        let value = self.value(object)?;
+        let wrong = JobError::new(format!("is {}", kind_of(&value)), "write an object in curly brackets");
+        let fields = match value {
+            Cow::Borrowed(Value::Object(fields)) => Cow::Borrowed(fields),
+            Cow::Owned(Value::Object(fields)) => Cow::Owned(fields),
+            Cow::Borrowed(_) | Cow::Owned(_) => return Err(wrong),
         };
-        if let Some(spread) = fields.remove(SPREAD) {
-            let more = self.spread(&spread, false).map_err(|error| error.in_field(SPREAD))?;
-            let Value::Object(more) = more else {
-                return Err(JobError::new("is a list", "an object takes the fields of an object").in_field(SPREAD));
-            };
-            fields.extend(more);
+        let Some(spread) = fields.get(SPREAD) else { return Ok(fields) };
+        let more = self.spread(spread, false).map_err(|error| error.in_field(SPREAD))?;
+        if more.as_array().is_some_and(Vec::is_empty) {
+            return Ok(fields);
         }
-        Ok(fields)
+        let Value::Object(more) = more else {
+            return Err(JobError::new("is a list", "an object takes the fields of an object").in_field(SPREAD));
+        };
+        let mut fields = fields.into_owned();
+        fields.extend(more);
+        Ok(Cow::Owned(fields))
     }
 
     fn expand(&self, items: &[Value], place: &str, depth: usize, found: &mut Vec<(String, Value)>) -> Result<(), JobError> {
@@ -118,7 +128,7 @@ impl<'a> Literals<'a> {
         match item {
             Value::String(text) if text == REMOVE_IF_EMPTY => Ok(None),
             Value::String(text) => {
-                let filled = self.value(item)?;
+                let filled = self.value(item)?.into_owned();
                 Ok(Some(filled).filter(|filled| *filled != "" || !is_one_literal(text)))
             }
             Value::Object(object) => match object.get(SPREAD) {
@@ -134,7 +144,7 @@ impl<'a> Literals<'a> {
 
     /// The list or object that a `__spread__` stands for.
     fn spread(&self, spread: &Value, chunked: bool) -> Result<Value, JobError> {
-        let mut value = self.value(spread)?;
+        let mut value = self.value(spread)?.into_owned();
         if let Value::Array(pieces) = &value
             && chunked
             && let Some(texts) = pieces.iter().map(Value::as_str).collect::<Option<Vec<_>>>()
@@ -191,10 +201,9 @@ impl<'a> Literals<'a> {
         trail.push(name.clone());
         let filled = self.fill(value, trail)?;
         trail.pop();
-        self.filled_bytes.set(self.filled_bytes.get() + filled.len() + 1);
+        self.filled_bytes.set(self.filled_bytes.get() + filled.len() + LITERAL_BYTES);
         if self.filled_bytes.get() > MAX_FILLED_BYTES {
-            let what = format!("literals add more than {MAX_FILLED_BYTES} bytes to the definition");
-            return Err(JobError::new(what, "write shorter values"));
+            return Err(JobError::new("the definition's literals grow beyond all bounds", "write fewer of them, with shorter values"));
         }
         Ok(filled)
     }

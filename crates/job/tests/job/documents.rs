@@ -93,7 +93,7 @@ fn what_an_earlier_op_picks_comes_from_the_caller() {
     let nothing = Settings::from_pairs(["ops.pick.results.prefix=tiny", "ops.pick.results.resources_json="]).unwrap();
     assert_eq!(parse(text, &nothing).unwrap().ops[1].entries.len(), 1);
     let error = parse(text, &Settings::default()).unwrap_err().to_string();
-    let open = "ops[1] \"run\", args.resources[1].__spread__: the literal \"%%ops.pick.results.resources_json%%\" has no value; \
+    let open = "ops[1] \"run\", resources[1], __spread__: the literal \"%%ops.pick.results.resources_json%%\" has no value; \
                 only a running job knows it: give it with --set ops.pick.results.resources_json=VALUE";
     assert_eq!(error, open);
 }

@@ -88,9 +88,10 @@ fn files_that_are_no_path_below_the_resource_are_refused() {
 
 #[test]
 fn a_repository_is_a_name_and_may_say_its_kind() {
-    let hub = |repo: &str| match entry_of(&json!({"type": "HF", "repo": repo, "target": "/t"})).unwrap().resources.remove(0) {
-        Resource::Hub(hub) => (hub.kind, hub.repo.to_string()),
-        other => panic!("{other:?}"),
+    let hub = |repo: &str| {
+        let entry = entry_of(&json!({"type": "HF", "repo": repo, "target": "/t"})).unwrap();
+        let [Resource::Hub(hub)] = &entry.resources[..] else { panic!("{entry:?}") };
+        (hub.kind, hub.repo.to_string())
     };
     assert_eq!(hub("gpt2"), (HubKind::Model, "gpt2".into()));
     assert_eq!(hub("datasets/org/name"), (HubKind::Dataset, "org/name".into()));
@@ -131,19 +132,19 @@ fn an_s3_entry_needs_a_url_or_buckets() {
 
 #[test]
 fn credentials_are_whole_or_none() {
-    let credentials = |iam: Value| match entry_of(&json!({"type": "S3", "url": "s3://b", "target": "/t", "IAM": iam}))?.resources.remove(0)
-    {
-        Resource::Bucket(bucket) => Ok::<_, larder_job::JobError>(bucket.credentials),
-        other => panic!("{other:?}"),
+    let credentials = |iam: Value| {
+        let entry = entry_of(&json!({"type": "S3", "url": "s3://b", "target": "/t", "IAM": iam})).unwrap();
+        let [Resource::Bucket(bucket)] = &entry.resources[..] else { panic!("{entry:?}") };
+        bucket.credentials.clone()
     };
     for none in [json!(null), json!({}), json!({"REGION": "", "ACCESS_KEY_ID": "", "SECRET_ACCESS_KEY": ""}), json!({"region": null})] {
-        assert_eq!(credentials(none), Ok(None));
+        assert_eq!(credentials(none), None);
     }
     let region = Some(BucketCredentials { region: Some("r".into()), keys: None });
-    assert_eq!(credentials(json!({"REGION": "r"})), Ok(region));
+    assert_eq!(credentials(json!({"REGION": "r"})), region);
     let keys = Some(BucketCredentials { region: None, keys: Some((Secret::new("i"), Secret::new("k"))) });
-    assert_eq!(credentials(json!({"ACCESS_KEY_ID": "i", "secret_access_key": "k"})), Ok(keys.clone()));
-    assert_eq!(credentials(json!({"ACCESS_KEY_ID": "i", "access_key_id": "i", "SECRET_ACCESS_KEY": "k"})), Ok(keys));
+    assert_eq!(credentials(json!({"ACCESS_KEY_ID": "i", "secret_access_key": "k"})), keys.clone());
+    assert_eq!(credentials(json!({"ACCESS_KEY_ID": "i", "access_key_id": "i", "SECRET_ACCESS_KEY": "k"})), keys);
     let s3 = |iam: Value| json!({"type": "S3", "url": "s3://b?HUSH", "target": "/t", "IAM": iam});
     refused(&s3(json!({"ACCESS_KEY_ID": "HUSH"})), "IAM.SECRET_ACCESS_KEY", "missing");
     refused(&s3(json!({"secret_access_key": "HUSH"})), "IAM.ACCESS_KEY_ID", "missing");

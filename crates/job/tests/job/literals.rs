@@ -85,7 +85,7 @@ fn literals_that_multiply_are_stopped_before_they_fill_the_memory() {
         .chain([("V12".to_owned(), json!("x"))])
         .collect();
     let error = filled(&bomb.into(), &json!([s3("%%global.variables.V0%%")]), &[]).unwrap_err().to_string();
-    assert!(error.contains("literals add more than 16777216 bytes"), "{error}");
+    assert!(error.contains("literals grow beyond all bounds"), "{error}");
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_spread_is_a_list_its_text_its_pieces_or_one_object() {
     assert_eq!(resources(&json!({}), &nested, &[]), two);
     for bad in [json!("[1"), json!("7"), json!(7), json!(null)] {
         let error = filled(&json!({}), &json!([{"__spread__": bad}]), &[]).unwrap_err();
-        assert_eq!(error.field.as_deref(), Some("args.resources[0].__spread__"), "{error}");
+        assert_eq!((error.entry.as_deref(), error.field.as_deref()), (Some("resources[0]"), Some("__spread__")), "{error}");
     }
 }
 
@@ -131,6 +131,10 @@ fn an_object_spread_gives_an_op_its_resources() {
     let definition = json!({"ops": [{"id": "a", "args": {"image": "x", "__spread__": "%%ops.x.results.args%%"}}]});
     let settings = Settings::from_pairs([format!("ops.x.results.args={spread}")]).unwrap();
     assert_eq!(parse(&definition.to_string(), &settings).unwrap().resources(), [&bucket("s3://b/1", &[])]);
+    let empty = Settings::from_pairs(["ops.x.results.args="]).unwrap();
+    assert!(parse(&definition.to_string(), &empty).unwrap().resources().is_empty());
+    let list = Settings::from_pairs(["ops.x.results.args=[1]"]).unwrap();
+    assert!(parse(&definition.to_string(), &list).unwrap_err().to_string().contains("args.__spread__: is a list"));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What this crate promises, over definitions of the market's shapes with invented names.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod documents;
 mod faults;
 mod hostile;
