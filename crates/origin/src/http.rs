@@ -1,5 +1,7 @@
 //! One HTTP client for all plain requests, and what its failures mean.
 
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -9,9 +11,9 @@ use futures::{Stream, StreamExt};
 use crate::{ByteStream, OriginError};
 
 /// How long a connection may take to stand, in seconds.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a server may send nothing, in seconds, before the request counts as dead.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// What the node calls itself.
 const USER_AGENT: &str = concat!("larder/", env!("CARGO_PKG_VERSION"));
 
@@ -28,14 +30,42 @@ pub(crate) fn client() -> Result<reqwest::Client, OriginError> {
         .read_timeout(READ_TIMEOUT)
         .pool_idle_timeout(Duration::from_secs(20))
         .http1_only()
+        .dns_resolver(Resolver)
         .build()
         .map_err(|error| OriginError::Refused { what: "the HTTP client".into(), why: error.to_string() })
+}
+
+/// The addresses of a host. Names below `localhost` are this machine whatever a name server says, since plain http is
+/// spoken to them.
+///
+/// Source: RFC 6761 §6.3.
+pub(crate) async fn resolve(name: &str) -> io::Result<Vec<SocketAddr>> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    if name == "localhost" || name.ends_with(".localhost") {
+        return Ok(vec![(Ipv4Addr::LOCALHOST, 0).into()]);
+    }
+    Ok(tokio::net::lookup_host((name, 0)).await?.collect())
+}
+
+struct Resolver;
+
+impl reqwest::dns::Resolve for Resolver {
+    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        Box::pin(async move {
+            let addresses: reqwest::dns::Addrs = Box::new(resolve(name.as_str()).await?.into_iter());
+            Ok(addresses)
+        })
+    }
 }
 
 /// A request that failed without an answer.
 pub(crate) fn unreachable(what: &str, error: reqwest::Error) -> OriginError {
     // The URL may be signed.
-    let error = error.without_url();
+    unanswered(what, error.without_url())
+}
+
+/// As [`unreachable`], for the error of any library; it must hold no credential.
+pub(crate) fn unanswered(what: &str, error: impl std::error::Error + Send + Sync + 'static) -> OriginError {
     OriginError::Unreachable { what: what.to_owned(), why: chain(&error), source: Some(Box::new(error)) }
 }
 
@@ -74,7 +104,7 @@ pub(crate) fn ranged_body(what: &str, response: reqwest::Response, range: Range<
 }
 
 /// Reads `bytes a-b/total`, or `bytes a-b/*`, into a half-open range.
-fn parse_content_range(value: &str) -> Option<(Range<u64>, Option<u64>)> {
+pub(crate) fn parse_content_range(value: &str) -> Option<(Range<u64>, Option<u64>)> {
     let (range, total) = value.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     let total = if total == "*" { None } else { Some(total.parse().ok()?) };
@@ -105,14 +135,23 @@ fn chain(error: &dyn std::error::Error) -> String {
 /// Source: RFC 9110 §10.2.3; the hub's `RateLimit: "api";r=0;t=295` (huggingface.co/docs/hub/rate-limits).
 pub(crate) fn wait_asked(headers: &http::HeaderMap) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let seconds = text("retry-after").and_then(|value| value.trim().parse::<u64>().ok());
+    let seconds = text("retry-after").and_then(whole_seconds);
     let window = || {
         let limit = text("ratelimit")?;
         let field = |name: &str| limit.split(';').find_map(|part| part.trim().strip_prefix(name)?.parse::<u64>().ok());
-        (field("r=") == Some(0)).then(|| field("t=").map(|t| t + 1)).flatten()
+        (field("r=") == Some(0)).then(|| field("t=").map(|t| believed(t.saturating_add(1)))).flatten()
     };
-    // An hour is the longest wait that is believed: both windows in use are five minutes.
-    seconds.or_else(window).map(|seconds| Duration::from_secs(seconds.min(3600)))
+    seconds.or_else(window)
+}
+
+/// `Retry-After`, where it is in seconds.
+pub(crate) fn whole_seconds(retry_after: &str) -> Option<Duration> {
+    retry_after.trim().parse().ok().map(believed)
+}
+
+/// An hour is the longest wait that is believed: both windows in use are five minutes.
+fn believed(seconds: u64) -> Duration {
+    Duration::from_secs(seconds.min(3600))
 }
 
 #[cfg(test)]
