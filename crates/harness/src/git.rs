@@ -92,3 +92,34 @@ fn object(kind: &str, body: &[u8]) -> Oid {
     sha1.update(body);
     Oid(sha1.finalize().into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The ids are what git 2.39 printed: `git hash-object`, `git ls-tree -rt`, `git write-tree`, `git commit-tree`.
+    #[test]
+    fn ids_are_those_that_git_gives() {
+        let files = [("a-b/q", "q"), ("a.txt", "x"), ("a/b/c", "hi"), ("a0", "z"), ("empty", "")];
+        let files: Vec<(&str, Oid)> = files.iter().map(|(path, text)| (*path, blob(text.as_bytes()))).collect();
+        assert_eq!(files[2].1.to_string(), "32f95c0d1244a78b2be1bab8de17906fabb2c4a8");
+        assert_eq!(files[4].1.to_string(), "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391");
+        let (root, folders) = tree(&files);
+        assert_eq!(root.to_string(), "6aa6f39dbcc625bf4512c0c938c70fb8a34a3a9c");
+        let folders: Vec<(String, String)> = folders.into_iter().map(|(path, oid)| (path, oid.to_string())).collect();
+        for (path, oid) in [
+            ("a-b", "0b9c79f2295549fdb96743a9f55b4a148e75a18f"),
+            ("a/b", "b39583c5b5b5f3bffea36ff5d33e046b38f7e325"),
+            ("a", "cf59410efb9abd13b48257f14bd17baf62b7f73a"),
+        ] {
+            assert!(folders.contains(&(path.to_owned(), oid.to_owned())), "{path} {folders:?}");
+        }
+        assert_eq!(commit(root, "Publish models/o/n").to_string(), "906cc96cce183bfd133589cc00499c799afe9a32");
+    }
+
+    #[test]
+    fn a_pointer_of_lfs_is_what_git_lfs_writes() {
+        let pointer = lfs_pointer("8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4", 2);
+        assert_eq!(blob(pointer.as_bytes()).to_string(), "81b70cd3a0822bc56510406a4feeeff7957694ae");
+    }
+}
