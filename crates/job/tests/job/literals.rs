@@ -111,6 +111,14 @@ fn a_spread_is_a_list_its_text_its_pieces_or_one_object() {
 }
 
 #[test]
+fn lists_in_lists_are_flattened_to_a_bounded_depth() {
+    let nested = |depth| (0..depth).fold(s3("s3://b/1"), |inner, _| json!([inner]));
+    assert_eq!(resources(&json!({}), &nested(16), &[]), [bucket("s3://b/1", &[])]);
+    let error = filled(&json!({}), &nested(17), &[]).unwrap_err();
+    assert!(error.entry.as_deref() == Some(&format!("resources{}", "[0]".repeat(16))) && error.what.contains("16 deep"), "{error}");
+}
+
+#[test]
 fn files_take_literals_and_markers_too() {
     let entry = |files: Value| json!([{"type": "HF", "repo": "a/b", "target": "/t", "files": files}]);
     let set = ["ops.x.results.f=[\"q/1\", \"q/2\"]", "ops.x.results.none=", "ops.x.results.one=q/1"];
