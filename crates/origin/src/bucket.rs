@@ -37,11 +37,18 @@ pub struct BucketConfig {
     pub metadata_timeout: Duration,
     /// The longest wait that a busy server may ask for before listing gives up with [`OriginError::Busy`]. Default 10 s.
     pub longest_wait: Duration,
+    /// How long a server may send nothing before a request is given up. Default 20 s.
+    pub stall: Duration,
 }
 
 impl Default for BucketConfig {
     fn default() -> Self {
-        Self { metadata_requests: 16, metadata_timeout: Duration::from_secs(60), longest_wait: Duration::from_secs(10) }
+        Self {
+            metadata_requests: 16,
+            metadata_timeout: Duration::from_secs(60),
+            longest_wait: Duration::from_secs(10),
+            stall: Duration::from_secs(20),
+        }
     }
 }
 

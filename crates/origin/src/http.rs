@@ -12,22 +12,22 @@ use crate::{ByteStream, OriginError};
 
 /// How long a connection may take to stand, in seconds.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a server may send nothing, in seconds, before the request counts as dead.
-pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// What the node calls itself.
 const USER_AGENT: &str = concat!("larder/", env!("CARGO_PKG_VERSION"));
 
 /// A client that follows no redirect by itself: each is looked at, so that no credential goes along.
 ///
 /// HTTP/1.1 only: ranges of one file are to come over connections of their own.
-pub(crate) fn client() -> Result<reqwest::Client, OriginError> {
+///
+/// A server that sends nothing for as long as `stall` has ended the request.
+pub(crate) fn client(stall: Duration) -> Result<reqwest::Client, OriginError> {
     // Whoever installed a provider first has chosen the same one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
         .user_agent(USER_AGENT)
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(READ_TIMEOUT)
+        .read_timeout(stall)
         .pool_idle_timeout(Duration::from_secs(20))
         .http1_only()
         .dns_resolver(Resolver)

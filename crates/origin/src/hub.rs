@@ -12,6 +12,7 @@ mod stored_token;
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder_content::{HubResource, Manifest, OriginFile, Secret};
 use url::Url;
@@ -26,11 +27,13 @@ pub struct HubConfig {
     pub endpoint: String,
     /// The token for resources that bring none of their own. Default: none.
     pub token: Option<Secret>,
+    /// How long it may send nothing before a request is given up. Default: 20 s.
+    pub stall: Duration,
 }
 
 impl Default for HubConfig {
     fn default() -> Self {
-        Self { endpoint: "https://huggingface.co".into(), token: None }
+        Self { endpoint: "https://huggingface.co".into(), token: None, stall: Duration::from_secs(20) }
     }
 }
 
@@ -57,7 +60,7 @@ impl Hub {
         if !endpoint.username().is_empty() || endpoint.password().is_some() || endpoint.query().is_some() {
             return Err(refused("it may hold no user, password or query"));
         }
-        Ok(Self { client: crate::http::client()?, endpoint, token: config.token, links: Arc::default() })
+        Ok(Self { client: crate::http::client(config.stall)?, endpoint, token: config.token, links: Arc::default() })
     }
 
     /// The token that `resource` is read with, where credentials are used at all.
@@ -153,11 +156,18 @@ mod tests {
     use larder_content::{HubKind, RepoId};
 
     fn hub(endpoint: &str) -> Result<Hub, OriginError> {
-        Hub::new(HubConfig { endpoint: endpoint.into(), token: Some(Secret::new("hf_secret")) })
+        Hub::new(HubConfig { endpoint: endpoint.into(), token: Some(Secret::new("hf_secret")), ..HubConfig::default() })
     }
 
     fn resource() -> HubResource {
-        HubResource { kind: HubKind::Model, repo: RepoId::new("org/name").unwrap(), revision: None, files: vec![], token: None }
+        HubResource {
+            kind: HubKind::Model,
+            repo: RepoId::new("org/name").unwrap(),
+            revision: None,
+            files: vec![],
+            token: None,
+            stall: Duration::from_secs(20),
+        }
     }
 
     #[test]

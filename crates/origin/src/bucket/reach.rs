@@ -38,7 +38,7 @@ impl Shared {
             return Err(OriginError::Refused { what: "metadata_requests = 0".into(), why: "it must be at least 1".into() });
         }
         let gate = Semaphore::new(config.metadata_requests);
-        Ok(Self { config, sdk: Sdk::new(), client: crate::http::client()?, regions: Mutex::default(), gate })
+        Ok(Self { config, sdk: Sdk::new(config.stall), client: crate::http::client(config.stall)?, regions: Mutex::default(), gate })
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
@@ -30,7 +31,7 @@ use super::fault::{Answer, Fault};
 use super::transport::{Body, Facts, Listed, Page, PageAsk, ReadAsk};
 use super::{digest, xml};
 use crate::OriginError;
-use crate::http::{self, CONNECT_TIMEOUT, READ_TIMEOUT};
+use crate::http::{self, CONNECT_TIMEOUT};
 
 /// The most clients that are kept: a job names a few buckets.
 const MAX_CLIENTS: usize = 64;
@@ -38,6 +39,7 @@ const MAX_CLIENTS: usize = 64;
 /// Makes clients, which share their connections.
 pub(super) struct Sdk {
     http: SharedHttpClient,
+    stall: Duration,
     clients: Mutex<HashMap<Endpoint, Client>>,
 }
 
@@ -62,10 +64,10 @@ pub(super) struct BucketClient {
 }
 
 impl Sdk {
-    /// With no connection yet.
-    pub(super) fn new() -> Self {
+    /// With no connection yet. A server that sends nothing for as long as `stall` has ended the request.
+    pub(super) fn new(stall: Duration) -> Self {
         let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_with_resolver(Resolver);
-        Self { http, clients: Mutex::default() }
+        Self { http, stall, clients: Mutex::default() }
     }
 
     /// A client for `bucket` at `endpoint`.
@@ -79,7 +81,7 @@ impl Sdk {
     }
 
     fn client(&self, endpoint: &Endpoint) -> Client {
-        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT).build();
+        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(self.stall).build();
         let mut config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .http_client(self.http.clone())
@@ -89,7 +91,7 @@ impl Sdk {
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts)
-            .stalled_stream_protection(StalledStreamProtectionConfig::enabled().grace_period(READ_TIMEOUT).build());
+            .stalled_stream_protection(StalledStreamProtectionConfig::enabled().grace_period(self.stall).build());
         config.set_endpoint_url(endpoint.url.clone());
         let config = match &endpoint.keys {
             Some((id, secret)) => config.credentials_provider(Credentials::new(id.expose(), secret.expose(), None, None, "larder")),
@@ -177,8 +179,8 @@ where
     let status = raw.map_or(0, |raw| raw.status().as_u16());
     let body = raw.and_then(|raw| raw.body().bytes());
     if (200..300).contains(&status) {
-        // A body that came whole was no S3 document; one that did not broke off.
-        return if body.is_some() { Fault::NotS3 } else { Fault::Error(http::unanswered(what, error)) };
+        // A body that came whole, or never ends, is no S3 document; any other broke off.
+        return if body.is_some() || is_too_long(&error) { Fault::NotS3 } else { Fault::Error(http::unanswered(what, error)) };
     }
     let Some(raw) = raw else {
         return Fault::Error(http::unanswered(what, error));
@@ -191,6 +193,10 @@ where
         region: header("x-amz-bucket-region").and_then(xml::word).or(region),
         after: header("retry-after").and_then(http::whole_seconds),
     })
+}
+
+fn is_too_long(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|cause| cause.is::<http_body_util::LengthLimitError>())
 }
 
 /// Ends answers that are longer than any S3 document.
