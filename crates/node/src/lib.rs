@@ -1,1 +1,89 @@
-//! Takes a job from definition to targets.
+//! Takes a job from its definition to its targets.
+//!
+//! One direction, each step in a file of its own: a definition becomes a [`Goal`](goal), its resources are [resolved](resolve)
+//! to listings, what is [at home](home) is taken from the store, the rest is [fetched](fetch) under the engine's
+//! direction, and the files are [laid](lay) under a lease. [`Report`] says what came from where.
+//!
+//! Invariants: every file in a target was proven by the store against what the origin listed, or is reported as proven by
+//! nothing; two jobs that want the same file share one fetch; private content is handed out only after it was read with the
+//! job's own credentials.
+
+mod error;
+mod fetch;
+mod goal;
+mod home;
+mod lay;
+mod plan;
+mod prepare;
+mod progress;
+mod read;
+mod report;
+mod resolve;
+
+use std::sync::Arc;
+
+use larder_origin::Origins;
+use larder_store::Store;
+
+pub use error::NodeError;
+pub use goal::{Prepare, Pull, PullKeys};
+pub use larder_engine::Config as EngineConfig;
+pub use plan::{PlanReport, plan};
+pub use progress::{Phase, Progress, ResourceProgress};
+pub use report::{MountReport, Report, ResourceReport, Sources, Totals};
+
+/// A node: a store, and what fetches into it. Cheap to clone; all clones share their fetches.
+#[derive(Clone)]
+pub struct Node {
+    store: Store,
+    fetcher: fetch::Fetcher,
+}
+
+impl Node {
+    /// A node on `store`. Must be called inside a tokio runtime; it works until the last clone is dropped.
+    #[must_use]
+    pub fn start(store: Store, engine: EngineConfig) -> Self {
+        let fetcher = fetch::Fetcher::start(store.clone(), engine);
+        Self { store, fetcher }
+    }
+
+    /// The store it keeps its files in.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Gets everything a job definition asks for, lays it, and takes a lease on it.
+    ///
+    /// # Errors
+    /// Says what is wrong, where, and what to do. What was fetched by then is kept.
+    pub async fn prepare(&self, origins: Arc<Origins>, request: &Prepare, progress: &Progress) -> Result<Report, NodeError> {
+        let goal = goal::of_job(request, &origins)?;
+        prepare::Pipeline::new(self, origins, progress).run(goal).await
+    }
+
+    /// Gets one resource.
+    ///
+    /// # Errors
+    /// As for [`Node::prepare`].
+    pub async fn pull(&self, origins: Arc<Origins>, request: &Pull, progress: &Progress) -> Result<Report, NodeError> {
+        let goal = goal::of_pull(request, &origins)?;
+        prepare::Pipeline::new(self, origins, progress).run(goal).await
+    }
+
+    /// Runs `work`, which blocks, beside the asynchronous tasks.
+    ///
+    /// # Errors
+    /// Those of `work`, or that it panicked.
+    pub async fn blocking<T, E>(&self, work: impl FnOnce(&Store) -> Result<T, E> + Send + 'static) -> Result<T, NodeError>
+    where
+        T: Send + 'static,
+        E: Into<NodeError> + Send + 'static,
+    {
+        let store = self.store.clone();
+        match tokio::task::spawn_blocking(move || work(&store)).await {
+            Ok(result) => result.map_err(Into::into),
+            Err(panic) => Err(NodeError::Defect(panic.to_string())),
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The socket of a store: the process that holds the store carries out the commands of others.
+//!
+//! `POST /v1/orders` takes an order as JSON and answers with one JSON object a line: progress now and then, and what came of it
+//! at the end. The socket lies in the store's folder, which only its owner can enter.
+
+use std::convert::Infallible;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, State};
+use axum::routing::post;
+use axum::{Json, Router};
+use futures::{Stream, StreamExt, stream};
+use larder_node::{Node, Progress};
+use tokio::net::UnixListener;
+
+use crate::command::{Order, Telling, execute};
+
+/// The longest path that a socket can have.
+const MAX_SOCKET_PATH: usize = 100;
+/// The largest order: a job definition of 16 MiB, escaped.
+const MAX_ORDER_BYTES: usize = 64 * 1024 * 1024;
+/// How often progress is told.
+const TELL_EVERY: Duration = Duration::from_millis(100);
+
+/// The place of a store's socket. It is reached through the open folder where its path would be too long.
+struct Place {
+    path: PathBuf,
+    /// Keeps the folder open while the path leads through it.
+    _folder: Option<std::fs::File>,
+}
+
+impl Place {
+    fn of(home: &Path) -> std::io::Result<Self> {
+        let path = home.join("socket");
+        if path.as_os_str().len() <= MAX_SOCKET_PATH {
+            return Ok(Self { path, _folder: None });
+        }
+        let folder = std::fs::File::open(home)?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}/socket", folder.as_raw_fd()));
+        Ok(Self { path, _folder: Some(folder) })
+    }
+}
+
+/// Serves the store's socket until the future is dropped.
+pub(crate) async fn serve(home: &Path, node: Node) -> anyhow::Result<()> {
+    let place = Place::of(home)?;
+    // Who holds the store's lock owns the socket: one that lies there is left over from a crash.
+    let _ = std::fs::remove_file(&place.path);
+    let listener = UnixListener::bind(&place.path).with_context(|| format!("the socket in {}", home.display()))?;
+    let router = Router::new().route("/v1/orders", post(take_order)).layer(DefaultBodyLimit::max(MAX_ORDER_BYTES)).with_state(node);
+    axum::serve(listener, router).await?;
+    Ok(())
+}
+
+async fn take_order(State(node): State<Node>, Json(order): Json<Order>) -> Body {
+    let progress = Progress::default();
+    let watched = progress.clone();
+    let work = async move { execute(&node, order, &progress).await };
+    Body::from_stream(tell(work, watched).map(|telling| Ok::<_, Infallible>(line(&telling))))
+}
+
+fn line(telling: &Telling) -> Bytes {
+    let mut line = serde_json::to_vec(telling).unwrap_or_default();
+    line.push(b'\n');
+    line.into()
+}
+
+/// Runs `work` and tells of its progress until it ends.
+pub(crate) fn tell(work: impl Future<Output = Telling> + Send + 'static, progress: Progress) -> impl Stream<Item = Telling> + Send {
+    let work: futures::future::BoxFuture<'static, Telling> = Box::pin(work);
+    stream::unfold(Some(work), move |work| {
+        let progress = progress.clone();
+        async move {
+            let mut work = work?;
+            match tokio::time::timeout(TELL_EVERY, &mut work).await {
+                Ok(end) => Some((end, None)),
+                Err(_) => Some((Telling::Progress(progress.snapshot()), Some(work))),
+            }
+        }
+    })
+}
+
+/// Has the process that holds the store carry out an order.
+///
+/// # Errors
+/// Nobody answers at the socket. What goes wrong later ends the stream without a last word.
+pub(crate) async fn order(home: &Path, order: &Order) -> anyhow::Result<impl Stream<Item = Telling> + Send + use<>> {
+    let place = Place::of(home)?;
+    let client = reqwest::Client::builder().unix_socket(place.path.as_path()).no_proxy().build()?;
+    let answer = client.post("http://larder/v1/orders").json(order).send().await?.error_for_status()?;
+    let body = Box::pin(answer.bytes_stream());
+    Ok(stream::unfold((body, Vec::new(), place), |(mut body, mut buffer, place)| async move {
+        loop {
+            if let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = buffer.drain(..=end).collect();
+                let telling = serde_json::from_slice(&line).ok()?;
+                return Some((telling, (body, buffer, place)));
+            }
+            buffer.extend_from_slice(&body.next().await?.ok()?);
+        }
+    }))
+}

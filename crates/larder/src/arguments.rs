@@ -1,0 +1,94 @@
+//! What can be written on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Fetches the files that jobs need, once, proven byte for byte, and lays them where jobs want them.
+#[derive(Debug, Parser)]
+#[command(name = "larder", version, about, max_term_width = 100)]
+pub(crate) struct Arguments {
+    /// The folder of the store and its configuration [default: $XDG_DATA_HOME/larder, else ~/.local/share/larder].
+    #[arg(long, global = true, env = "LARDER_HOME", value_name = "DIR")]
+    pub(crate) home: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make the store's folder and a configuration file in which every field is explained.
+    Init,
+    /// Show what a job needs and where it would go, without touching the network.
+    Plan(JobArguments),
+    /// Get everything a job needs, lay it, and print the mounts.
+    Prepare(JobArguments),
+    /// Get one resource: hf:org/name[@revision][:file,…], s3://bucket/prefix or https://host/prefix.
+    Pull(PullArguments),
+    /// List what is in the store, and the leases on it.
+    Resources(OutputArguments),
+    /// Hash everything in the store again; what is damaged is removed and listed.
+    Verify(OutputArguments),
+    /// Remove what expired leases held and what was not used for long.
+    Gc(GcArguments),
+    /// Give up a lease: removes the trees that were laid for it.
+    Release(ReleaseArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobArguments {
+    /// The job definition, or - for standard input.
+    #[arg(value_name = "JOB.json")]
+    pub(crate) definition: PathBuf,
+    /// Lay each target below this folder instead of in the store.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// A value that only the running job knows, such as ops.x.results.y=…; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Who owns copies that the job may write to.
+    #[arg(long, value_name = "UID:GID", value_parser = owner)]
+    pub(crate) owner: Option<(u32, u32)>,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PullArguments {
+    /// hf:org/name[@revision][:file,…], s3://bucket/prefix or https://host/prefix.
+    pub(crate) resource: String,
+    /// Lay the files in this folder instead of in the store.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GcArguments {
+    /// Also remove what was used lately but is held by no lease.
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReleaseArguments {
+    /// The lease, as prepare, pull and resources print it.
+    pub(crate) lease: String,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct OutputArguments {
+    /// Print one JSON document on standard output, and nothing else there.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn owner(text: &str) -> Result<(u32, u32), String> {
+    let ids = text.split_once(':').and_then(|(user, group)| Some((user.parse().ok()?, group.parse().ok()?)));
+    ids.ok_or_else(|| "it is written UID:GID, two numbers".into())
+}

@@ -1,0 +1,187 @@
+//! What a node can be told to do, and what it answers: the same whether it runs here or in another process.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use larder_content::Secret;
+use larder_node::{Node, NodeError, Prepare, Progress, Pull, Report, ResourceProgress};
+use larder_origin::{BucketConfig, HubConfig, Origins};
+use larder_store::StoreError;
+use serde::{Deserialize, Serialize};
+
+/// A command with the settings of whoever gave it.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Order {
+    pub(crate) command: NodeCommand,
+    /// The hub to ask.
+    pub(crate) hub_endpoint: String,
+    /// The hub's token. It travels in the store's own socket only, which none but its owner can open.
+    pub(crate) hub_token: Option<String>,
+    /// Milliseconds that an origin may send nothing.
+    pub(crate) stall_ms: u64,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum NodeCommand {
+    Prepare(Prepare),
+    Pull(Pull),
+    Resources,
+    Verify,
+    Gc { all: bool },
+    Release { lease: String },
+}
+
+/// What is told while a command runs; the last is `Done` or `Failed`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Telling {
+    Progress(Vec<ResourceProgress>),
+    Done(Box<Outcome>),
+    Failed { message: String, wrong_input: bool },
+}
+
+/// What came of a command.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    Ready(Report),
+    Resources(Inventory),
+    Verified(Verified),
+    Collected(Collected),
+    Released(Released),
+}
+
+/// What `larder resources` prints.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Inventory {
+    pub(crate) resources: Vec<InventoryResource>,
+    pub(crate) leases: Vec<InventoryLease>,
+    pub(crate) blob_bytes: u64,
+    pub(crate) partial_bytes: u64,
+    pub(crate) quota_bytes: u64,
+    pub(crate) free_bytes: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct InventoryResource {
+    pub(crate) id: String,
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+    /// Seconds since 1970.
+    pub(crate) used: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct InventoryLease {
+    pub(crate) lease: String,
+    pub(crate) job: String,
+    /// Seconds since 1970.
+    pub(crate) expires: u64,
+    pub(crate) trees: Vec<String>,
+}
+
+/// What `larder verify` prints.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Verified {
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+    /// What was damaged, and is now removed.
+    pub(crate) damaged: Vec<String>,
+    /// Files that are still coming.
+    pub(crate) partial_files: u64,
+    /// Bytes of them that are recorded.
+    pub(crate) partial_bytes: u64,
+}
+
+/// What `larder gc` prints.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Collected {
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+    pub(crate) leases: Vec<String>,
+}
+
+/// What `larder release` prints.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Released {
+    pub(crate) lease: String,
+    pub(crate) files: u64,
+    pub(crate) trees: u64,
+}
+
+/// Carries out a command.
+pub(crate) async fn execute(node: &Node, order: Order, progress: &Progress) -> Telling {
+    match carry_out(node, order, progress).await {
+        Ok(outcome) => Telling::Done(Box::new(outcome)),
+        Err(error) => Telling::Failed { wrong_input: error.is_wrong_input(), message: error.to_string() },
+    }
+}
+
+async fn carry_out(node: &Node, order: Order, progress: &Progress) -> Result<Outcome, NodeError> {
+    match &order.command {
+        NodeCommand::Prepare(request) => Ok(Outcome::Ready(node.prepare(order.origins()?, request, progress).await?)),
+        NodeCommand::Pull(request) => Ok(Outcome::Ready(node.pull(order.origins()?, request, progress).await?)),
+        NodeCommand::Resources => node.blocking(inventory).await.map(Outcome::Resources),
+        NodeCommand::Verify => node.blocking(verify).await.map(Outcome::Verified),
+        NodeCommand::Gc { all } => {
+            let all = *all;
+            node.blocking(move |store| collect(store, all)).await.map(Outcome::Collected)
+        }
+        NodeCommand::Release { lease } => {
+            let id = lease.clone();
+            let released = node.blocking(move |store| store.release(&id, SystemTime::now())).await?;
+            let released = released.ok_or_else(|| NodeError::Input(format!("there is no lease {lease}: `larder resources` lists them")))?;
+            Ok(Outcome::Released(Released { lease: lease.clone(), files: released.files, trees: released.trees }))
+        }
+    }
+}
+
+impl Order {
+    pub(crate) fn origins(&self) -> Result<Arc<Origins>, NodeError> {
+        let stall = std::time::Duration::from_millis(self.stall_ms);
+        let hub = HubConfig { endpoint: self.hub_endpoint.clone(), token: self.hub_token.clone().map(Secret::new), stall };
+        let bucket = BucketConfig { stall, ..BucketConfig::default() };
+        Origins::new(hub, bucket).map(Arc::new).map_err(|error| NodeError::Input(error.to_string()))
+    }
+}
+
+fn inventory(store: &larder_store::Store) -> Result<Inventory, StoreError> {
+    let space = store.space()?;
+    let mut resources: Vec<InventoryResource> = store
+        .resources()?
+        .into_iter()
+        .map(|known| InventoryResource { id: known.id, files: known.files, bytes: known.bytes, used: seconds(known.used) })
+        .collect();
+    resources.sort_by(|a, b| b.used.cmp(&a.used).then_with(|| a.id.cmp(&b.id)));
+    let leases = store.leases().into_iter().map(|lease| InventoryLease {
+        lease: lease.id,
+        job: lease.job,
+        expires: seconds(lease.expires),
+        trees: lease.trees.iter().map(|tree| tree.path.display().to_string()).collect(),
+    });
+    Ok(Inventory {
+        resources,
+        leases: leases.collect(),
+        blob_bytes: space.blob_bytes,
+        partial_bytes: space.partial_bytes,
+        quota_bytes: space.quota_bytes,
+        free_bytes: space.free_bytes,
+    })
+}
+
+fn verify(store: &larder_store::Store) -> Result<Verified, StoreError> {
+    let report = store.verify()?;
+    let damaged = report.damaged.iter().map(ToString::to_string).collect();
+    Ok(Verified { files: report.blobs, bytes: report.bytes, damaged, partial_files: report.partials, partial_bytes: report.partial_bytes })
+}
+
+fn collect(store: &larder_store::Store, all: bool) -> Result<Collected, StoreError> {
+    let report = store.gc(SystemTime::now(), all)?;
+    let leases = report.expired.iter().map(|released| released.lease.id.clone()).collect();
+    Ok(Collected { files: report.blobs, bytes: report.bytes, leases })
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

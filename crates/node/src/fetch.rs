@@ -1,0 +1,131 @@
+//! Fetches files under the engine's direction: one task owns the engine, tells it what happens, and does what it says.
+//!
+//! Invariant: a file is fetched once at a time, however many jobs want it; the fetch belongs to this task and not to the job
+//! that came first, and ends when the last of them has gone.
+
+mod active;
+mod driver;
+
+use std::sync::Arc;
+
+use larder_content::{FileKey, Mismatch, OriginFile, Resource, Scope};
+use larder_engine::{Config, GroupId};
+use larder_origin::{Access, OriginError, Origins};
+use larder_store::{Blob, Store, StoreError};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::progress::Meter;
+
+/// How many requests and reports may wait for the task. Who sends more waits.
+const QUEUE: usize = 1024;
+
+/// A handle of the task that fetches.
+#[derive(Clone)]
+pub(crate) struct Fetcher {
+    commands: mpsc::Sender<Command>,
+}
+
+/// A file that a job wants.
+pub(crate) struct Wanted {
+    pub(crate) file: OriginFile,
+    pub(crate) scope: Scope,
+    pub(crate) access: Access,
+    pub(crate) resource: Arc<Resource>,
+    pub(crate) origins: Arc<Origins>,
+    pub(crate) group: GroupId,
+    pub(crate) meter: Arc<Meter>,
+}
+
+/// A file that was fetched.
+#[derive(Debug, Clone)]
+pub(crate) struct Fetched {
+    pub(crate) blob: Blob,
+    /// The bytes of it that came from the origin for this job.
+    pub(crate) origin_bytes: u64,
+}
+
+/// Why a file could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// Its origin cannot give it.
+    #[error(transparent)]
+    Origin(OriginError),
+    /// The store cannot take it.
+    #[error(transparent)]
+    Store(StoreError),
+    /// Its bytes were read more than once and never matched.
+    #[error("{what}: {mismatch}; it was read {times} times")]
+    Corrupt {
+        /// The file.
+        what: String,
+        /// What did not match.
+        mismatch: Mismatch,
+        /// How often it was read.
+        times: usize,
+    },
+    /// A defect of Larder.
+    #[error("a defect of Larder, please report it: {0}")]
+    Defect(String),
+}
+
+enum Command {
+    Want { wanted: Box<Wanted>, ticket: Ticket, answer: oneshot::Sender<Result<Fetched, Arc<FetchError>>> },
+    Leave { key: FileKey, ticket: Ticket },
+}
+
+/// Tells apart those who wait for one file.
+type Ticket = Arc<()>;
+
+impl Fetcher {
+    /// Starts the task; it ends when the last handle is dropped.
+    pub(crate) fn start(store: Store, config: Config) -> Self {
+        let (commands, receiver) = mpsc::channel(QUEUE);
+        tokio::spawn(driver::Driver::new(store, config, receiver).run());
+        Self { commands }
+    }
+
+    /// Fetches a file. Dropping the future gives it up, unless others want it too.
+    pub(crate) async fn fetch(&self, wanted: Wanted) -> Result<Fetched, Arc<FetchError>> {
+        let gone = || Arc::new(FetchError::Defect("the task that fetches has ended".into()));
+        let (answer, answered) = oneshot::channel();
+        let ticket = Ticket::default();
+        let key = wanted.file.key(wanted.scope);
+        let mut guard = LeaveOnDrop { commands: self.commands.clone(), key, ticket: Some(ticket.clone()) };
+        let command = Command::Want { wanted: Box::new(wanted), ticket, answer };
+        self.commands.send(command).await.map_err(|_| gone())?;
+        let result = answered.await.map_err(|_| gone())?;
+        guard.ticket = None;
+        result
+    }
+}
+
+/// Takes a job off the list of those who wait for a file.
+struct LeaveOnDrop {
+    commands: mpsc::Sender<Command>,
+    key: FileKey,
+    /// `None` once the answer is there.
+    ticket: Option<Ticket>,
+}
+
+impl Drop for LeaveOnDrop {
+    fn drop(&mut self) {
+        let Some(ticket) = self.ticket.take() else { return };
+        let (commands, key) = (self.commands.clone(), self.key);
+        if let Err(mpsc::error::TrySendError::Full(command)) = commands.try_send(Command::Leave { key, ticket })
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(async move { commands.send(command).await });
+        }
+    }
+}
+
+impl FetchError {
+    /// What is wrong with an empty file of the resource `what`.
+    pub(crate) fn of_empty(error: larder_store::SealError, what: &str) -> Self {
+        match error {
+            larder_store::SealError::Mismatch { mismatch, .. } => Self::Corrupt { what: format!("an empty file of {what}"), mismatch, times: 0 },
+            larder_store::SealError::Store(error) => Self::Store(error),
+            larder_store::SealError::Incomplete { .. } => Self::Defect("an empty file is incomplete".into()),
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! The task that owns the engine.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use larder_content::{CHUNK_BYTES, ChunkLayout, ContentId, FileKey, Mismatch};
+use larder_engine::{Action, Config, Engine, Event, OriginId, Outcome, ReadId, Time};
+use larder_origin::OriginError;
+use larder_store::{Blob, Partial, SealError, Store, StoreError};
+use tokio::sync::{mpsc, oneshot};
+
+use super::active::{Active, Body, Next};
+use super::{Command, FetchError, Fetched, QUEUE, Ticket, Wanted};
+use crate::read::ReadError;
+
+/// Files up to this size are read in one go and never partial: what is lost of one is read again in a moment.
+const SMALL_BYTES: u64 = 4 * CHUNK_BYTES;
+
+/// What the tasks that read and seal report.
+enum Report {
+    Opened { key: FileKey, partial: Result<Partial, StoreError> },
+    Arrived { key: FileKey, read: ReadId, chunks: u64, bytes: u64 },
+    Ended { key: FileKey, read: ReadId, result: Result<Option<Blob>, ReadError> },
+    Sealed { key: FileKey, result: Result<Blob, SealError> },
+}
+
+/// The task that owns the engine.
+pub(super) struct Driver {
+    store: Store,
+    engine: Engine,
+    started: Instant,
+    active: HashMap<FileKey, Active>,
+    origins: HashMap<String, OriginId>,
+    commands: mpsc::Receiver<Command>,
+    reports: mpsc::Receiver<Report>,
+    reporter: mpsc::Sender<Report>,
+}
+
+impl Driver {
+    pub(super) fn new(store: Store, config: Config, commands: mpsc::Receiver<Command>) -> Self {
+        let (reporter, reports) = mpsc::channel(QUEUE);
+        let engine = Engine::new(config, fastrand::u64(..));
+        let (active, origins) = (HashMap::new(), HashMap::new());
+        Self { store, engine, started: Instant::now(), active, origins, commands, reports, reporter }
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            let now = self.now();
+            while let Some(action) = self.engine.next_action(now) {
+                self.act(action);
+            }
+            let deadline = self.engine.next_deadline(now).map(|at| tokio::time::Instant::from_std(self.started + at));
+            let wait = async {
+                match deadline {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                report = self.reports.recv() => match report {
+                    Some(report) => self.report(report),
+                    None => return,
+                },
+                command = self.commands.recv() => match command {
+                    Some(Command::Want { wanted, ticket, answer }) => self.want(*wanted, ticket, answer),
+                    Some(Command::Leave { key, ticket }) => self.leave(key, &ticket),
+                    None => return,
+                },
+                () = wait => {}
+            }
+        }
+    }
+
+    fn now(&self) -> Time {
+        self.started.elapsed()
+    }
+
+    fn want(&mut self, wanted: Wanted, ticket: Ticket, answer: oneshot::Sender<Result<Fetched, Arc<FetchError>>>) {
+        let key = wanted.file.key(wanted.scope);
+        match self.active.entry(key) {
+            Entry::Occupied(active) => active.into_mut().join(wanted.meter, ticket, answer),
+            Entry::Vacant(place) => {
+                place.insert(Active::new(wanted, ticket, answer));
+                self.begin(key);
+            }
+        }
+    }
+
+    fn leave(&mut self, key: FileKey, ticket: &Ticket) {
+        if self.active.get_mut(&key).is_some_and(|active| active.leave(ticket)) {
+            self.active.remove(&key).into_iter().flat_map(|active| active.reads).for_each(|(_, read)| read.abort());
+            self.engine.handle(Event::Unwanted { file: key }, self.now());
+        }
+    }
+
+    /// Begins a reading of a file: a large one needs its partial file first.
+    fn begin(&mut self, key: FileKey) {
+        let Some(active) = self.active.get_mut(&key) else { return };
+        let size = active.source.file.size;
+        if size <= SMALL_BYTES {
+            active.body = Body::Small(None);
+            self.ask_engine(key, Vec::from([0..ChunkLayout::new(size).count()]));
+            return;
+        }
+        active.body = Body::Opening;
+        let (store, file, scope, reporter) = (self.store.clone(), active.source.file.clone(), active.scope, self.reporter.clone());
+        tokio::task::spawn_blocking(move || {
+            let partial = store.partial(&file, scope);
+            // The receiver outlives the runtime's tasks, but for a shutdown.
+            let _ = reporter.blocking_send(Report::Opened { key, partial });
+        });
+    }
+
+    fn ask_engine(&mut self, key: FileKey, missing: Vec<Range<u64>>) {
+        let Some(active) = self.active.get(&key) else { return };
+        let next = OriginId(self.origins.len() as u64);
+        let origin = *self.origins.entry(active.source.file.locator.endpoint.clone()).or_insert(next);
+        let layout = ChunkLayout::new(active.source.file.size);
+        let event = Event::Wanted { file: key, layout, missing, origin, group: active.group };
+        self.engine.handle(event, self.now());
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Read { read, file, chunks } => self.read(read, file, chunks),
+            Action::Cancel { read } => {
+                self.active.values_mut().filter_map(|active| active.reads.remove(&read)).for_each(|read| read.abort());
+            }
+            Action::Complete { file } => self.complete(file),
+            Action::GiveUp { file } => {
+                if let Some(mut active) = self.active.remove(&file) {
+                    let error = active.last_error.take();
+                    active.answer(Err(error.unwrap_or_else(|| FetchError::Defect("given up without a reason".into()))));
+                }
+            }
+        }
+    }
+
+    fn read(&mut self, read: ReadId, key: FileKey, chunks: Range<u64>) {
+        let Some(active) = self.active.get_mut(&key) else { return };
+        let (source, reporter) = (active.source.clone(), self.reporter.clone());
+        let task = match &active.body {
+            Body::Opening => return,
+            Body::Small(_) => {
+                let (store, scope) = (self.store.clone(), active.scope);
+                tokio::spawn(async move {
+                    let result = source.read_whole(store, scope).await.map(Some);
+                    let _ = reporter.send(Report::Ended { key, read, result }).await;
+                })
+            }
+            Body::Large(partial) => {
+                let partial = partial.clone();
+                tokio::spawn(async move {
+                    let mut next = chunks.start;
+                    let layout = ChunkLayout::new(source.file.size);
+                    let proving = Proving::of(&partial);
+                    let arrived = async |count| {
+                        let bytes = layout.bytes(next, next + count);
+                        next += count;
+                        proving.advance();
+                        let report = Report::Arrived { key, read, chunks: count, bytes: bytes.end - bytes.start };
+                        let _ = reporter.send(report).await;
+                    };
+                    let result = source.read_range(partial.clone(), chunks, arrived).await.map(|()| None);
+                    let _ = reporter.send(Report::Ended { key, read, result }).await;
+                })
+            }
+        };
+        active.reads.insert(read, task.abort_handle());
+    }
+
+    fn report(&mut self, report: Report) {
+        match report {
+            Report::Opened { key, partial: Ok(partial) } => self.opened(key, partial),
+            Report::Opened { key, partial: Err(error) } => self.fail(key, FetchError::Store(error)),
+            Report::Arrived { key, read, chunks, bytes } => {
+                let active = self.active.get_mut(&key).filter(|active| active.reads.contains_key(&read));
+                if let Some(active) = active {
+                    active.count(bytes);
+                    self.engine.handle(Event::Arrived { read, chunks }, self.now());
+                }
+            }
+            Report::Ended { key, read, result } => self.ended(key, read, result),
+            Report::Sealed { key, result } => self.sealed(key, result),
+        }
+    }
+
+    fn opened(&mut self, key: FileKey, partial: Partial) {
+        let Some(active) = self.active.get_mut(&key) else { return };
+        active.count_kept(partial.have_bytes());
+        let missing = partial.missing();
+        active.body = Body::Large(partial);
+        self.ask_engine(key, missing);
+    }
+
+    fn ended(&mut self, key: FileKey, read: ReadId, result: Result<Option<Blob>, ReadError>) {
+        let Some(active) = self.active.get_mut(&key) else { return };
+        if active.reads.remove(&read).is_none() {
+            return;
+        }
+        let outcome = match result {
+            Ok(blob) => {
+                if let Some(blob) = blob {
+                    let size = active.source.file.size;
+                    active.count(size);
+                    active.body = Body::Small(Some(blob));
+                    let chunks = ChunkLayout::new(size).count();
+                    self.engine.handle(Event::Arrived { read, chunks }, self.started.elapsed());
+                }
+                Outcome::Complete
+            }
+            Err(ReadError::Origin(error)) => {
+                tracing::debug!(file = %active.source.file.locator, %error, "a read failed");
+                let outcome = outcome(&error);
+                active.last_error = Some(FetchError::Origin(error));
+                outcome
+            }
+            Err(ReadError::Final(error)) => {
+                active.last_error = Some(error);
+                Outcome::Refused
+            }
+            Err(ReadError::Mismatch { mismatch, content }) => {
+                self.engine.handle(Event::Unwanted { file: key }, self.started.elapsed());
+                self.mismatched(key, content, mismatch);
+                return;
+            }
+        };
+        self.engine.handle(Event::Ended { read, outcome }, self.now());
+    }
+
+    fn complete(&mut self, key: FileKey) {
+        let Some(active) = self.active.get(&key) else { return };
+        match &active.body {
+            Body::Opening => {}
+            Body::Small(None) => self.fail(key, FetchError::Defect("a small file is complete but not sealed".into())),
+            Body::Small(Some(blob)) => {
+                let blob = blob.clone();
+                self.succeed(key, blob);
+            }
+            Body::Large(partial) => {
+                let (partial, reporter, proven) = (partial.clone(), self.reporter.clone(), !active.source.file.digests.is_empty());
+                tokio::task::spawn_blocking(move || {
+                    let result = if proven { partial.seal() } else { partial.seal_unproven() };
+                    let _ = reporter.blocking_send(Report::Sealed { key, result });
+                });
+            }
+        }
+    }
+
+    fn sealed(&mut self, key: FileKey, result: Result<Blob, SealError>) {
+        match result {
+            Ok(blob) => self.succeed(key, blob),
+            Err(SealError::Mismatch { mismatch, content }) => self.mismatched(key, content, mismatch),
+            Err(SealError::Store(error)) => self.fail(key, FetchError::Store(error)),
+            // Chunks that an earlier run recorded turned out to be damaged on disk: they are read again.
+            Err(SealError::Incomplete { .. }) => self.begin(key),
+        }
+    }
+
+    fn mismatched(&mut self, key: FileKey, content: ContentId, mismatch: Mismatch) {
+        let Some(active) = self.active.get_mut(&key) else { return };
+        tracing::warn!(file = %active.source.file.locator, %mismatch, "what was read does not match");
+        match active.mismatched(content, mismatch) {
+            Next::Again => self.begin(key),
+            Next::TakeAsRead => {
+                active.take_as_read();
+                self.begin(key);
+            }
+            Next::Corrupt(error) => self.fail(key, error),
+        }
+    }
+
+    fn succeed(&mut self, key: FileKey, blob: Blob) {
+        if let Some(active) = self.active.remove(&key) {
+            active.answer(Ok(blob));
+        }
+    }
+
+    fn fail(&mut self, key: FileKey, error: FetchError) {
+        if let Some(active) = self.active.remove(&key) {
+            active.answer(Err(error));
+            self.engine.handle(Event::Unwanted { file: key }, self.now());
+        }
+    }
+}
+
+/// What an error of an origin means to the engine.
+fn outcome(error: &OriginError) -> Outcome {
+    match error {
+        OriginError::Busy { after, .. } => Outcome::Busy(*after),
+        OriginError::Unreachable { .. } => Outcome::Broken,
+        OriginError::RangeIgnored { .. } => Outcome::RangeIgnored,
+        OriginError::Missing { .. }
+        | OriginError::Denied { .. }
+        | OriginError::Gated { .. }
+        | OriginError::Changed { .. }
+        | OriginError::Invalid { .. }
+        | OriginError::Refused { .. } => Outcome::Refused,
+    }
+}
+
+/// Lets the proof of a partial file follow its growing prefix, one step at a time.
+struct Proving {
+    partial: Partial,
+    busy: Arc<AtomicBool>,
+}
+
+impl Proving {
+    fn of(partial: &Partial) -> Self {
+        Self { partial: partial.clone(), busy: Arc::default() }
+    }
+
+    fn advance(&self) {
+        if self.busy.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (partial, busy) = (self.partial.clone(), self.busy.clone());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = partial.advance() {
+                // The seal comes upon the same error, and reports it.
+                tracing::debug!(%error, "the proof cannot follow the download");
+            }
+            busy.store(false, Ordering::Release);
+        });
+    }
+}

@@ -1,0 +1,298 @@
+//! The way of a goal: resolve, look at home, fetch, lay, report.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use larder_content::{OriginFile, RelativePath, Resource, Scope};
+use larder_engine::GroupId;
+use larder_origin::{Access, Listing, OriginError, Origins};
+use larder_store::{Blob, KnownResource, Reservation};
+
+use crate::fetch::{FetchError, Fetched, Wanted};
+use crate::goal::{Goal, Row, Want};
+use crate::home::{self, Home};
+use crate::lay;
+use crate::progress::{Meter, Progress};
+use crate::read::Source;
+use crate::report::{MountReport, Report, ResourceReport, Sources, Totals};
+use crate::resolve::{keep, resolve, resolve_anew};
+use crate::{Node, NodeError};
+
+/// Resources that are listed at once.
+const LISTINGS: usize = 16;
+/// Files of one resource that wait for the fetcher at once: bounds the memory of a repository of 100,000 files.
+const FILES: usize = 512;
+/// Files of one resource whose access is shown at once.
+const PROBES: usize = 16;
+
+/// Numbers the groups of all jobs of this process.
+static NEXT_GROUP: AtomicU64 = AtomicU64::new(0);
+
+/// One resource, listed.
+pub(crate) struct Listed {
+    pub(crate) listing: Listing,
+    home: Vec<Home>,
+}
+
+/// One resource, all its files in the store.
+pub(crate) struct Gathered {
+    pub(crate) id: String,
+    pub(crate) files: Vec<GatheredFile>,
+}
+
+/// One file in the store.
+pub(crate) struct GatheredFile {
+    pub(crate) path: RelativePath,
+    pub(crate) blob: Blob,
+    origin_bytes: u64,
+}
+
+/// What works on one goal.
+pub(crate) struct Pipeline<'a> {
+    node: &'a Node,
+    origins: Arc<Origins>,
+    progress: &'a Progress,
+    started: Instant,
+}
+
+impl<'a> Pipeline<'a> {
+    pub(crate) fn new(node: &'a Node, origins: Arc<Origins>, progress: &'a Progress) -> Self {
+        Self { node, origins, progress, started: Instant::now() }
+    }
+
+    pub(crate) async fn run(&self, goal: Goal) -> Result<Report, NodeError> {
+        let meters: Vec<_> = goal.wants.iter().map(|want| self.progress.meter(want.address.clone())).collect();
+        let listings = stream::iter(goal.wants.iter().zip(&meters)).map(|(want, meter)| self.list(want, meter));
+        let listed: Vec<Listed> = listings.buffered(LISTINGS).try_collect().await?;
+        lay::check_sizes(&goal, &listed)?;
+        let room = self.admit(&goal, &listed).await?;
+        let wants = goal.wants.iter().zip(listed).zip(&meters);
+        let gathering = wants.map(|((want, listed), meter)| self.gather(want, listed, meter, &room));
+        let gathered: Vec<Gathered> = futures::future::try_join_all(gathering).await?;
+        let laid = lay::lay(self.node, &goal, &gathered).await?;
+        Ok(self.report(&goal, &gathered, laid))
+    }
+
+    async fn list(&self, want: &Want, meter: &Meter) -> Result<Listed, NodeError> {
+        let listing = resolve(self.node, &self.origins, want).await?;
+        self.look(want, listing, meter).await
+    }
+
+    async fn look(&self, want: &Want, listing: Listing, meter: &Meter) -> Result<Listed, NodeError> {
+        meter.listed(listing.manifest.bytes());
+        let (files, private) = (listing.manifest.files().to_vec(), self.origins.has_credentials(&want.resource));
+        let home = self.node.blocking(move |store| home::look(store, &files, private)).await?;
+        Ok(Listed { listing, home })
+    }
+
+    /// Makes room for what is to come, or refuses before the first byte of it.
+    async fn admit(&self, goal: &Goal, listed: &[Listed]) -> Result<Reservation, NodeError> {
+        let missing = |home: &Home| if let Home::Missing { bytes } = home { *bytes } else { 0 };
+        let missing: u64 = listed.iter().flat_map(|listed| &listed.home).map(missing).sum();
+        let copies = lay::bytes_to_copy(goal, listed);
+        self.node.blocking(move |store| store.admit(missing.saturating_add(copies), SystemTime::now())).await
+    }
+
+    /// Brings all files of a resource into the store.
+    async fn gather(&self, want: &Want, listed: Listed, meter: &Arc<Meter>, room: &Reservation) -> Result<Gathered, NodeError> {
+        let Listed { listing, home } = listed;
+        let gathered = match self.gather_listed(want, &listing, home, meter, room).await {
+            Err(NodeError::Fetch { source, .. }) if matches!(*source, FetchError::Origin(OriginError::Changed { .. })) => {
+                tracing::info!(resource = want.address, "it changed while it was being read: it is listed anew");
+                let listing = resolve_anew(&self.origins, want).await?;
+                let Listed { listing, home } = self.look(want, listing, meter).await?;
+                self.gather_listed(want, &listing, home, meter, room).await?
+            }
+            other => other?,
+        };
+        meter.completed();
+        let known = KnownResource {
+            id: gathered.id.clone(),
+            address: want.address.clone(),
+            bytes: gathered.files.iter().map(|file| file.blob.size()).sum(),
+            files: gathered.files.len() as u64,
+            used: SystemTime::now(),
+        };
+        self.node.blocking(move |store| store.record_resource(&known)).await?;
+        Ok(gathered)
+    }
+
+    async fn gather_listed(
+        &self,
+        want: &Want,
+        listing: &Listing,
+        home: Vec<Home>,
+        meter: &Arc<Meter>,
+        room: &Reservation,
+    ) -> Result<Gathered, NodeError> {
+        let scope = self.scope(want, listing, &home).await;
+        let fetch = Fetch {
+            pipeline: self,
+            want,
+            resource: Arc::new(want.resource.clone()),
+            scope,
+            group: GroupId(NEXT_GROUP.fetch_add(1, Ordering::Relaxed)),
+            meter,
+            room,
+        };
+        let (here, away): (Vec<_>, Vec<_>) =
+            listing.manifest.files().iter().zip(home).partition(|(_, home)| matches!(home, Home::Public(_)) || fetch.is_shown_private(home));
+        let mut files: Vec<GatheredFile> =
+            stream::iter(here).map(|(file, home)| fetch.take_from_home(file, home)).buffer_unordered(PROBES).try_collect().await?;
+        let fetched = stream::iter(away).map(|(file, _)| fetch.file(file)).buffer_unordered(FILES);
+        let fetched: Vec<GatheredFile> = fetched.try_collect().await?;
+        files.extend(fetched);
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        let scope = if files.iter().any(|file| file.blob.scope() == Scope::Private) { Scope::Private } else { Scope::Public };
+        keep(self.node, want, listing, scope).await?;
+        Ok(Gathered { id: listing.id.clone(), files })
+    }
+
+    /// Whether what is missing may be read by anyone: found out by reading the first byte of it without credentials.
+    async fn scope(&self, want: &Want, listing: &Listing, home: &[Home]) -> Scope {
+        if !self.origins.has_credentials(&want.resource) {
+            return Scope::Public;
+        }
+        let missing = listing.manifest.files().iter().zip(home).find(|(file, home)| file.size > 0 && !matches!(home, Home::Public(_)));
+        let Some((file, _)) = missing else { return Scope::Public };
+        match self.source(&Arc::new(want.resource.clone()), file, Access::Anonymous).probe().await {
+            Ok(()) => Scope::Public,
+            Err(error) => {
+                tracing::debug!(resource = want.address, %error, "private: not to be read without credentials");
+                Scope::Private
+            }
+        }
+    }
+
+    fn source(&self, resource: &Arc<Resource>, file: &OriginFile, access: Access) -> Source {
+        Source { origins: self.origins.clone(), resource: resource.clone(), file: Arc::new(file.clone()), access }
+    }
+
+    fn report(&self, goal: &Goal, gathered: &[Gathered], laid: lay::Laid) -> Report {
+        let source = |mount: usize| laid.sources[mount].display().to_string();
+        let mut seen = std::collections::BTreeSet::new();
+        let resources = goal.rows.iter().map(|row| row_report(goal, row, &gathered[row.want], source(row.mount), seen.insert(row.want)));
+        let resources: Vec<ResourceReport> = resources.collect();
+        let mounts = goal.mounts.iter().enumerate().map(|(number, mount)| MountReport {
+            op: mount.op.clone(),
+            target: mount.target.clone(),
+            source: source(number),
+            readonly: !mount.writable,
+        });
+        Report {
+            state: "ready".into(),
+            lease: laid.lease,
+            elapsed_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            totals: Totals::of(&resources),
+            mounts: mounts.collect(),
+            resources,
+            warnings: goal.warnings.clone(),
+        }
+    }
+}
+
+/// One row. What a job wants twice came from the origin once: the `first` row has it.
+fn row_report(goal: &Goal, row: &Row, gathered: &Gathered, source: String, first: bool) -> ResourceReport {
+    let mount = &goal.mounts[row.mount];
+    let bytes = gathered.files.iter().map(|file| file.blob.size()).sum();
+    let origin = if first { gathered.files.iter().map(|file| file.origin_bytes).sum() } else { 0 };
+    let mut proof: BTreeMap<String, u64> = BTreeMap::new();
+    for file in &gathered.files {
+        *proof.entry(file.blob.proof().to_string()).or_default() += 1;
+    }
+    ResourceReport {
+        op: row.op.clone(),
+        kind: row.kind.to_owned(),
+        id: gathered.id.clone(),
+        target: mount.target.clone(),
+        source,
+        readonly: !mount.writable,
+        files: gathered.files.len() as u64,
+        bytes,
+        from: Sources { cache: bytes - origin, peers: 0, origin },
+        proof,
+    }
+}
+
+/// What fetches the files of one resource.
+struct Fetch<'a> {
+    pipeline: &'a Pipeline<'a>,
+    want: &'a Want,
+    resource: Arc<Resource>,
+    scope: Scope,
+    group: GroupId,
+    meter: &'a Arc<Meter>,
+    room: &'a Reservation,
+}
+
+impl Fetch<'_> {
+    /// Whether a private file at home may serve: only where the resource is private now. What has become public is fetched
+    /// as such.
+    fn is_shown_private(&self, home: &Home) -> bool {
+        matches!(home, Home::Private(_)) && self.scope == Scope::Private
+    }
+
+    /// Takes a file that is in the store: a private one only after a byte of it was read with the job's own credentials.
+    async fn take_from_home(&self, file: &OriginFile, home: Home) -> Result<GatheredFile, NodeError> {
+        let blob = match home {
+            Home::Public(blob) => blob,
+            Home::Private(blob) => {
+                let shown = self.pipeline.source(&self.resource, file, Access::Credentials).probe().await;
+                shown.map_err(|error| self.failed(Arc::new(FetchError::Origin(error))))?;
+                blob
+            }
+            Home::Missing { .. } => return self.file(file).await,
+        };
+        self.meter.add_cache(file.size);
+        Ok(GatheredFile { path: file.path.clone(), blob, origin_bytes: 0 })
+    }
+
+    /// Fetches a file. One that turns out to be private among public ones is read with credentials.
+    async fn file(&self, file: &OriginFile) -> Result<GatheredFile, NodeError> {
+        let fetched = match self.fetch(file, self.scope).await {
+            Err(error) if self.scope == Scope::Public && is_denied(&error) && self.pipeline.origins.has_credentials(&self.resource) => {
+                self.fetch(file, Scope::Private).await
+            }
+            other => other,
+        };
+        let Fetched { blob, origin_bytes } = fetched.map_err(|error| self.failed(error))?;
+        self.room.spent(file.size);
+        Ok(GatheredFile { path: file.path.clone(), blob, origin_bytes })
+    }
+
+    async fn fetch(&self, file: &OriginFile, scope: Scope) -> Result<Fetched, Arc<FetchError>> {
+        if file.size == 0 {
+            let (store, file) = (self.pipeline.node.store().clone(), file.clone());
+            // It says nothing that its listing does not say, so it is public.
+            let sealed = tokio::task::spawn_blocking(move || store.put_empty(&file, Scope::Public)).await;
+            let sealed = sealed.map_err(|panic| FetchError::Defect(panic.to_string()))?;
+            return Ok(Fetched { blob: sealed.map_err(|error| FetchError::of_empty(error, &self.want.address))?, origin_bytes: 0 });
+        }
+        let access = match scope {
+            Scope::Public => Access::Anonymous,
+            Scope::Private => Access::Credentials,
+        };
+        let wanted = Wanted {
+            file: file.clone(),
+            scope,
+            access,
+            resource: self.resource.clone(),
+            origins: self.pipeline.origins.clone(),
+            group: self.group,
+            meter: self.meter.clone(),
+        };
+        self.pipeline.node.fetcher.fetch(wanted).await
+    }
+
+    fn failed(&self, source: Arc<FetchError>) -> NodeError {
+        NodeError::Fetch { place: self.want.place.clone(), source }
+    }
+}
+
+/// Whether credentials may help.
+fn is_denied(error: &FetchError) -> bool {
+    matches!(error, FetchError::Origin(OriginError::Denied { .. } | OriginError::Gated { .. } | OriginError::Missing { .. }))
+}

@@ -1,0 +1,154 @@
+//! One read: a range of a file from its origin into the store.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use larder_content::{CHUNK_BYTES, ChunkLayout, OriginFile, Resource, VerifiedChunks};
+use larder_origin::{Access, OriginError, Origins};
+use larder_store::{Partial, SealError, Store, StoreError};
+use tokio::task::JoinHandle;
+
+use crate::fetch::FetchError;
+
+/// Chunks that are hashed and written together: 1 MiB. A read holds at most two such slabs in memory.
+const SLAB_CHUNKS: u64 = 4;
+
+/// What is read, and with what rights.
+#[derive(Clone)]
+pub(crate) struct Source {
+    pub(crate) origins: Arc<Origins>,
+    pub(crate) resource: Arc<Resource>,
+    pub(crate) file: Arc<OriginFile>,
+    pub(crate) access: Access,
+}
+
+impl Source {
+    async fn open(&self, range: Range<u64>) -> Result<larder_origin::ByteStream, OriginError> {
+        self.origins.read(&self.resource, &self.file, range, self.access).await
+    }
+
+    /// Reads one byte: whether it may be read at all.
+    pub(crate) async fn probe(&self) -> Result<(), OriginError> {
+        let mut stream = self.open(0..self.file.size.min(1)).await?;
+        stream.next().await.transpose().map(|_| ())
+    }
+
+    /// Reads a file of at most one slab whole, and seals it.
+    pub(crate) async fn read_whole(&self, store: Store, scope: larder_content::Scope) -> Result<larder_store::Blob, ReadError> {
+        let mut stream = self.open(0..self.file.size).await?;
+        let mut slab = BytesMut::with_capacity(usize::try_from(self.file.size).unwrap_or_default());
+        while let Some(bytes) = stream.next().await {
+            slab.extend_from_slice(&bytes?);
+        }
+        let (file, bytes) = (self.file.clone(), slab.freeze());
+        let sealed = tokio::task::spawn_blocking(move || {
+            let chunks = VerifiedChunks::read_from_origin(ChunkLayout::new(file.size), 0, bytes).map_err(|error| defect(&error))?;
+            Ok(store.put(&file, scope, &chunks)?)
+        });
+        sealed.await.map_err(|panic| defect(&panic))?
+    }
+
+    /// Reads chunks of a large file into its partial file; `arrived` is told how many more are there.
+    pub(crate) async fn read_range(&self, partial: Partial, chunks: Range<u64>, mut arrived: impl AsyncFnMut(u64)) -> Result<(), ReadError> {
+        let layout = ChunkLayout::new(self.file.size);
+        let range = layout.bytes(chunks.start, chunks.end);
+        let mut stream = self.open(range.clone()).await?;
+        let mut next = chunks.start;
+        let mut writing: Option<(JoinHandle<Result<(), ReadError>>, u64)> = None;
+        let mut slab = BytesMut::new();
+        let mut ended = Ok(());
+        while next < chunks.end {
+            let slab_end = (next + SLAB_CHUNKS).min(chunks.end);
+            let wanted = length(layout.bytes(next, slab_end));
+            slab.reserve(wanted.saturating_sub(slab.len()));
+            while slab.len() < wanted {
+                match stream.next().await {
+                    Some(Ok(bytes)) => slab.extend_from_slice(&bytes),
+                    Some(Err(error)) => {
+                        ended = Err(ReadError::Origin(error));
+                        break;
+                    }
+                    None => break,
+                }
+            }
+            let full = if slab.len() >= wanted { wanted } else { whole_chunks(slab.len()) };
+            finish(&mut writing, &mut arrived).await?;
+            if full > 0 {
+                let bytes = slab.split_to(full).freeze();
+                let count = (full as u64).div_ceil(CHUNK_BYTES);
+                writing = Some((write(partial.clone(), layout, next, bytes), count));
+                next += count;
+            }
+            if full < wanted {
+                break;
+            }
+        }
+        finish(&mut writing, &mut arrived).await?;
+        ended
+    }
+}
+
+/// Waits for the slab that is being written, and tells that it has arrived.
+async fn finish(writing: &mut Option<(JoinHandle<Result<(), ReadError>>, u64)>, arrived: &mut impl AsyncFnMut(u64)) -> Result<(), ReadError> {
+    if let Some((task, count)) = writing.take() {
+        task.await.map_err(|panic| defect(&panic))??;
+        arrived(count).await;
+    }
+    Ok(())
+}
+
+/// Hashes and writes a slab beside the reading of the next.
+fn write(partial: Partial, layout: ChunkLayout, first: u64, bytes: Bytes) -> JoinHandle<Result<(), ReadError>> {
+    tokio::task::spawn_blocking(move || {
+        let chunks = VerifiedChunks::read_from_origin(layout, first, bytes).map_err(|error| defect(&error))?;
+        Ok(partial.write(&chunks)?)
+    })
+}
+
+fn length(range: Range<u64>) -> usize {
+    usize::try_from(range.end - range.start).unwrap_or(usize::MAX)
+}
+
+/// The bytes of the whole chunks among so many: a part of a chunk cannot be kept.
+fn whole_chunks(bytes: usize) -> usize {
+    bytes - bytes % length(0..CHUNK_BYTES)
+}
+
+fn defect(error: &dyn std::fmt::Display) -> ReadError {
+    ReadError::Final(FetchError::Defect(error.to_string()))
+}
+
+/// How a read failed.
+#[derive(Debug)]
+pub(crate) enum ReadError {
+    /// At its origin: the engine decides what follows.
+    Origin(OriginError),
+    /// At the proof of a small file.
+    Mismatch { mismatch: larder_content::Mismatch, content: larder_content::ContentId },
+    /// Here: no use in asking the origin again.
+    Final(FetchError),
+}
+
+impl From<OriginError> for ReadError {
+    fn from(error: OriginError) -> Self {
+        Self::Origin(error)
+    }
+}
+
+impl From<StoreError> for ReadError {
+    fn from(error: StoreError) -> Self {
+        Self::Final(FetchError::Store(error))
+    }
+}
+
+impl From<SealError> for ReadError {
+    fn from(error: SealError) -> Self {
+        match error {
+            SealError::Mismatch { mismatch, content } => Self::Mismatch { mismatch, content },
+            SealError::Store(error) => error.into(),
+            SealError::Incomplete { missing } => Self::Final(FetchError::Defect(format!("{missing} chunks of a whole file are missing"))),
+        }
+    }
+}

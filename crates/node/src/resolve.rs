@@ -1,0 +1,76 @@
+//! From a resource to the list of its files.
+
+use larder_content::{ContentId, Resource, Scope};
+use larder_origin::{Listing, Origins};
+use larder_store::{StoreError, StoredListing};
+
+use crate::goal::Want;
+use crate::{Node, NodeError};
+
+/// The name a resource's listing is kept under: its address, and which files of it.
+fn listing_name(want: &Want) -> String {
+    let files = match &want.resource {
+        Resource::Hub(hub) => &hub.files,
+        Resource::Bucket(bucket) => &bucket.files,
+        Resource::Ollama(_) => return want.address.clone(),
+    };
+    if files.is_empty() {
+        return want.address.clone();
+    }
+    let names: Vec<&str> = files.iter().map(larder_content::RelativePath::as_str).collect();
+    format!("{} {}", want.address, ContentId::of(names.join("\0").as_bytes()))
+}
+
+/// Asks the origin for the list of a resource's files.
+///
+/// An earlier listing spares what it already says. Where the origin does not answer, one of a pinned version is enough if
+/// the resource is public and all its files are here.
+pub(crate) async fn resolve(node: &Node, origins: &Origins, want: &Want) -> Result<Listing, NodeError> {
+    let name = listing_name(want);
+    let stored = node.blocking(move |store| store.listing(&name)).await?;
+    let previous = stored.and_then(|stored| usable(stored, origins.has_credentials(&want.resource)));
+    let error = match origins.list(&want.resource, previous.as_ref()).await {
+        Ok(listing) => return Ok(listing),
+        Err(error) => error,
+    };
+    if let Some(previous) = previous.filter(|previous| previous.pinned && error.can_pass()) {
+        let files = previous.manifest.files().to_vec();
+        let complete = node.blocking(move |store| all_public(store, &files)).await?;
+        if complete {
+            tracing::warn!(resource = want.address, %error, "its origin does not answer; all its files are here");
+            return Ok(previous);
+        }
+    }
+    Err(NodeError::List { place: want.place.clone(), source: error })
+}
+
+/// Asks the origin anew, as if it had never been asked: what it listed has changed.
+pub(crate) async fn resolve_anew(origins: &Origins, want: &Want) -> Result<Listing, NodeError> {
+    origins.list(&want.resource, None).await.map_err(|source| NodeError::List { place: want.place.clone(), source })
+}
+
+/// Keeps a listing for the next time.
+pub(crate) async fn keep(node: &Node, want: &Want, listing: &Listing, scope: Scope) -> Result<(), NodeError> {
+    let name = listing_name(want);
+    let Listing { id, manifest, pinned } = listing.clone();
+    node.blocking(move |store| store.put_listing(&name, &StoredListing { id, pinned, scope, manifest })).await
+}
+
+/// A listing that may be used again. What only credentials could list is asked for again by whoever has them.
+fn usable(stored: StoredListing, has_credentials: bool) -> Option<Listing> {
+    let StoredListing { id, pinned, scope, manifest } = stored;
+    match scope {
+        Scope::Public => Some(Listing { id, manifest, pinned }),
+        Scope::Private if has_credentials && !pinned => Some(Listing { id, manifest, pinned }),
+        Scope::Private => None,
+    }
+}
+
+fn all_public(store: &larder_store::Store, files: &[larder_content::OriginFile]) -> Result<bool, StoreError> {
+    for file in files {
+        if store.find(&file.key(Scope::Public))?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
