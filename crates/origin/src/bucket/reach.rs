@@ -38,7 +38,8 @@ impl Shared {
             return Err(OriginError::Refused { what: "metadata_requests = 0".into(), why: "it must be at least 1".into() });
         }
         let gate = Semaphore::new(config.metadata_requests);
-        Ok(Self { config, sdk: Sdk::new(config.stall), client: crate::http::client(config.stall)?, regions: Mutex::default(), gate })
+        let (sdk, client) = (Sdk::new(config.stall), crate::http::client(config.stall)?);
+        Ok(Self { config, sdk, client, regions: Mutex::default(), gate })
     }
 }
 
