@@ -4,6 +4,7 @@
 
 mod process;
 mod rclone;
+mod scratch;
 mod seaweed;
 mod upload;
 

@@ -14,7 +14,7 @@ const FIRST_PORT: u16 = 12_000;
 /// How many ports there are to take.
 const PORTS: u16 = 10_000;
 /// How far above a port its second one is, for servers that take two.
-const SECOND_PORT: u16 = 10_000;
+pub(crate) const SECOND_PORT: u16 = 10_000;
 
 /// A process that is killed when it is dropped.
 #[derive(Debug)]

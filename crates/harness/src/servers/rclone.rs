@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use tempfile::TempDir;
 
 use super::process::{Process, free_port};
+use super::scratch::Scratch;
 use super::{Keys, binary};
 
 /// How long a start may take.
@@ -19,7 +19,7 @@ pub struct RcloneS3 {
     endpoint: String,
     address: SocketAddr,
     _process: Process,
-    _folder: TempDir,
+    _folder: Scratch,
 }
 
 impl RcloneS3 {
@@ -29,8 +29,8 @@ impl RcloneS3 {
     /// Fails if it is not installed, or does not listen in time; then its log is shown.
     pub fn start(root: &Path, keys: Option<Keys>) -> anyhow::Result<Self> {
         let rclone = binary("rclone")?;
-        let folder = tempfile::tempdir()?;
-        let log = folder.path().join("log");
+        let folder = Scratch::new()?;
+        let log = folder.path("log");
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let mut arguments: Vec<String> =
             ["serve", "s3", "--config", "/dev/null", "--dir-cache-time", "0s", "--addr"].map(str::to_owned).into();

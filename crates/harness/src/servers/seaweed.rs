@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use serde_json::json;
-use tempfile::TempDir;
 
-use super::process::{Process, free_port};
+use super::process::{Process, SECOND_PORT, free_port};
+use super::scratch::Scratch;
 use super::upload::Bucket;
 use super::{Keys, VIRTUAL_HOST_DOMAIN, binary};
 
@@ -26,7 +26,7 @@ pub struct SeaweedFs {
     endpoint: String,
     address: SocketAddr,
     process: Process,
-    folder: TempDir,
+    folder: Scratch,
 }
 
 impl SeaweedFs {
@@ -52,15 +52,17 @@ impl SeaweedFs {
 
     fn try_start() -> anyhow::Result<Self> {
         let weed = binary("weed")?;
-        let folder = tempfile::tempdir()?;
-        let path = |name: &str| folder.path().join(name).display().to_string();
+        let folder = Scratch::new()?;
+        let path = |name: &str| folder.path(name).display().to_string();
         std::fs::create_dir(path("data"))?;
+        std::fs::create_dir(path("logs"))?;
         std::fs::write(path("s3.json"), identities().to_string())?;
-        let port = free_port()?;
+        let (port, master, volume, filer) = (free_port()?, free_port()?, free_port()?, free_port()?);
+        folder.and_outside(&sockets(&[("s3", port), ("filer", filer), ("master", master), ("volume", volume)]))?;
         // SeaweedFS reports to its makers unless told not to, listens everywhere unless told where, and opens two ports
         // that clash between instances.
         let arguments = [
-            format!("-logdir={}", folder.path().display()),
+            format!("-logdir={}", path("logs")),
             "server".to_owned(),
             format!("-dir={}", path("data")),
             "-ip=127.0.0.1".to_owned(),
@@ -76,9 +78,9 @@ impl SeaweedFs {
             format!("-s3.config={}", path("s3.json")),
             "-s3.iam=false".to_owned(),
             format!("-s3.domainName={VIRTUAL_HOST_DOMAIN}"),
-            format!("-master.port={}", free_port()?),
-            format!("-volume.port={}", free_port()?),
-            format!("-filer.port={}", free_port()?),
+            format!("-master.port={master}"),
+            format!("-volume.port={volume}"),
+            format!("-filer.port={filer}"),
         ];
         let process = Process::start(&weed, &arguments, File::create(path("log"))?)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -97,7 +99,7 @@ impl SeaweedFs {
                 Ok(()) => drop(ready.next()),
                 Err(_) if self.process.is_running() && started.elapsed() < START_TIMEOUT => std::thread::sleep(Duration::from_millis(50)),
                 Err(error) => {
-                    let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+                    let log = std::fs::read_to_string(self.folder.path("log")).unwrap_or_default();
                     let end: Vec<&str> = log.lines().rev().take(20).collect();
                     bail!("SeaweedFS did not get ready: {error:#}\n{}", end.into_iter().rev().collect::<Vec<_>>().join("\n"))
                 }
@@ -125,6 +127,12 @@ impl SeaweedFs {
     pub fn store(&self) -> anyhow::Result<Bucket> {
         Bucket::new(&self.endpoint, Self::ADMIN)
     }
+}
+
+/// The sockets that SeaweedFS leaves behind, whatever it is told.
+fn sockets(parts: &[(&str, u16)]) -> Vec<String> {
+    let names = |(part, port): &(&str, u16)| [format!("{part}-{port}"), format!("{part}-grpc-{}", port + SECOND_PORT)];
+    parts.iter().flat_map(names).map(|name| format!("/tmp/seaweedfs-{name}.sock")).collect()
 }
 
 fn identities() -> serde_json::Value {
