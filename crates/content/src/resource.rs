@@ -103,7 +103,7 @@ pub struct RepoIdError(String);
 /// An object or prefix as a job definition writes it.
 ///
 /// The text is mapped to endpoint, bucket and key where buckets are read, in the origin room.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct BucketResource {
     /// `s3://bucket/prefix` or `https://host/prefix`, trimmed. May carry a signature: not for display.
     pub url: String,
@@ -113,6 +113,20 @@ pub struct BucketResource {
     pub files: Vec<RelativePath>,
     /// The region and keys, where the definition has them and they are not all empty.
     pub credentials: Option<BucketCredentials>,
+}
+
+impl fmt::Debug for BucketResource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { url, bucket, files, credentials } = self;
+        // What follows the '?' may be a signature.
+        let url = url.split('?').next().unwrap_or_default();
+        f.debug_struct("BucketResource")
+            .field("url", &url)
+            .field("bucket", bucket)
+            .field("files", files)
+            .field("credentials", credentials)
+            .finish()
+    }
 }
 
 /// The `IAM` part of a job definition's S3 resource.
@@ -134,6 +148,13 @@ pub struct OllamaResource {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_signature_in_a_url_cannot_be_printed() {
+        let url = "https://host/x?X-Amz-Signature=abc".to_owned();
+        let resource = BucketResource { url, bucket: None, files: vec![], credentials: None };
+        assert!(!format!("{resource:?}").contains("abc"));
+    }
 
     #[test]
     fn a_repo_id_is_a_name_or_an_organisation_and_a_name() {
