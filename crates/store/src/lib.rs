@@ -1,1 +1,182 @@
 //! Keeps verified chunks and lays files into targets.
+//!
+//! All methods block: callers with an event loop run them on threads of their own.
+//!
+//! On disk, below the store's home (0700; `targets` and below 0755):
+//!
+//! ```text
+//! lock                            who holds the store
+//! index/                          what is known of the rest; can be rebuilt from it
+//! blobs/ab/<content id>           0444, proven, may be read by anyone
+//! private/ab/<key>.<content id>   0444, proven, found only by the key of its locator
+//! partial/<key>                   sparse, still coming
+//! targets/<tree>/                 trees ready to mount
+//! leases/<id>                     one file a lease
+//! listings/<hash of address>      what origins listed
+//! temp/                           files that have no name yet; emptied when the store is opened
+//! ```
+//!
+//! # What a crash leaves
+//!
+//! A *kill* keeps all that was written, but the index may lose its last 200 ms. A *power cut* may also lose whatever no
+//! sync covered: the bytes of a file, its name, or both. Every blob, chunk and copy carries the number of the sync group it
+//! was written in, read after the write; a group is marked as synced after the sync. What is in no synced group is hashed
+//! again when the store is opened after a power cut.
+//!
+//! | step | left by a kill after it | left by a power cut after it | mended by |
+//! |---|---|---|---|
+//! | put: temp file written | a stale temp | the same, perhaps torn | `temp/` is emptied |
+//! | put: renamed to the blob | a blob without a row | a torn blob without a row | hashed: kept without a key, or removed |
+//! | put: row and key recorded | the blob | a row of a torn or missing file | hashed: kept, or row, key and file removed |
+//! | partial: file made | a file without a row | the same | removed |
+//! | partial: row recorded | an empty partial | a row without a file | the row is removed |
+//! | write: bytes written | bytes without a row | the same | fetched again |
+//! | write: chunk recorded | the chunk | a row of lost bytes | hashed: kept, or the row is removed |
+//! | seal: linked as the blob | two names of one file, the partial still whole | either name may be gone, bytes torn | a blob name without a row beside its partial is removed; the partial goes on |
+//! | seal: row and key recorded | the blob, and leftovers of the partial | a row of a torn file | hashed: kept, or removed; the partial's good chunks go on |
+//! | seal: leftovers removed | the blob | (only done once synced) | - |
+//! | lease: file renamed into place | a lease over files not laid yet | the lease, none, or a torn file | a torn lease is removed |
+//! | lay: linked | a link whose blob has another fingerprint | the same, perhaps of a torn file | the blob is hashed; links of torn blobs are removed |
+//! | lay: copied to a temp | a stale temp in the target | the same | removed by `release`, or by the next `lay` |
+//! | lay: copy renamed, then recorded | a copy, perhaps without a row | perhaps torn | one without a row is laid again; one in no synced group is hashed |
+//! | release: file unlinked | files still laid, their lease still there | the same | `release` again |
+//! | evict: rows removed | a blob without a row | the same | hashed, kept without a key |
+//! | evict: file removed | nothing | the blob without a row, or a row without a file | as above; the row is removed |
+//!
+//! An inode that has a second name is never written: [`Partial`] makes itself a new one first.
+
+mod blobs;
+mod config;
+mod disk;
+mod error;
+mod folder;
+mod index;
+mod lease;
+mod listing;
+mod open;
+mod partial;
+mod prove;
+mod records;
+mod recovery;
+mod release;
+mod seal;
+mod space;
+mod sync;
+#[cfg(test)]
+mod testing;
+mod tree;
+mod verify;
+mod walk;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use larder_content::FileKey;
+
+pub use blobs::{Blob, BlobName};
+pub use config::StoreConfig;
+pub use error::{Limit, SealError, StoreError};
+pub use lease::{Lease, Tree};
+pub use listing::{KnownResource, StoredListing};
+pub use partial::Partial;
+pub use recovery::Recovery;
+pub use release::Released;
+pub use space::{Reservation, Space};
+pub use tree::{Laid, Lay};
+pub use verify::{GcReport, VerifyReport};
+
+use disk::Disk;
+use folder::Folder;
+use index::Index;
+use sync::{Groups, Keeper};
+
+/// The store of one node; cheap to clone.
+///
+/// When the last clone goes, with it the last [`Partial`], what was written is synced and the store is free for others.
+#[derive(Clone)]
+pub struct Store {
+    // Dropped first: it ends the thread that holds the other half too.
+    _keeper: Arc<Keeper>,
+    shared: Arc<Shared>,
+}
+
+/// What all clones of a store share.
+struct Shared {
+    home: Folder,
+    disk: Box<dyn Disk>,
+    config: StoreConfig,
+    quota_bytes: u64,
+    index: Index,
+    groups: Groups,
+    /// Each guards the files and rows of the blobs that fall to it.
+    stripes: [Mutex<()>; 64],
+    holds: Mutex<HashMap<BlobName, Weak<()>>>,
+    /// Blobs that lost their keys with the index, by size.
+    keyless: Mutex<HashMap<u64, Vec<BlobName>>>,
+    partials: Mutex<HashMap<FileKey, Weak<partial::Coming>>>,
+    leases: Mutex<BTreeMap<String, Lease>>,
+    /// Whether the file system of a device shares blocks between files of the store and its own.
+    reflinks: Mutex<HashMap<u64, bool>>,
+    reserved_bytes: Arc<Mutex<u64>>,
+    blob_bytes: AtomicU64,
+    temps: AtomicU64,
+    recovery: Recovery,
+    // Dropped last: the index is closed by then.
+    _lock: File,
+}
+
+impl Store {
+    /// What opening the store repaired.
+    #[must_use]
+    pub fn recovery(&self) -> &Recovery {
+        &self.shared.recovery
+    }
+
+    /// The folder the store lives in.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        self.shared.home.path()
+    }
+
+    /// The folder of the trees that are laid in the store itself.
+    #[must_use]
+    pub fn targets(&self) -> PathBuf {
+        self.shared.home.path_of("targets")
+    }
+}
+
+impl Shared {
+    /// Writes `bytes` to a file that is to be renamed; 0444.
+    fn write_temp(&self, bytes: &[u8]) -> Result<String, StoreError> {
+        let name = format!("temp/{}", self.temps.fetch_add(1, Ordering::Relaxed));
+        let write = || {
+            let file = self.disk.create(&self.home, &name)?;
+            self.disk.write_at(&file, bytes, 0)?;
+            self.disk.set_mode(&file, 0o444, None)
+        };
+        let written = write().map_err(|error| self.home.fault(&name, error).needing(bytes.len() as u64));
+        written.inspect_err(|_| self.drop_temp(&name))?;
+        Ok(name)
+    }
+
+    /// Removes a temp file that came to nothing.
+    fn drop_temp(&self, name: &str) {
+        let _ = self.disk.remove_file(&self.home, name);
+    }
+
+    /// Removes a file of the home, which may be gone already.
+    fn remove_file(&self, name: &str) -> Result<(), StoreError> {
+        match self.disk.remove_file(&self.home, name) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(self.home.fault(name, error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}
+
+/// Locks what no panic can leave half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,407 @@
+//! Blobs: whole files whose bytes were proven, found by the keys that are bound to them.
+//!
+//! Invariant: the row of a blob holds the fingerprint its file had when its bytes were last known to be right. Whoever
+//! changes the file's links does it through [`Shared::relinking`], so that the fingerprint keeps up.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, Weak};
+
+use larder_content::{ChunkTree, ContentId, FileKey, Mismatch, OriginFile, ProofKind, Prover, Scope, VerifiedChunks};
+
+use crate::folder::{Fingerprint, Status};
+use crate::index::{Batch, Row};
+use crate::prove::{Trial, is_provable};
+use crate::records::{BlobRow, KeyRow, OwnedKeyRow};
+use crate::{SealError, Shared, Store, StoreError, lock};
+
+/// What a blob is kept as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BlobName {
+    /// Content that anyone may read, kept by what it is.
+    Public(ContentId),
+    /// Content that only who shows access may have, kept by where it lives.
+    Private {
+        /// The key of its locator.
+        key: FileKey,
+        /// What it is.
+        content: ContentId,
+    },
+}
+
+impl BlobName {
+    /// The name of `content`, which is kept under `key`.
+    pub(crate) fn new(scope: Scope, key: FileKey, content: ContentId) -> Self {
+        match scope {
+            Scope::Public => Self::Public(content),
+            Scope::Private => Self::Private { key, content },
+        }
+    }
+
+    /// The BLAKE3 hash of its bytes.
+    #[must_use]
+    pub fn content(self) -> ContentId {
+        match self {
+            Self::Public(content) | Self::Private { content, .. } => content,
+        }
+    }
+
+    /// Who may have it.
+    #[must_use]
+    pub fn scope(self) -> Scope {
+        match self {
+            Self::Public(_) => Scope::Public,
+            Self::Private { .. } => Scope::Private,
+        }
+    }
+
+    /// Its file below the store's home.
+    pub(crate) fn file(self) -> String {
+        match self {
+            Self::Public(content) => format!("blobs/{:02x}/{content}", content.0[0]),
+            Self::Private { key, content } => format!("private/{:02x}/{key}.{content}", key.0[0]),
+        }
+    }
+
+    /// Reads the name of a file in `blobs/ab` or `private/ab`.
+    pub(crate) fn parse(file: &str) -> Option<Self> {
+        let Some((key, content)) = file.split_once('.') else {
+            return ContentId::parse(file).map(Self::Public);
+        };
+        Some(Self::Private { key: FileKey(ContentId::parse(key)?.0), content: ContentId::parse(content)? })
+    }
+}
+
+/// A blob that was found. While it lives in this process, the blob is not evicted.
+#[derive(Debug, Clone)]
+pub struct Blob {
+    name: BlobName,
+    size: u64,
+    proof: ProofKind,
+    path: PathBuf,
+    _hold: Arc<()>,
+}
+
+impl Blob {
+    /// What it is kept as.
+    #[must_use]
+    pub fn name(&self) -> BlobName {
+        self.name
+    }
+
+    /// The BLAKE3 hash of its bytes.
+    #[must_use]
+    pub fn content(&self) -> ContentId {
+        self.name.content()
+    }
+
+    /// Its size in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Who may have it.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        self.name.scope()
+    }
+
+    /// By what the file it was found for was proven.
+    #[must_use]
+    pub fn proof(&self) -> ProofKind {
+        self.proof
+    }
+
+    /// Its file. Read it; nothing else.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Store {
+    /// The blob that `key` is bound to.
+    ///
+    /// If its file was touched since it was last verified, it is hashed again first; if it is not what it was, it is
+    /// dropped, and nothing is found.
+    ///
+    /// # Errors
+    /// If the file or the index cannot be read.
+    pub fn find(&self, key: &FileKey) -> Result<Option<Blob>, StoreError> {
+        match self.shared.index.get::<KeyRow>(Row::Key(*key))? {
+            Some(row) => self.shared.blob(row.name.into(), row.proof.into()),
+            None => Ok(None),
+        }
+    }
+
+    /// Looks among the blobs that lost their keys with the index for one that `file` can be proven to be, and binds it.
+    ///
+    /// Public blobs are tried by size, private ones only at their own locator. Costs nothing when no blob is without a key.
+    ///
+    /// # Errors
+    /// If a file or the index cannot be read.
+    pub fn adopt(&self, file: &OriginFile, scope: Scope) -> Result<Option<Blob>, StoreError> {
+        let key = file.key(scope);
+        let candidates = lock(&self.shared.keyless).get(&file.size).cloned().unwrap_or_default();
+        let fits = |name: &BlobName| match name {
+            BlobName::Public(_) => scope == Scope::Public,
+            BlobName::Private { key: own, .. } => scope == Scope::Private && *own == key,
+        };
+        if !is_provable(file) {
+            return Ok(None);
+        }
+        for name in candidates.into_iter().filter(fits) {
+            if let Some(blob) = self.shared.blob(name, ProofKind::None)?
+                && let Ok(proof) = self.shared.prove_blob(file, scope, &blob)?
+            {
+                let mut batch = Batch::default();
+                self.shared.bind(&mut batch, name, key, proof)?;
+                self.shared.index.apply(batch)?;
+                self.shared.gained_key(name)?;
+                return Ok(Some(Blob { proof, ..blob }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Keeps a small file that is whole in memory: proves it, and writes it in one go.
+    ///
+    /// # Errors
+    /// [`SealError`] if chunks are missing, no digest matches, or it cannot be written.
+    pub fn put(&self, file: &OriginFile, scope: Scope, chunks: &VerifiedChunks) -> Result<Blob, SealError> {
+        let mut tree = ChunkTree::new(chunks.layout());
+        for (index, hash) in chunks.indices().zip(chunks.hashes()) {
+            tree.insert(index, *hash);
+        }
+        match tree.content_id() {
+            Some(content) if chunks.layout().size() == file.size => self.put_bytes(file, scope, content, chunks.bytes()),
+            Some(_) | None => Err(SealError::Incomplete { missing: (tree.layout().count() - tree.known()).max(1) }),
+        }
+    }
+
+    /// Keeps an empty file.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    pub fn put_empty(&self, file: &OriginFile, scope: Scope) -> Result<Blob, SealError> {
+        self.put_bytes(file, scope, ContentId::of(&[]), &[])
+    }
+
+    fn put_bytes(&self, file: &OriginFile, scope: Scope, content: ContentId, bytes: &[u8]) -> Result<Blob, SealError> {
+        let mut trial = Trial::new(file, scope);
+        trial.update(bytes);
+        let again = |digest| {
+            let mut prover = Prover::for_digest(Some(&digest), file.size);
+            prover.update(bytes);
+            prover.finish().ok()
+        };
+        let proof = match trial.finish() {
+            Ok(proof) => proof,
+            Err(failed) => match failed.later.into_iter().find_map(again) {
+                Some(proof) => proof.kind(),
+                None => return Err(SealError::Mismatch { mismatch: failed.mismatch, content }),
+            },
+        };
+        let shared = &*self.shared;
+        let (key, name) = (file.key(scope), BlobName::new(scope, file.key(scope), content));
+        let hold = shared.hold(name);
+        let size = bytes.len() as u64;
+        let guard = shared.stripe(name);
+        let mut batch = Batch::default();
+        if shared.checked(name, &guard)?.is_none() {
+            let temp = shared.write_temp(bytes)?;
+            let placed = shared.place(name, |to| shared.disk.rename((&shared.home, &temp), (&shared.home, to)));
+            let fingerprint = placed.inspect_err(|_| shared.drop_temp(&temp))?;
+            shared.groups.wrote(size);
+            shared.insert(&mut batch, name, fingerprint, false);
+        }
+        shared.bind(&mut batch, name, key, proof)?;
+        shared.index.apply(batch)?;
+        shared.gained_key(name)?;
+        Ok(Blob { name, size, proof, path: shared.home.path_of(&name.file()), _hold: hold })
+    }
+}
+
+impl Shared {
+    /// The blob `name` if its bytes are right.
+    pub(crate) fn blob(&self, name: BlobName, proof: ProofKind) -> Result<Option<Blob>, StoreError> {
+        let hold = self.hold(name);
+        let found = self.checked(name, &self.stripe(name))?;
+        Ok(found.map(|fingerprint| self.blob_of(name, fingerprint.size, proof, hold)))
+    }
+
+    /// A handle on a blob that is known to be right, and is held.
+    pub(crate) fn blob_of(&self, name: BlobName, size: u64, proof: ProofKind, hold: Arc<()>) -> Blob {
+        Blob { name, size, proof, path: self.home.path_of(&name.file()), _hold: hold }
+    }
+
+    /// Keeps the blob from being evicted while the handle lives.
+    pub(crate) fn hold(&self, name: BlobName) -> Arc<()> {
+        let mut holds = lock(&self.holds);
+        let entry = holds.entry(name).or_default();
+        entry.upgrade().unwrap_or_else(|| {
+            let hold = Arc::new(());
+            *entry = Arc::downgrade(&hold);
+            hold
+        })
+    }
+
+    /// Whether a handle on the blob lives; forgets the entry if none does.
+    pub(crate) fn is_held(&self, name: BlobName) -> bool {
+        let mut holds = lock(&self.holds);
+        let held = holds.get(&name).is_some_and(|hold: &Weak<()>| hold.strong_count() > 0);
+        if !held {
+            holds.remove(&name);
+        }
+        held
+    }
+
+    /// Whoever holds this guard alone looks at or changes the file and row of the blob.
+    pub(crate) fn stripe(&self, name: BlobName) -> MutexGuard<'_, ()> {
+        lock(&self.stripes[usize::from(name.content().0[0]) % self.stripes.len()])
+    }
+
+    /// The blob's fingerprint if its bytes are right; a blob that is not what it was is dropped.
+    pub(crate) fn checked(&self, name: BlobName, guard: &MutexGuard<'_, ()>) -> Result<Option<Fingerprint>, StoreError> {
+        let Some(row) = self.index.get::<BlobRow>(Row::Blob(name))? else { return Ok(None) };
+        let status = self.home.status(&name.file())?;
+        match status {
+            Some(status) if status.fingerprint == row.fingerprint => Ok(Some(status.fingerprint)),
+            Some(status) if self.hashes_right(name, status)? => {
+                self.index.put(Row::Blob(name), &BlobRow { fingerprint: status.fingerprint, ..row })?;
+                Ok(Some(status.fingerprint))
+            }
+            Some(_) | None => {
+                tracing::warn!(blob = %name.content(), "dropped a blob whose file is gone or was changed");
+                self.forget(name, &row, guard)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Hashes the blob's file and compares it with its name.
+    pub(crate) fn hashes_right(&self, name: BlobName, status: Status) -> Result<bool, StoreError> {
+        if !status.is_file {
+            return Ok(false);
+        }
+        let file = self.home.file(&name.file(), false)?;
+        let found = crate::verify::hash(file).map_err(|error| self.home.fault(&name.file(), error))?;
+        Ok(found == name.content())
+    }
+
+    /// Does something that changes how many links the blob's file has, and renews its fingerprint.
+    ///
+    /// The blob was checked under the same guard. If its bytes changed meanwhile, the old fingerprint stays, so that the next
+    /// look finds out.
+    pub(crate) fn relinking<T>(
+        &self,
+        name: BlobName,
+        _guard: &MutexGuard<'_, ()>,
+        change: impl FnOnce() -> std::io::Result<T>,
+    ) -> Result<std::io::Result<T>, StoreError> {
+        let file = name.file();
+        let before = self.home.status(&file)?;
+        let row = self.index.get::<BlobRow>(Row::Blob(name))?;
+        let changed = change();
+        if let (Some(before), Some(row), Some(after)) = (before, row, self.home.status(&file)?)
+            && before.fingerprint == row.fingerprint
+            && before.fingerprint != after.fingerprint
+            && before.fingerprint.same_bytes(&after.fingerprint)
+        {
+            self.index.put(Row::Blob(name), &BlobRow { fingerprint: after.fingerprint, ..row })?;
+        }
+        Ok(changed)
+    }
+
+    /// Gives the blob's file its name, by `give`, and returns its fingerprint. Makes the folder it lies in.
+    pub(crate) fn place(&self, name: BlobName, give: impl Fn(&str) -> std::io::Result<()>) -> Result<Fingerprint, StoreError> {
+        let file = name.file();
+        let fail = |error| self.home.fault(&file, error);
+        match give(&file) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
+                let _ = self.disk.make_folder(&self.home, folder, 0o700, None);
+                give(&file).map_err(fail)?;
+            }
+            other => other.map_err(fail)?,
+        }
+        let status = self.home.status(&file)?;
+        status.map(|status| status.fingerprint).ok_or_else(|| fail(std::io::ErrorKind::NotFound.into()))
+    }
+
+    /// Adds the row of a blob whose file is in place.
+    pub(crate) fn insert(&self, batch: &mut Batch, name: BlobName, fingerprint: Fingerprint, keyless: bool) {
+        let group = self.groups.current();
+        batch.put(Row::Blob(name), &BlobRow { fingerprint, used: fingerprint.modified_s(), group, keyless });
+        self.blob_bytes.fetch_add(fingerprint.size, Ordering::Relaxed);
+        if keyless {
+            lock(&self.keyless).entry(fingerprint.size).or_default().push(name);
+        }
+    }
+
+    /// Binds `key` to the blob.
+    pub(crate) fn bind(&self, batch: &mut Batch, name: BlobName, key: FileKey, proof: ProofKind) -> Result<(), StoreError> {
+        let before = self.index.get::<KeyRow>(Row::Key(key))?.map(|row| BlobName::from(row.name));
+        if let Some(before) = before.filter(|before| *before != name) {
+            batch.remove(Row::OwnedKey(before, key));
+        }
+        batch.put(Row::Key(key), &KeyRow { name: name.into(), proof: proof.into() });
+        batch.put(Row::OwnedKey(name, key), &OwnedKeyRow);
+        Ok(())
+    }
+
+    /// Notes that a key was bound to the blob, in case it had none.
+    pub(crate) fn gained_key(&self, name: BlobName) -> Result<(), StoreError> {
+        let mut keyless = lock(&self.keyless);
+        if !keyless.values().any(|names| names.contains(&name)) {
+            return Ok(());
+        }
+        keyless.values_mut().for_each(|names| names.retain(|other| *other != name));
+        keyless.retain(|_, names| !names.is_empty());
+        match self.index.get::<BlobRow>(Row::Blob(name))? {
+            Some(row) => self.index.put(Row::Blob(name), &BlobRow { keyless: false, ..row }),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes a blob: its rows first, so that no key ever leads to a file that is gone.
+    pub(crate) fn forget(&self, name: BlobName, row: &BlobRow, _guard: &MutexGuard<'_, ()>) -> Result<(), StoreError> {
+        let mut batch = Batch::default();
+        for key in self.index.keys_of(name)? {
+            if self.index.get::<KeyRow>(Row::Key(key))?.is_some_and(|row| BlobName::from(row.name) == name) {
+                batch.remove(Row::Key(key));
+            }
+            batch.remove(Row::OwnedKey(name, key));
+        }
+        batch.remove(Row::Blob(name));
+        self.index.apply(batch)?;
+        self.blob_bytes.fetch_sub(row.fingerprint.size, Ordering::Relaxed);
+        let mut keyless = lock(&self.keyless);
+        keyless.values_mut().for_each(|names| names.retain(|other| *other != name));
+        drop(keyless);
+        self.remove_file(&name.file())
+    }
+
+    /// Holds the blob's bytes against what the origin says of `file`.
+    fn prove_blob(&self, file: &OriginFile, scope: Scope, blob: &Blob) -> Result<Result<ProofKind, Mismatch>, StoreError> {
+        let name = blob.name.file();
+        let opened = self.home.file(&name, false)?;
+        let feed =
+            |take: &mut dyn FnMut(&[u8])| crate::partial::read_all(&opened, file.size, take).map_err(|error| self.home.fault(&name, error));
+        let mut trial = Trial::new(file, scope);
+        feed(&mut |bytes| trial.update(bytes))?;
+        let failed = match trial.finish() {
+            Ok(proof) => return Ok(Ok(proof)),
+            Err(failed) => failed,
+        };
+        for digest in &failed.later {
+            let mut prover = Prover::for_digest(Some(digest), file.size);
+            feed(&mut |bytes| prover.update(bytes))?;
+            if let Ok(proof) = prover.finish() {
+                return Ok(Ok(proof.kind()));
+            }
+        }
+        Ok(Err(failed.mismatch))
+    }
+}

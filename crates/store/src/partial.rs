@@ -1,0 +1,356 @@
+//! Files that are still coming: chunks are written where they belong, then recorded, in any order.
+//!
+//! Invariants: a chunk is recorded only after its bytes were written; no two writers write one chunk at a time; a file
+//! that has a second name is never written, since the other may lie in a job's target.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, TryLockError};
+
+use bytes::Bytes;
+use larder_content::{CHUNK_BYTES, ChunkHash, ChunkLayout, ChunkTree, FileKey, OriginFile, Scope, VerifiedChunks};
+
+use crate::index::{Batch, Row};
+use crate::prove::Trial;
+use crate::records::{ChunkRow, PartialRow};
+use crate::{Shared, Store, StoreError, lock};
+
+/// Bytes that are read back at a time.
+const READ_BYTES: u64 = 1 << 20;
+/// Rows that are removed at a time.
+const ROWS_AT_A_TIME: usize = 10_000;
+
+/// A file that is still coming; cheap to clone, and shared by all who ask for it. Keeps the store open.
+#[derive(Clone)]
+pub struct Partial {
+    pub(crate) coming: Arc<Coming>,
+    pub(crate) store: Store,
+}
+
+/// What all handles on one coming file share.
+pub(crate) struct Coming {
+    pub(crate) key: FileKey,
+    pub(crate) scope: Scope,
+    pub(crate) file: OriginFile,
+    pub(crate) layout: ChunkLayout,
+    pub(crate) chunks: Mutex<Chunks>,
+    pub(crate) proving: Mutex<Proving>,
+}
+
+/// Which chunks are there.
+pub(crate) struct Chunks {
+    pub(crate) handle: Arc<File>,
+    pub(crate) tree: ChunkTree,
+    /// Chunks that are being written.
+    busy: HashSet<u64>,
+    /// Chunks of an earlier run, which were not read since.
+    resumed: HashSet<u64>,
+    /// It became a blob or was discarded: nothing is written any more.
+    pub(crate) ended: bool,
+}
+
+/// How far the proof has come.
+#[derive(Default)]
+pub(crate) struct Proving {
+    pub(crate) trial: Option<Trial>,
+    /// The first chunk that it was not fed.
+    fed: u64,
+}
+
+impl Store {
+    /// Opens the partial file of `file`, or begins one. Who asks for the same file twice gets the same.
+    ///
+    /// # Errors
+    /// If it cannot be read or made.
+    pub fn partial(&self, file: &OriginFile, scope: Scope) -> Result<Partial, StoreError> {
+        let shared = &*self.shared;
+        let key = file.key(scope);
+        let mut partials = lock(&shared.partials);
+        if let Some(coming) = partials.get(&key).and_then(std::sync::Weak::upgrade) {
+            return Ok(Partial { coming, store: self.clone() });
+        }
+        let layout = ChunkLayout::new(file.size);
+        let name = file_name(&key);
+        let row = shared.index.get::<PartialRow>(Row::Partial(key))?.filter(|row| row.size == file.size);
+        let there = shared.home.status(&name)?.is_some_and(|status| status.is_file);
+        let chunks = if row.is_some() && there { shared.resume(&key, layout)? } else { shared.begin(&key, layout)? };
+        let (chunks, proving) = (Mutex::new(chunks), Mutex::default());
+        let coming = Arc::new(Coming { key, scope, file: file.clone(), layout, chunks, proving });
+        partials.retain(|_, other| other.strong_count() > 0);
+        partials.insert(key, Arc::downgrade(&coming));
+        Ok(Partial { coming, store: self.clone() })
+    }
+}
+
+impl Partial {
+    /// The key its file is kept under.
+    #[must_use]
+    pub fn key(&self) -> FileKey {
+        self.coming.key
+    }
+
+    /// The file's size in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.coming.layout.size()
+    }
+
+    /// The runs of chunks that are not there, each `first..end`, in order.
+    #[must_use]
+    pub fn missing(&self) -> Vec<Range<u64>> {
+        let chunks = lock(&self.coming.chunks);
+        if chunks.ended { vec![] } else { chunks.tree.missing() }
+    }
+
+    /// The bytes of the chunks that are there.
+    #[must_use]
+    pub fn have_bytes(&self) -> u64 {
+        let tree = &lock(&self.coming.chunks).tree;
+        let missing = tree.missing().into_iter().map(|run| self.coming.layout.bytes(run.start, run.end));
+        self.size() - missing.map(|bytes| bytes.end - bytes.start).sum::<u64>()
+    }
+
+    /// Writes chunks, then records them. Chunks that are there, or being written by someone else, are left out.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] if the disk is full; what was recorded before stays.
+    pub fn write(&self, chunks: &VerifiedChunks) -> Result<(), StoreError> {
+        if chunks.layout() != self.coming.layout {
+            let why = format!("it got chunks of a file of {} bytes, not {}", chunks.layout().size(), self.size());
+            return Err(StoreError::Damaged { path: self.shared().home.path_of(&file_name(&self.coming.key)), why });
+        }
+        let (handle, runs) = lock(&self.coming.chunks).claim(chunks.indices());
+        let mut written = Ok(());
+        for run in runs {
+            if written.is_ok() {
+                written = self.write_run(&handle, chunks, run.clone());
+            }
+            lock(&self.coming.chunks).busy.retain(|index| !run.contains(index));
+        }
+        written
+    }
+
+    fn write_run(&self, handle: &File, chunks: &VerifiedChunks, run: Range<u64>) -> Result<(), StoreError> {
+        let shared = self.shared();
+        let place = self.coming.layout.bytes(run.start, run.end);
+        let at = |position: u64| usize::try_from(position - chunks.offset()).unwrap_or(usize::MAX);
+        let bytes = &chunks.bytes()[at(place.start)..at(place.end)];
+        let written = shared.disk.write_at(handle, bytes, place.start);
+        let fail = |error| shared.home.fault(&file_name(&self.coming.key), error).needing(bytes.len() as u64);
+        written.map_err(fail)?;
+        let group = shared.groups.current();
+        let mut batch = Batch::default();
+        let hashes = || chunks.indices().zip(chunks.hashes()).filter(|(index, _)| run.contains(index));
+        for (index, hash) in hashes() {
+            batch.put(Row::Chunk(self.coming.key, index), &ChunkRow { hash: hash.0, group });
+        }
+        shared.index.apply(batch)?;
+        shared.groups.wrote(bytes.len() as u64);
+        let mut state = lock(&self.coming.chunks);
+        hashes().for_each(|(index, hash)| state.tree.insert(index, *hash));
+        Ok(())
+    }
+
+    /// Takes the proof on over all chunks that are there without a gap. Returns at once if another thread is at it.
+    ///
+    /// # Errors
+    /// If the file cannot be read back.
+    pub fn advance(&self) -> Result<(), StoreError> {
+        match self.coming.proving.try_lock() {
+            Ok(mut proving) => self.feed(&mut proving),
+            Err(TryLockError::Poisoned(poisoned)) => self.feed(&mut poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => Ok(()),
+        }
+    }
+
+    /// Feeds the proof with what is there. Chunks of an earlier run are hashed once more on the way; one that is not what was
+    /// recorded becomes missing again, and the proof waits for it.
+    pub(crate) fn feed(&self, proving: &mut Proving) -> Result<(), StoreError> {
+        let Coming { key, scope, file, layout, .. } = &*self.coming;
+        let Proving { trial, fed } = proving;
+        let trial = trial.get_or_insert_with(|| Trial::new(file, *scope));
+        loop {
+            let (handle, end, resumed) = lock(&self.coming.chunks).next_after(*fed);
+            if end == *fed {
+                return Ok(());
+            }
+            let bytes = read(&handle, &layout.bytes(*fed, end));
+            let bytes = bytes.map_err(|error| self.shared().home.fault(&file_name(key), error))?;
+            for (index, hash) in resumed {
+                let place = layout.bytes(index, index + 1);
+                let start = layout.bytes(*fed, end).start;
+                let range = |position: u64| usize::try_from(position - start).unwrap_or(usize::MAX);
+                let chunk = bytes.slice(range(place.start)..range(place.end));
+                if VerifiedChunks::check(*layout, index, chunk, &[hash]).is_err() {
+                    tracing::warn!(%key, index, "a chunk of an earlier run was damaged on disk and is fetched again");
+                    lock(&self.coming.chunks).lose(index);
+                    let mut batch = Batch::default();
+                    batch.remove(Row::Chunk(*key, index));
+                    return self.shared().index.apply(batch);
+                }
+                lock(&self.coming.chunks).resumed.remove(&index);
+            }
+            trial.update(&bytes);
+            *fed = end;
+        }
+    }
+
+    /// Drops the file with all chunks that are there.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    pub fn discard(&self) -> Result<(), StoreError> {
+        lock(&self.coming.chunks).ended = true;
+        let mut partials = lock(&self.shared().partials);
+        partials.remove(&self.coming.key);
+        self.shared().drop_partial(&self.coming.key)
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.store.shared
+    }
+}
+
+impl Chunks {
+    /// Marks those of `wanted` as busy that are neither there nor being written, and returns them as runs.
+    fn claim(&mut self, wanted: Range<u64>) -> (Arc<File>, Vec<Range<u64>>) {
+        let mut runs: Vec<Range<u64>> = vec![];
+        let free = |index: &u64| !self.ended && self.tree.get(*index).is_none() && !self.busy.contains(index);
+        for index in wanted.filter(free) {
+            match runs.last_mut() {
+                Some(run) if run.end == index => run.end += 1,
+                Some(_) | None => runs.push(index..index + 1),
+            }
+        }
+        self.busy.extend(runs.iter().cloned().flatten());
+        (Arc::clone(&self.handle), runs)
+    }
+
+    /// The end of the chunks to read next from `first` on, and the recorded hashes of those of an earlier run.
+    fn next_after(&self, first: u64) -> (Arc<File>, u64, Vec<(u64, ChunkHash)>) {
+        let there = (first..first + READ_BYTES / CHUNK_BYTES).map_while(|index| Some((index, self.tree.get(index)?)));
+        let there: Vec<_> = there.collect();
+        let end = first + there.len() as u64;
+        (Arc::clone(&self.handle), end, there.into_iter().filter(|(index, _)| self.resumed.contains(index)).collect())
+    }
+
+    fn lose(&mut self, index: u64) {
+        self.tree.remove(index);
+        self.resumed.remove(&index);
+    }
+}
+
+impl Shared {
+    /// Begins a file without any chunk; what an earlier one left is dropped.
+    fn begin(&self, key: &FileKey, layout: ChunkLayout) -> Result<Chunks, StoreError> {
+        self.drop_partial(key)?;
+        let name = file_name(key);
+        let make = || {
+            let file = self.disk.create(&self.home, &name)?;
+            self.disk.set_len(&file, layout.size())?;
+            Ok(file)
+        };
+        let file = make().map_err(|error| self.home.fault(&name, error))?;
+        self.index.put(Row::Partial(*key), &PartialRow { size: layout.size(), sealed_as: None })?;
+        Ok(Chunks::new(file, ChunkTree::new(layout)))
+    }
+
+    /// Takes up a file with the chunks that were recorded.
+    fn resume(&self, key: &FileKey, layout: ChunkLayout) -> Result<Chunks, StoreError> {
+        let name = file_name(key);
+        let fail = |error| self.home.fault(&name, error);
+        self.groups.take_back(*key);
+        self.index.put(Row::Partial(*key), &PartialRow { size: layout.size(), sealed_as: None })?;
+        let mut tree = ChunkTree::new(layout);
+        for row in self.index.chunks::<ChunkRow>(key) {
+            let (index, row) = row?;
+            tree.insert(index, ChunkHash(row.hash));
+        }
+        let old = self.home.file(&name, false)?;
+        if self.home.status(&name)?.is_some_and(|status| status.has_other_links) {
+            self.own_inode(&name, &old, &tree)?;
+        } else {
+            self.disk.set_mode(&old, 0o600, None).map_err(fail)?;
+        }
+        let file = self.home.file(&name, true)?;
+        if file.metadata().map_err(fail)?.len() != layout.size() {
+            self.disk.set_len(&file, layout.size()).map_err(fail)?;
+        }
+        let mut chunks = Chunks::new(file, tree);
+        chunks.resumed = (0..layout.count()).filter(|index| chunks.tree.get(*index).is_some()).collect();
+        Ok(chunks)
+    }
+
+    /// Gives the file an inode of its own, with the chunks that are there.
+    fn own_inode(&self, name: &str, old: &File, tree: &ChunkTree) -> Result<(), StoreError> {
+        let temp = self.write_temp(&[])?;
+        let copy = || {
+            let held = self.home.file(&temp, false)?;
+            self.disk.set_mode(&held, 0o600, None).map_err(|error| self.home.fault(&temp, error))?;
+            let new = self.home.file(&temp, true)?;
+            let fill = || {
+                self.disk.set_len(&new, tree.layout().size())?;
+                for index in (0..tree.layout().count()).filter(|index| tree.get(*index).is_some()) {
+                    let place = tree.layout().bytes(index, index + 1);
+                    self.disk.write_at(&new, &read(old, &place)?, place.start)?;
+                }
+                self.disk.rename((&self.home, &temp), (&self.home, name))
+            };
+            fill().map_err(|error| self.home.fault(name, error).needing(tree.layout().size()))
+        };
+        copy().inspect_err(|_| self.drop_temp(&temp))
+    }
+
+    /// Removes a partial file: the rows of its chunks, its own, then the file.
+    pub(crate) fn drop_partial(&self, key: &FileKey) -> Result<(), StoreError> {
+        self.groups.take_back(*key);
+        self.drop_partial_rows(key)?;
+        self.remove_file(&file_name(key))
+    }
+
+    pub(crate) fn drop_partial_rows(&self, key: &FileKey) -> Result<(), StoreError> {
+        loop {
+            let rows = self.index.chunks::<ChunkRow>(key).take(ROWS_AT_A_TIME);
+            let indices: Vec<u64> = rows.map(|row| row.map(|(index, _)| index)).collect::<Result<_, _>>()?;
+            let mut batch = Batch::default();
+            indices.iter().for_each(|index| batch.remove(Row::Chunk(*key, *index)));
+            if indices.is_empty() {
+                batch.remove(Row::Partial(*key));
+                return self.index.apply(batch);
+            }
+            self.index.apply(batch)?;
+        }
+    }
+}
+
+impl Chunks {
+    fn new(file: File, tree: ChunkTree) -> Self {
+        Self { handle: Arc::new(file), tree, busy: HashSet::new(), resumed: HashSet::new(), ended: false }
+    }
+}
+
+/// The file of what is coming under `key`.
+pub(crate) fn file_name(key: &FileKey) -> String {
+    format!("partial/{key}")
+}
+
+/// Reads `place` of a file.
+pub(crate) fn read(file: &File, place: &Range<u64>) -> io::Result<Bytes> {
+    let mut bytes = vec![0; usize::try_from(place.end - place.start).unwrap_or(usize::MAX)];
+    file.read_exact_at(&mut bytes, place.start)?;
+    Ok(bytes.into())
+}
+
+/// Reads the first `size` bytes of a file in order.
+pub(crate) fn read_all(file: &File, size: u64, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    let mut at = 0;
+    while at < size {
+        let end = size.min(at + READ_BYTES);
+        take(&read(file, &(at..end))?);
+        at = end;
+    }
+    Ok(())
+}

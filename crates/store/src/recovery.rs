@@ -1,0 +1,237 @@
+//! Makes the index and the disk agree again after a crash, or after the index was lost.
+//!
+//! The table in the crate's documentation says what each step leaves, and how it is mended here.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt;
+
+use larder_content::{ChunkHash, ChunkLayout, FileKey, VerifiedChunks};
+
+use crate::blobs::BlobName;
+use crate::index::{Batch, Row};
+use crate::partial::{file_name, read};
+use crate::records::{BlobRow, ChunkRow, CopyRow, KeyRow, PartialRow, StateRow};
+use crate::release::LaidFile;
+use crate::verify::{hash, in_parallel};
+use crate::{Shared, StoreError};
+
+/// What opening a store repaired.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Why the index had to be made anew, and where the old one is.
+    pub index_damaged: Option<String>,
+    /// Blobs that were found on disk without a row, and are kept without a key.
+    pub blobs_found: u64,
+    /// Blobs whose bytes or file were lost, and that were removed.
+    pub blobs_torn: u64,
+    /// Chunks that were recorded, but whose bytes were lost.
+    pub chunks_lost: u64,
+    /// Files that were coming, and of which nothing can be kept.
+    pub partials_removed: u64,
+    /// Files that were removed from targets because their bytes were lost.
+    pub laid_torn: u64,
+    /// Leases whose file was torn.
+    pub leases_torn: u64,
+    /// Files that had no name yet.
+    pub temps: u64,
+}
+
+impl Recovery {
+    /// Whether nothing had to be repaired.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Display for Recovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(why) = &self.index_damaged {
+            write!(f, "the index was made anew ({why}); ")?;
+        }
+        let Self { blobs_found, blobs_torn, chunks_lost, partials_removed, laid_torn, leases_torn, temps, .. } = self;
+        write!(
+            f,
+            "{blobs_found} blobs found without a row, {blobs_torn} torn blobs, {chunks_lost} lost chunks, {partials_removed} \
+             partial files, {laid_torn} torn files in targets, {leases_torn} torn leases and {temps} stale temps removed"
+        )
+    }
+}
+
+impl Shared {
+    /// Fills a new index from the disk: blobs are hashed, since their name is their hash; partial files cannot be kept.
+    pub(crate) fn rebuild(&self, recovery: &mut Recovery) -> Result<(), StoreError> {
+        let torn = self.find_blobs(&HashSet::new(), recovery)?;
+        for file in self.home.names("partial")? {
+            self.remove_file(&format!("partial/{file}"))?;
+            recovery.partials_removed += 1;
+        }
+        self.remove_torn_links(&torn, recovery)
+    }
+
+    /// Mends what a kill left, or a power cut.
+    pub(crate) fn mend(&self, state: &StateRow, power_cut: bool, recovery: &mut Recovery) -> Result<(), StoreError> {
+        let is_unsure = |group: u64| power_cut && group > state.synced;
+        let mut torn = self.check_blobs(&is_unsure, recovery)?;
+        let partials = self.check_partial_files(recovery)?;
+        torn.extend(self.find_blobs(&partials, recovery)?);
+        self.remove_torn_links(&torn, recovery)?;
+        for (key, row) in self.index.partials()? {
+            self.mend_partial(&key, &row, &is_unsure, recovery)?;
+        }
+        recovery.laid_torn += self.remove_torn(&|LaidFile { tree, path, folder, .. }| {
+            let row = self.index.get::<CopyRow>(Row::Copy(tree, path.as_str()))?;
+            let Some(row) = row.filter(|row| is_unsure(row.group)) else { return Ok(false) };
+            let found = hash(folder.file(path.file_name(), false)?).map_err(|error| folder.fault(path.file_name(), error))?;
+            Ok(found.0 != row.content)
+        })?;
+        Ok(())
+    }
+
+    /// Looks at all blobs that have a row; hashes those that may be torn. Returns the inodes of those that were.
+    fn check_blobs(&self, is_unsure: &dyn Fn(u64) -> bool, recovery: &mut Recovery) -> Result<HashSet<u64>, StoreError> {
+        let mut suspects = vec![];
+        for (name, row) in self.index.blobs()? {
+            match self.home.status(&name.file())? {
+                Some(status) if status.is_file && !is_unsure(row.group) => {}
+                status => suspects.push((name, row, status)),
+            }
+        }
+        let right = |(name, _, status): &(BlobName, BlobRow, Option<crate::folder::Status>)| match status {
+            Some(status) => self.hashes_right(*name, *status),
+            None => Ok(false),
+        };
+        let mut torn = HashSet::new();
+        for (found, (name, row, status)) in in_parallel(&suspects, right).into_iter().zip(&suspects) {
+            if found? {
+                let Some(status) = status else { continue };
+                self.index.put(Row::Blob(*name), &BlobRow { fingerprint: status.fingerprint, ..row.clone() })?;
+            } else {
+                torn.extend(status.map(|status| status.fingerprint.inode));
+                self.forget(*name, row, &self.stripe(*name))?;
+                recovery.blobs_torn += 1;
+            }
+        }
+        Ok(torn)
+    }
+
+    /// Removes partial files without a row and rows without a file. Returns the inodes of the rest.
+    fn check_partial_files(&self, recovery: &mut Recovery) -> Result<HashSet<u64>, StoreError> {
+        let rows: HashMap<String, FileKey> = self.index.partials()?.into_iter().map(|(key, _)| (key.to_string(), key)).collect();
+        let mut inodes = HashSet::new();
+        let mut there = BTreeSet::new();
+        for file in self.home.names("partial")? {
+            let name = format!("partial/{file}");
+            if rows.contains_key(&file) {
+                inodes.extend(self.home.status(&name)?.map(|status| status.fingerprint.inode));
+                there.insert(file);
+            } else {
+                self.remove_file(&name)?;
+                recovery.partials_removed += 1;
+            }
+        }
+        for (_, key) in rows.into_iter().filter(|(file, _)| !there.contains(file)) {
+            self.drop_partial(&key)?;
+            recovery.partials_removed += 1;
+        }
+        Ok(inodes)
+    }
+
+    /// Takes in the blobs that lie on disk without a row. Returns the inodes of those that are torn.
+    ///
+    /// One that is the second name of a partial file goes: the partial file has the same bytes, and knows what it is for.
+    fn find_blobs(&self, partials: &HashSet<u64>, recovery: &mut Recovery) -> Result<HashSet<u64>, StoreError> {
+        let mut found = vec![];
+        for kind in ["blobs", "private"] {
+            for shard in self.home.names(kind)? {
+                for file in self.home.names(&format!("{kind}/{shard}"))? {
+                    let name = BlobName::parse(&file).filter(|name| name.file() == format!("{kind}/{shard}/{file}"));
+                    let Some(name) = name else { continue };
+                    let Some(status) = self.home.status(&name.file())? else { continue };
+                    if self.index.get::<BlobRow>(Row::Blob(name))?.is_some() {
+                        continue;
+                    }
+                    if partials.contains(&status.fingerprint.inode) {
+                        self.remove_file(&name.file())?;
+                    } else {
+                        found.push((name, status));
+                    }
+                }
+            }
+        }
+        let mut torn = HashSet::new();
+        let right = in_parallel(&found, |(name, status)| self.hashes_right(*name, *status));
+        for (right, (name, status)) in right.into_iter().zip(&found) {
+            if right? {
+                let mut batch = Batch::default();
+                self.insert(&mut batch, *name, status.fingerprint, true);
+                self.index.apply(batch)?;
+                recovery.blobs_found += 1;
+            } else {
+                torn.insert(status.fingerprint.inode);
+                self.remove_file(&name.file())?;
+                recovery.blobs_torn += 1;
+            }
+        }
+        Ok(torn)
+    }
+
+    /// Removes the links of torn blobs from the trees of all leases.
+    fn remove_torn_links(&self, torn: &HashSet<u64>, recovery: &mut Recovery) -> Result<(), StoreError> {
+        if torn.is_empty() {
+            return Ok(());
+        }
+        let device = self.home.own_status()?.device;
+        let is_torn = |status: &crate::folder::Status| status.device == device && torn.contains(&status.fingerprint.inode);
+        recovery.laid_torn += self.remove_torn(&|file| Ok(is_torn(&file.status)))?;
+        Ok(())
+    }
+
+    /// Drops the chunks whose bytes were lost; a file that is a blob by now waits for its blob to be synced.
+    fn mend_partial(
+        &self,
+        key: &FileKey,
+        row: &PartialRow,
+        is_unsure: &dyn Fn(u64) -> bool,
+        recovery: &mut Recovery,
+    ) -> Result<(), StoreError> {
+        let bound = match row.sealed_as {
+            Some(bound) => self.index.get::<KeyRow>(Row::Key(FileKey(bound)))?.map(|row| BlobName::from(row.name)),
+            None => None,
+        };
+        if let Some(name) = bound
+            && self.index.get::<BlobRow>(Row::Blob(name))?.is_some()
+        {
+            self.groups.leave(*key, name);
+            return Ok(());
+        }
+        if row.sealed_as.is_some() {
+            self.index.put(Row::Partial(*key), &PartialRow { sealed_as: None, ..row.clone() })?;
+        }
+        recovery.chunks_lost += self.drop_lost_chunks(key, row.size, &|chunk| is_unsure(chunk.group))?;
+        Ok(())
+    }
+
+    /// Hashes the chunks of a partial file that `is_unsure` names, drops those whose bytes are not what was recorded, and
+    /// returns how many.
+    pub(crate) fn drop_lost_chunks(&self, key: &FileKey, size: u64, is_unsure: &dyn Fn(&ChunkRow) -> bool) -> Result<u64, StoreError> {
+        let layout = ChunkLayout::new(size);
+        let file = self.home.file(&file_name(key), false)?;
+        let mut lost = Batch::default();
+        let mut count = 0;
+        for row in self.index.chunks::<ChunkRow>(key) {
+            let (index, row) = row?;
+            if !is_unsure(&row) {
+                continue;
+            }
+            let bytes = read(&file, &layout.bytes(index, index + 1)).ok();
+            let right = bytes.is_some_and(|bytes| VerifiedChunks::check(layout, index, bytes, &[ChunkHash(row.hash)]).is_ok());
+            if !right {
+                lost.remove(Row::Chunk(*key, index));
+                count += 1;
+            }
+        }
+        self.index.apply(lost)?;
+        Ok(count)
+    }
+}

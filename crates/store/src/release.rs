@@ -1,0 +1,197 @@
+//! Takes back what was laid: only what is still as it was laid, and never through a symbolic link.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::io;
+use std::path::Path;
+use std::time::SystemTime;
+
+use larder_content::RelativePath;
+
+use crate::blobs::BlobName;
+use crate::folder::{Folder, Status};
+use crate::index::{Batch, Row};
+use crate::lease::{Lease, Tree};
+use crate::records::{BlobRow, CopyRow};
+use crate::tree::temp_name;
+use crate::walk::Walk;
+use crate::{Shared, Store, StoreError, lock};
+
+/// What releasing a lease removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Released {
+    /// The lease that ended.
+    pub lease: Lease,
+    /// Files that were removed from its trees.
+    pub files: u64,
+    /// Trees of which nothing is left.
+    pub trees: u64,
+}
+
+/// A file in a tree of a lease.
+#[derive(Clone, Copy)]
+pub(crate) struct LaidFile<'a> {
+    pub(crate) tree: &'a Path,
+    pub(crate) path: &'a RelativePath,
+    pub(crate) folder: &'a Folder,
+    pub(crate) status: Status,
+}
+
+impl Store {
+    /// Ends a lease and removes what was laid for it; `None` if there is no such lease.
+    ///
+    /// Files that another lease has laid at the same place stay. So does what the job changed or added, unless the tree is in
+    /// the store's own `targets`: a writable one there goes as a whole.
+    ///
+    /// # Errors
+    /// If something cannot be removed: then the lease stays, so that it can be tried again.
+    pub fn release(&self, id: &str, now: SystemTime) -> Result<Option<Released>, StoreError> {
+        let shared = &*self.shared;
+        let Some(lease) = lock(&shared.leases).get(id).cloned() else { return Ok(None) };
+        let mut released = Released { files: 0, trees: 0, lease };
+        for tree in &released.lease.trees {
+            released.files += shared.remove_tree(tree, id)?;
+            released.trees += u64::from(!tree.path.exists());
+        }
+        shared.touch(&released.lease.blobs, now)?;
+        shared.remove_file(&format!("leases/{id}"))?;
+        lock(&shared.leases).remove(id);
+        Ok(Some(released))
+    }
+
+    /// Releases the leases that have expired.
+    ///
+    /// # Errors
+    /// As [`Store::release`]; those released before stay released.
+    pub fn expire(&self, now: SystemTime) -> Result<Vec<Released>, StoreError> {
+        let expired: Vec<_> = self.leases().into_iter().filter(|lease| lease.expires <= now).collect();
+        let released = expired.into_iter().map(|lease| self.release(&lease.id, now));
+        released.filter_map(Result::transpose).collect()
+    }
+}
+
+impl Shared {
+    /// Removes what lease `id` alone has laid in a tree.
+    fn remove_tree(&self, tree: &Tree, id: &str) -> Result<u64, StoreError> {
+        let leases = lock(&self.leases);
+        let others = leases.values().filter(|lease| lease.id != id).flat_map(|lease| &lease.trees);
+        let mut shared_place = false;
+        let mut kept: HashSet<RelativePath> = HashSet::new();
+        for other in others.filter(|other| other.path == tree.path) {
+            shared_place = true;
+            kept.extend(other.files.iter().cloned());
+        }
+        drop(leases);
+        let own = tree.path.parent() == Some(&self.home.path_of("targets"));
+        if tree.writable && own && !shared_place {
+            return self.remove_whole(tree);
+        }
+        let files = tree.files.iter().filter(|file| !kept.contains(file)).cloned().collect();
+        self.remove_laid(&Tree { files, ..tree.clone() })
+    }
+
+    /// Removes a folder of the store's own `targets` with all that a job put there.
+    fn remove_whole(&self, tree: &Tree) -> Result<u64, StoreError> {
+        // The standard library's removal follows no symbolic link. Nothing in it is a blob's.
+        match std::fs::remove_dir_all(&tree.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(StoreError::of(tree.path.clone(), error)),
+            Ok(()) | Err(_) => {}
+        }
+        let mut batch = Batch::default();
+        for file in &tree.files {
+            batch.remove(Row::Copy(&tree.path, file.as_str()));
+        }
+        self.index.apply(batch)?;
+        Ok(tree.files.len() as u64)
+    }
+
+    /// Removes the files of `tree` that are still as they were laid, then the folders that this left empty.
+    pub(crate) fn remove_laid(&self, tree: &Tree) -> Result<u64, StoreError> {
+        let root = match Folder::open(&tree.path) {
+            Ok(root) => root,
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(other) => return Err(other),
+        };
+        let blobs = self.blobs_by_inode()?;
+        let copies: HashMap<String, CopyRow> = self.index.copies(&tree.path)?.into_iter().collect();
+        let device = self.home.own_status()?.device;
+        let mut files: Vec<&RelativePath> = tree.files.iter().collect();
+        files.sort_by(|a, b| a.segments().cmp(b.segments()));
+        let mut walk = Walk::new(root);
+        let mut batch = Batch::default();
+        let mut removed = 0;
+        for path in &files {
+            let folder = match walk.folder_of(path, None) {
+                Ok(Some(folder)) => folder,
+                // What is in the way there now was not laid here.
+                Ok(None) | Err(StoreError::Blocked { .. }) => continue,
+                Err(other) => return Err(other),
+            };
+            let _ = self.disk.remove_file(folder, &temp_name(path.file_name()));
+            let Some(status) = folder.status(path.file_name())?.filter(|status| status.is_file) else { continue };
+            let blob = blobs.get(&status.fingerprint.inode).filter(|_| status.device == device);
+            let copied = copies.get(path.as_str()).is_some_and(|copy| copy.fingerprint == status.fingerprint);
+            if blob.is_none() && !copied {
+                continue;
+            }
+            self.unlink(folder, path.file_name(), blob.copied())?;
+            batch.remove(Row::Copy(&tree.path, path.as_str()));
+            removed += 1;
+        }
+        self.index.apply(batch)?;
+        self.remove_empty_folders(walk.into_root(), &files)?;
+        Ok(removed)
+    }
+
+    /// Removes a laid file, and renews the fingerprint of the blob that it was a link of.
+    fn unlink(&self, folder: &Folder, name: &str, blob: Option<BlobName>) -> Result<(), StoreError> {
+        let remove = || self.disk.remove_file(folder, name);
+        let removed = match blob {
+            Some(blob) => self.relinking(blob, &self.stripe(blob), remove)?,
+            None => remove(),
+        };
+        removed.map_err(|error| folder.fault(name, error))
+    }
+
+    fn blobs_by_inode(&self) -> Result<HashMap<u64, BlobName>, StoreError> {
+        Ok(self.index.blobs()?.into_iter().map(|(name, row): (BlobName, BlobRow)| (row.fingerprint.inode, name)).collect())
+    }
+
+    /// Removes the folders of `files` that are empty, deepest first, and at last the tree's own.
+    fn remove_empty_folders(&self, root: Folder, files: &[&RelativePath]) -> Result<(), StoreError> {
+        let folders: BTreeSet<&str> = files.iter().flat_map(|file| file.ancestors()).collect();
+        let mut deepest_first: Vec<RelativePath> = folders.into_iter().filter_map(|folder| RelativePath::new(folder).ok()).collect();
+        deepest_first.sort_by_key(|folder| std::cmp::Reverse(folder.segments().count()));
+        let path = root.path().to_owned();
+        let mut walk = Walk::new(root);
+        for folder in &deepest_first {
+            walk.close();
+            if let Ok(Some(parent)) = walk.folder_of(folder, None) {
+                // One that is not empty holds what others put there.
+                let _ = self.disk.remove_folder(parent, folder.file_name());
+            }
+        }
+        if let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) {
+            let _ = self.disk.remove_folder(&Folder::open(parent)?, name);
+        }
+        Ok(())
+    }
+
+    /// Removes from all leased trees the files that `is_torn` says so of, and returns how many.
+    pub(crate) fn remove_torn(&self, is_torn: &dyn Fn(LaidFile<'_>) -> Result<bool, StoreError>) -> Result<u64, StoreError> {
+        let trees: Vec<Tree> = lock(&self.leases).values().flat_map(|lease| lease.trees.clone()).collect();
+        let mut removed = 0;
+        for tree in trees {
+            let Ok(root) = Folder::open(&tree.path) else { continue };
+            let mut walk = Walk::new(root);
+            for file in &tree.files {
+                let Ok(Some(folder)) = walk.folder_of(file, None) else { continue };
+                let Some(status) = folder.status(file.file_name())?.filter(|status| status.is_file) else { continue };
+                if is_torn(LaidFile { tree: &tree.path, path: file, folder, status })? {
+                    self.disk.remove_file(folder, file.file_name()).map_err(|error| folder.fault(file.file_name(), error))?;
+                    removed += 1;
+                }
+            }
+        }
+        Ok(removed)
+    }
+}

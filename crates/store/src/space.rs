@@ -1,0 +1,152 @@
+//! Room: what the store holds, what may be evicted, and what is promised to jobs.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use crate::blobs::BlobName;
+use crate::index::Row;
+use crate::lease::seconds;
+use crate::records::BlobRow;
+use crate::{Limit, Shared, Store, StoreError, lock};
+
+/// Room that is kept for a job; given back when it is dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    bytes: Mutex<u64>,
+    all: Arc<Mutex<u64>>,
+}
+
+impl Reservation {
+    /// Says that so many of the bytes were written: they are counted as held instead.
+    pub fn spent(&self, bytes: u64) {
+        let mut left = lock(&self.bytes);
+        let bytes = bytes.min(*left);
+        *left -= bytes;
+        *lock(&self.all) -= bytes;
+    }
+
+    /// The bytes that are still kept.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        *lock(&self.bytes)
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.spent(u64::MAX);
+    }
+}
+
+/// How much room there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes of all blobs.
+    pub blob_bytes: u64,
+    /// Bytes of files that are still coming.
+    pub partial_bytes: u64,
+    /// Bytes that are kept for jobs and not written yet.
+    pub reserved_bytes: u64,
+    /// Bytes the store may hold.
+    pub quota_bytes: u64,
+    /// Bytes that are free on its disk.
+    pub free_bytes: u64,
+}
+
+impl Store {
+    /// Keeps room for `bytes` more, evicting what was not used for longest if it must.
+    ///
+    /// What a lease or a [`Blob`](crate::Blob) in this process holds stays, and so does what was used of late.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] if it cannot fit; nothing is evicted then.
+    pub fn admit(&self, bytes: u64, now: SystemTime) -> Result<Reservation, StoreError> {
+        let shared = &*self.shared;
+        let mut reserved = lock(&shared.reserved_bytes);
+        let room = shared.room(*reserved)?;
+        if room.least() < bytes {
+            let evictable = shared.evictable(now)?;
+            let sum = |row: &dyn Fn(&(BlobName, BlobRow)) -> u64| evictable.iter().map(row).fold(0, u64::saturating_add);
+            let of_quota = room.quota.saturating_add(sum(&|(_, row)| row.fingerprint.size));
+            let of_disk = room.disk.saturating_add(sum(&|(name, row)| shared.freed_by(*name, row)));
+            if of_quota < bytes {
+                return Err(StoreError::Full { needed: bytes, free: of_quota, limit: Limit::Quota(shared.quota_bytes) });
+            }
+            if of_disk < bytes {
+                let limit = Limit::Disk { path: shared.home.path().into(), floor: shared.config.free_floor_bytes };
+                return Err(StoreError::Full { needed: bytes, free: of_disk, limit });
+            }
+            for (name, _) in evictable {
+                if shared.room(*reserved)?.least() >= bytes {
+                    break;
+                }
+                shared.evict(name)?;
+            }
+        }
+        *reserved += bytes;
+        Ok(Reservation { bytes: Mutex::new(bytes), all: Arc::clone(&shared.reserved_bytes) })
+    }
+
+    /// How much room there is.
+    ///
+    /// # Errors
+    /// If the disk or the index cannot be read.
+    pub fn space(&self) -> Result<Space, StoreError> {
+        let shared = &*self.shared;
+        Ok(Space {
+            blob_bytes: shared.blob_bytes.load(Ordering::Relaxed),
+            partial_bytes: shared.partial_bytes()?,
+            reserved_bytes: *lock(&shared.reserved_bytes),
+            quota_bytes: shared.quota_bytes,
+            free_bytes: shared.home.free_bytes()?,
+        })
+    }
+}
+
+/// Bytes that may still be taken.
+struct Room {
+    quota: u64,
+    disk: u64,
+}
+
+impl Room {
+    fn least(&self) -> u64 {
+        self.quota.min(self.disk)
+    }
+}
+
+impl Shared {
+    fn room(&self, reserved: u64) -> Result<Room, StoreError> {
+        let held = self.blob_bytes.load(Ordering::Relaxed) + self.partial_bytes()?;
+        let disk = self.home.free_bytes()?.saturating_sub(self.config.free_floor_bytes);
+        Ok(Room { quota: self.quota_bytes.saturating_sub(held + reserved), disk: disk.saturating_sub(reserved) })
+    }
+
+    /// What evicting the blob gives back to the disk: nothing, as long as a target has the same file.
+    fn freed_by(&self, name: BlobName, row: &BlobRow) -> u64 {
+        let status = self.home.status(&name.file()).ok().flatten();
+        if status.is_some_and(|status| !status.has_other_links) { row.fingerprint.size } else { 0 }
+    }
+
+    /// The blobs that may be evicted, in the order in which they would be: last used first.
+    pub(crate) fn evictable(&self, now: SystemTime) -> Result<Vec<(BlobName, BlobRow)>, StoreError> {
+        let leased = self.leased();
+        let old = seconds(now).saturating_sub(self.config.keep.as_secs());
+        let mut blobs = self.index.blobs()?;
+        blobs.retain(|(name, row)| row.used <= old && !leased.contains(name) && !self.is_held(*name));
+        blobs.sort_by_key(|(name, row)| (row.used, *name));
+        Ok(blobs)
+    }
+
+    /// Removes a blob unless someone took hold of it; whether it did.
+    pub(crate) fn evict(&self, name: BlobName) -> Result<bool, StoreError> {
+        let guard = self.stripe(name);
+        if self.is_held(name) || lock(&self.leases).values().any(|lease| lease.blobs.contains(&name)) {
+            return Ok(false);
+        }
+        let Some(row) = self.index.get::<BlobRow>(Row::Blob(name))? else { return Ok(false) };
+        self.forget(name, &row, &guard)?;
+        Ok(true)
+    }
+}
