@@ -40,7 +40,7 @@ pub struct OriginId(pub u64);
 pub struct GroupId(pub u64);
 
 /// One read that the engine asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReadId(u64);
 
 /// What happened.

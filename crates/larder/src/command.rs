@@ -172,14 +172,20 @@ fn inventory(store: &larder_store::Store) -> Result<Inventory, StoreError> {
 
 fn verify(store: &larder_store::Store) -> Result<Verified, StoreError> {
     let report = store.verify()?;
-    let damaged = report.damaged.iter().map(ToString::to_string).collect();
-    Ok(Verified { files: report.blobs, bytes: report.bytes, damaged, partial_files: report.partials, partial_bytes: report.partial_bytes })
+    let damaged = report.damaged.iter().map(|path| path.display().to_string()).collect();
+    Ok(Verified {
+        files: report.blobs,
+        bytes: report.blob_bytes,
+        damaged,
+        partial_files: report.partials,
+        partial_bytes: report.partial_bytes,
+    })
 }
 
 fn collect(store: &larder_store::Store, all: bool) -> Result<Collected, StoreError> {
     let report = store.gc(SystemTime::now(), all)?;
-    let leases = report.expired.iter().map(|released| released.lease.id.clone()).collect();
-    Ok(Collected { files: report.blobs, bytes: report.bytes, leases })
+    let leases = report.released.iter().map(|released| released.lease.id.clone()).collect();
+    Ok(Collected { files: report.blobs, bytes: report.blob_bytes, leases })
 }
 
 fn seconds(time: SystemTime) -> u64 {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use larder_content::Secret;
 use larder_node::{EngineConfig, PullKeys};
-use larder_origin::{BucketConfig, HubConfig};
+use larder_origin::HubConfig;
 use larder_store::StoreConfig;
 use serde::Deserialize;
 
@@ -46,7 +46,6 @@ pub(crate) struct Config {
     pub(crate) store: StoreConfig,
     pub(crate) engine: EngineConfig,
     pub(crate) hub: HubConfig,
-    pub(crate) bucket: BucketConfig,
     /// `AWS_ACCESS_KEY_ID` and its fellows, for `pull s3://…`.
     pub(crate) aws: Option<PullKeys>,
 }
@@ -84,7 +83,10 @@ impl Config {
         let path = home.join("config.toml");
         let mut table = read_table(&path)?;
         check_names(&table).with_context(|| path.display().to_string())?;
-        apply_environment(&mut table, std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))))?;
+        apply_environment(
+            &mut table,
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        )?;
         let fields: FileConfig = table.try_into().with_context(|| format!("{} or a LARDER_ variable", path.display()))?;
         Self::compose(home, fields)
     }
@@ -109,8 +111,7 @@ impl Config {
         }
         let mut hub = HubConfig { stall, token: hub_token(), ..HubConfig::default() };
         hub.endpoint = variable("HF_ENDPOINT").or(of_origin.hub_endpoint).unwrap_or(hub.endpoint);
-        let bucket = BucketConfig { stall, ..BucketConfig::default() };
-        Ok(Self { home, store, engine, hub, bucket, aws: aws_keys() })
+        Ok(Self { home, store, engine, hub, aws: aws_keys() })
     }
 }
 

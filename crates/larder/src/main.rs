@@ -148,7 +148,9 @@ fn init(config: &Config) -> anyhow::Result<ExitCode> {
             file.write_all(config::explained().as_bytes()).with_context(|| path.display().to_string())?;
             say(&format!("wrote {}\n", path.display()))?;
         }
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => say(&format!("{} is there already, and stays\n", path.display()))?,
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            say(&format!("{} is there already, and stays\n", path.display()))?
+        }
         Err(error) => return Err(error).with_context(|| path.display().to_string()),
     }
     Ok(ExitCode::SUCCESS)

@@ -68,7 +68,12 @@ fn ready(text: &mut String, report: &Report) -> std::fmt::Result {
     for warning in &report.warnings {
         writeln!(text, "note: {warning}")?;
     }
-    writeln!(text, "ready after {:.3} s; release with: larder release {}", Duration::from_millis(report.elapsed_ms).as_secs_f64(), report.lease)
+    writeln!(
+        text,
+        "ready after {:.3} s; release with: larder release {}",
+        Duration::from_millis(report.elapsed_ms).as_secs_f64(),
+        report.lease
+    )
 }
 
 fn rights(readonly: bool) -> &'static str {

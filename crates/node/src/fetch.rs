@@ -123,7 +123,9 @@ impl FetchError {
     /// What is wrong with an empty file of the resource `what`.
     pub(crate) fn of_empty(error: larder_store::SealError, what: &str) -> Self {
         match error {
-            larder_store::SealError::Mismatch { mismatch, .. } => Self::Corrupt { what: format!("an empty file of {what}"), mismatch, times: 0 },
+            larder_store::SealError::Mismatch { mismatch, .. } => {
+                Self::Corrupt { what: format!("an empty file of {what}"), mismatch, times: 0 }
+            }
             larder_store::SealError::Store(error) => Self::Store(error),
             larder_store::SealError::Incomplete { .. } => Self::Defect("an empty file is incomplete".into()),
         }

@@ -114,7 +114,12 @@ pub(crate) fn of_job(request: &Prepare, origins: &Origins) -> Result<Goal, NodeE
         let op = &job.ops[mount.op];
         for entry in mount.entries.iter().map(|entry| &op.entries[*entry]) {
             let of_entry = entry.resources.iter();
-            rows.extend(of_entry.map(|resource| Row { op: op.id.clone(), kind: entry.kind.as_str(), want: want_of(resource), mount: number }));
+            rows.extend(of_entry.map(|resource| Row {
+                op: op.id.clone(),
+                kind: entry.kind.as_str(),
+                want: want_of(resource),
+                mount: number,
+            }));
         }
     }
     let mounts = job.layout.mounts.iter().map(|mount| GoalMount {
@@ -182,7 +187,9 @@ fn parse_resource(request: &Pull) -> Result<(Resource, &'static str), NodeError>
         return Ok((Resource::Bucket(resource), "S3"));
     }
     let shown: String = text.split('?').next().unwrap_or_default().chars().take(80).collect();
-    Err(NodeError::Input(format!("{shown:?} is no resource: write hf:org/name[@revision][:file,…], s3://bucket/prefix or https://host/prefix")))
+    Err(NodeError::Input(format!(
+        "{shown:?} is no resource: write hf:org/name[@revision][:file,…], s3://bucket/prefix or https://host/prefix"
+    )))
 }
 
 /// Reads `[datasets/|spaces/]org/name[@revision][:file,…]`.

@@ -34,7 +34,7 @@ fn look_for(store: &Store, file: &OriginFile, private: bool) -> Result<Home, Sto
         return Ok(Home::Private(blob));
     }
     let scopes: &[Scope] = if private { &[Scope::Public, Scope::Private] } else { &[Scope::Public] };
-    let recorded = scopes.iter().map(|scope| store.partial_bytes(&file.key(*scope)));
+    let recorded = scopes.iter().map(|scope| store.recorded_bytes(&file.key(*scope), file.size));
     let recorded = recorded.collect::<Result<Vec<_>, _>>()?.into_iter().max().unwrap_or_default();
     Ok(Home::Missing { bytes: file.size.saturating_sub(recorded) })
 }

@@ -49,7 +49,11 @@ fn lay_under_lease(store: &Store, job: &str, trees: &[Laying], owner: Option<(u3
     let lease = store.take_lease(job, blobs, trees.iter().flat_map(Laying::leased).collect(), SystemTime::now())?;
     for tree in trees {
         let laid = store.lay(&tree.dest, &tree.readonly, Lay::ReadOnly).and_then(|_| {
-            if tree.writable.is_empty() { Ok(()) } else { store.lay(&tree.dest, &tree.writable, Lay::Writable { owner, replace: true }).map(|_| ()) }
+            if tree.writable.is_empty() {
+                Ok(())
+            } else {
+                store.lay(&tree.dest, &tree.writable, Lay::Writable { owner, replace: true }).map(|_| ())
+            }
         });
         if let Err(error) = laid {
             if let Err(error) = store.release(&lease.id, SystemTime::now()) {
@@ -75,7 +79,8 @@ impl Laying {
 }
 
 fn laying(goal: &Goal, tree: &GoalTree, gathered: &[Gathered], targets: &Path) -> Result<Laying, NodeError> {
-    let files = tree.parts.iter().flat_map(|(want, below)| gathered[*want].files.iter().map(move |file| (*want, below, &file.path, &file.blob)));
+    let files =
+        tree.parts.iter().flat_map(|(want, below)| gathered[*want].files.iter().map(move |file| (*want, below, &file.path, &file.blob)));
     let merged = merge(goal, files, |blob| blob.content())?;
     let (writable, readonly): (Vec<_>, Vec<_>) =
         merged.into_iter().map(|(path, (_, blob))| (path, blob.clone())).partition(|(path, _)| tree.layout.is_writable(path));

@@ -1,10 +1,10 @@
 //! What a job would need and where it would go, told without touching the network.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use larder_job::Settings;
 use larder_origin::Origins;
-use larder_store::Store;
 use serde::Serialize;
 
 use crate::goal::{self, Prepare};
@@ -86,9 +86,12 @@ pub fn plan(request: &Prepare, origins: &Origins, home: &Path) -> Result<PlanRep
 fn disk_warnings(root: &Path, home: &Path) -> Vec<String> {
     let mut warnings = Vec::new();
     if root.starts_with("/mnt") && is_wsl() {
-        warnings.push(format!("{} is a Windows disk seen from WSL: files there are copied, and slow; choose a folder of Linux's own", root.display()));
+        warnings.push(format!(
+            "{} is a Windows disk seen from WSL: files there are copied, and slow; choose a folder of Linux's own",
+            root.display()
+        ));
     }
-    if Store::on_one_file_system(home, root) == Some(false) {
+    if on_one_file_system(home, root) == Some(false) {
         warnings.push(format!(
             "{} is on another file system than the store at {}: files will be copied instead of linked, and take their space twice",
             root.display(),
@@ -96,6 +99,12 @@ fn disk_warnings(root: &Path, home: &Path) -> Vec<String> {
         ));
     }
     warnings
+}
+
+/// Whether links can be made from one folder to the other; both may not be there yet.
+fn on_one_file_system(one: &Path, other: &Path) -> Option<bool> {
+    let device = |path: &Path| path.ancestors().find_map(|folder| Some(std::fs::metadata(folder).ok()?.dev()));
+    Some(device(one)? == device(other)?)
 }
 
 fn is_wsl() -> bool {

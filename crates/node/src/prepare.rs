@@ -65,7 +65,7 @@ impl<'a> Pipeline<'a> {
 
     pub(crate) async fn run(&self, goal: Goal) -> Result<Report, NodeError> {
         let meters: Vec<_> = goal.wants.iter().map(|want| self.progress.meter(want.address.clone())).collect();
-        let listings = stream::iter(goal.wants.iter().zip(&meters)).map(|(want, meter)| self.list(want, meter));
+        let listings = stream::iter(0..goal.wants.len()).map(|number| self.list(&goal.wants[number], &meters[number]));
         let listed: Vec<Listed> = listings.buffered(LISTINGS).try_collect().await?;
         lay::check_sizes(&goal, &listed)?;
         let room = self.admit(&goal, &listed).await?;
@@ -138,11 +138,15 @@ impl<'a> Pipeline<'a> {
             meter,
             room,
         };
-        let (here, away): (Vec<_>, Vec<_>) =
-            listing.manifest.files().iter().zip(home).partition(|(_, home)| matches!(home, Home::Public(_)) || fetch.is_shown_private(home));
-        let mut files: Vec<GatheredFile> =
-            stream::iter(here).map(|(file, home)| fetch.take_from_home(file, home)).buffer_unordered(PROBES).try_collect().await?;
-        let fetched = stream::iter(away).map(|(file, _)| fetch.file(file)).buffer_unordered(FILES);
+        let listed = listing.manifest.files();
+        let (here, away): (Vec<(usize, Home)>, Vec<_>) =
+            home.into_iter().enumerate().partition(|(_, home)| matches!(home, Home::Public(_)) || fetch.is_shown_private(home));
+        let mut files: Vec<GatheredFile> = stream::iter(here)
+            .map(|(number, home)| fetch.take_from_home(&listed[number], home))
+            .buffer_unordered(PROBES)
+            .try_collect()
+            .await?;
+        let fetched = stream::iter(away).map(|(number, _)| fetch.file(&listed[number])).buffer_unordered(FILES);
         let fetched: Vec<GatheredFile> = fetched.try_collect().await?;
         files.extend(fetched);
         files.sort_by(|a, b| a.path.cmp(&b.path));

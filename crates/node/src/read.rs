@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use larder_content::{CHUNK_BYTES, ChunkLayout, OriginFile, Resource, VerifiedChunks};
 use larder_origin::{Access, OriginError, Origins};
 use larder_store::{Partial, SealError, Store, StoreError};
@@ -51,7 +52,12 @@ impl Source {
     }
 
     /// Reads chunks of a large file into its partial file; `arrived` is told how many more are there.
-    pub(crate) async fn read_range(&self, partial: Partial, chunks: Range<u64>, mut arrived: impl AsyncFnMut(u64)) -> Result<(), ReadError> {
+    pub(crate) async fn read_range(
+        &self,
+        partial: Partial,
+        chunks: Range<u64>,
+        mut arrived: impl FnMut(u64) -> BoxFuture<'static, ()> + Send,
+    ) -> Result<(), ReadError> {
         let layout = ChunkLayout::new(self.file.size);
         let range = layout.bytes(chunks.start, chunks.end);
         let mut stream = self.open(range.clone()).await?;
@@ -91,7 +97,10 @@ impl Source {
 }
 
 /// Waits for the slab that is being written, and tells that it has arrived.
-async fn finish(writing: &mut Option<(JoinHandle<Result<(), ReadError>>, u64)>, arrived: &mut impl AsyncFnMut(u64)) -> Result<(), ReadError> {
+async fn finish(
+    writing: &mut Option<(JoinHandle<Result<(), ReadError>>, u64)>,
+    arrived: &mut impl FnMut(u64) -> BoxFuture<'static, ()>,
+) -> Result<(), ReadError> {
     if let Some((task, count)) = writing.take() {
         task.await.map_err(|panic| defect(&panic))??;
         arrived(count).await;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use futures::future::BoxFuture;
 use larder_content::{CHUNK_BYTES, ChunkLayout, ContentId, FileKey, Mismatch};
 use larder_engine::{Action, Config, Engine, Event, OriginId, Outcome, ReadId, Time};
 use larder_origin::OriginError;
@@ -159,12 +160,13 @@ impl Driver {
                     let mut next = chunks.start;
                     let layout = ChunkLayout::new(source.file.size);
                     let proving = Proving::of(&partial);
-                    let arrived = async |count| {
+                    let arrived = |count| -> BoxFuture<'static, ()> {
                         let bytes = layout.bytes(next, next + count);
                         next += count;
                         proving.advance();
                         let report = Report::Arrived { key, read, chunks: count, bytes: bytes.end - bytes.start };
-                        let _ = reporter.send(report).await;
+                        let reporter = reporter.clone();
+                        Box::pin(async move { drop(reporter.send(report).await) })
                     };
                     let result = source.read_range(partial.clone(), chunks, arrived).await.map(|()| None);
                     let _ = reporter.send(Report::Ended { key, read, result }).await;
