@@ -1,8 +1,11 @@
 //! Starts test origins from a shell: `larder-harness origin …`.
 
+mod hash;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail, ensure};
@@ -37,6 +40,14 @@ enum Command {
     ///   {"slow":{"bytes_per_second":1000}} "refuse"
     #[command(subcommand, verbatim_doc_comment)]
     Origin(Origin),
+    /// Prints the BLAKE3 hash of a file, put together from the hashes of its chunks as a node does it.
+    Hash {
+        /// The file.
+        file: PathBuf,
+        /// How many threads hash [default: one for each core].
+        #[arg(long)]
+        threads: Option<NonZeroUsize>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -120,16 +131,20 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Origin(Origin::Hub(arguments)) => {
             let hub = hub(arguments)?.start()?;
-            announce(&json!({"endpoint": hub.endpoint(), "cdn": hub.cdn_endpoint(), "repos": hub.repos()}))?;
+            print(&json!({"endpoint": hub.endpoint(), "cdn": hub.cdn_endpoint(), "repos": hub.repos()}))?;
             runtime.block_on(told_to_stop())
         }
         Command::Origin(Origin::Bucket(arguments)) => {
             let server = SeaweedFs::start()?;
             let files = server.store()?.put_folder(&arguments.bucket, &arguments.prefix, &arguments.dir, arguments.part_size)?;
             let proxy = Proxy::start_at(arguments.listen, server.address(), arguments.rate)?;
-            announce(&json!({"endpoint": proxy.endpoint(), "server": server.endpoint(), "files": files,
+            print(&json!({"endpoint": proxy.endpoint(), "server": server.endpoint(), "files": files,
                 "admin": keys(SeaweedFs::ADMIN), "reader": keys(SeaweedFs::READER)}))?;
             runtime.block_on(told_to_stop())
+        }
+        Command::Hash { file, threads } => {
+            let threads = threads.map_or_else(std::thread::available_parallelism, Ok)?;
+            print(&hash::content_id(&file, threads.get())?)
         }
     }
 }
@@ -138,8 +153,8 @@ fn keys(keys: Keys) -> Value {
     json!({"id": keys.id, "secret": keys.secret})
 }
 
-/// Prints the line that whoever started the origin waits for.
-fn announce(line: &Value) -> anyhow::Result<()> {
+/// Prints the line that whoever started it waits for.
+fn print(line: &impl std::fmt::Display) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")?;
     Ok(out.flush()?)
