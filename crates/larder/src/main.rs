@@ -13,6 +13,7 @@ mod session;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use arguments::{Arguments, Command, JobArguments, PullArguments};
@@ -25,6 +26,9 @@ use serde_json::json;
 
 const FAILED: u8 = 1;
 const WRONG_INPUT: u8 = 2;
+
+/// How long the store may take to close after a signal.
+const CLOSING: Duration = Duration::from_secs(2);
 
 /// The longest job definition that is read.
 const MAX_DEFINITION_BYTES: u64 = 16 * 1024 * 1024;
@@ -76,11 +80,12 @@ fn carry_out(config: &Config, order: Order, json: bool) -> anyhow::Result<ExitCo
         }
     });
     screen.end();
-    // Reads and writes under way are of no use to anyone any more, and what is recorded is kept without them.
-    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     if interrupted {
+        // Reads and writes under way are cut off; the store has this long to leave all in good order.
+        runtime.shutdown_timeout(CLOSING);
         return Ok(fail(json, "stopped; what was fetched is kept, and the same command goes on from there", FAILED));
     }
+    runtime.shutdown_background();
     match last {
         Some(Telling::Done(outcome)) => finish(&outcome, json),
         Some(Telling::Failed { message, wrong_input }) => Ok(fail(json, &message, if wrong_input { WRONG_INPUT } else { FAILED })),

@@ -58,7 +58,7 @@ async fn own(config: &Config, store: Store, order: Order, mut tell: impl FnMut(T
         tracing::warn!(home = %config.home.display(), "the store was repaired: {}", store.recovery());
     }
     let node = Node::start(store, config.engine.clone());
-    let served = serve(&config.home, node.clone());
+    let (kept, served) = (node.clone(), serve(&config.home, node.clone()));
     let progress = Progress::default();
     let watched = progress.clone();
     let work = async move { execute(&node, order, &progress).await };
@@ -68,10 +68,14 @@ async fn own(config: &Config, store: Store, order: Order, mut tell: impl FnMut(T
         tokio::select! {
             telling = tellings.next() => match telling {
                 Some(telling) => tell(telling),
-                None => return,
+                None => break,
             },
             () = &mut served => {}
         }
+    }
+    // The process may end now: what no sync has covered yet is hashed again if the power fails before the disk has it.
+    if let Err(error) = kept.blocking(larder_store::Store::flush).await {
+        tracing::warn!(%error, "the last moments may have to be done again");
     }
 }
 

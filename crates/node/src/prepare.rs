@@ -151,7 +151,7 @@ impl<'a> Pipeline<'a> {
         files.extend(fetched);
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let scope = if files.iter().any(|file| file.blob.scope() == Scope::Private) { Scope::Private } else { Scope::Public };
-        keep(self.node, want, listing, scope).await?;
+        keep(self.node, &self.origins, want, listing, scope).await?;
         Ok(Gathered { id: listing.id.clone(), files })
     }
 

@@ -7,18 +7,19 @@ use larder_store::{StoreError, StoredListing};
 use crate::goal::Want;
 use crate::{Node, NodeError};
 
-/// The name a resource's listing is kept under: its address, and which files of it.
-fn listing_name(want: &Want) -> String {
+/// The name a resource's listing is kept under: its address, where that is asked, and for which files.
+fn listing_name(origins: &Origins, want: &Want) -> String {
+    let address = [origins.endpoint(&want.resource), &want.address].join(" ");
     let files = match &want.resource {
         Resource::Hub(hub) => &hub.files,
         Resource::Bucket(bucket) => &bucket.files,
-        Resource::Ollama(_) => return want.address.clone(),
+        Resource::Ollama(_) => return address,
     };
     if files.is_empty() {
-        return want.address.clone();
+        return address;
     }
     let names: Vec<&str> = files.iter().map(larder_content::RelativePath::as_str).collect();
-    format!("{} {}", want.address, ContentId::of(names.join("\0").as_bytes()))
+    format!("{address} {}", ContentId::of(names.join("\0").as_bytes()))
 }
 
 /// Asks the origin for the list of a resource's files.
@@ -26,7 +27,7 @@ fn listing_name(want: &Want) -> String {
 /// An earlier listing spares what it already says. Where the origin does not answer, one of a pinned version is enough if
 /// the resource is public and all its files are here.
 pub(crate) async fn resolve(node: &Node, origins: &Origins, want: &Want) -> Result<Listing, NodeError> {
-    let name = listing_name(want);
+    let name = listing_name(origins, want);
     let stored = node.blocking(move |store| store.listing(&name)).await?;
     let previous = stored.and_then(|stored| usable(stored, origins.has_credentials(&want.resource)));
     let error = match origins.list(&want.resource, previous.as_ref()).await {
@@ -50,8 +51,8 @@ pub(crate) async fn resolve_anew(origins: &Origins, want: &Want) -> Result<Listi
 }
 
 /// Keeps a listing for the next time.
-pub(crate) async fn keep(node: &Node, want: &Want, listing: &Listing, scope: Scope) -> Result<(), NodeError> {
-    let name = listing_name(want);
+pub(crate) async fn keep(node: &Node, origins: &Origins, want: &Want, listing: &Listing, scope: Scope) -> Result<(), NodeError> {
+    let name = listing_name(origins, want);
     let Listing { id, manifest, pinned } = listing.clone();
     node.blocking(move |store| store.put_listing(&name, &StoredListing { id, pinned, scope, manifest })).await
 }

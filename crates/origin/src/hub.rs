@@ -77,7 +77,7 @@ impl Hub {
     }
 
     /// The scheme, host, port and path, without a slash at the end.
-    fn endpoint_text(&self) -> &str {
+    pub(crate) fn endpoint_text(&self) -> &str {
         self.endpoint.as_str().trim_end_matches('/')
     }
 
@@ -96,7 +96,7 @@ impl Origin for Hub {
     type Resource = HubResource;
 
     fn address(&self, resource: &HubResource) -> Result<String, OriginError> {
-        Ok(self.name(resource, resource.revision.as_deref().unwrap_or("main")))
+        Ok(Self::name(resource, resource.revision.as_deref().unwrap_or("main")))
     }
 
     fn has_credentials(&self, resource: &HubResource) -> bool {
@@ -107,7 +107,7 @@ impl Origin for Hub {
         let revision = resource.revision.as_deref().unwrap_or("main");
         let pinned = is_commit(revision);
         let (commit, access) = if pinned { (revision.to_owned(), Access::Anonymous) } else { self.commit(resource, revision).await? };
-        let id = self.name(resource, &commit);
+        let id = Self::name(resource, &commit);
         if let Some(previous) = previous.filter(|previous| previous.id == id) {
             return Ok(Listing { pinned, ..previous.clone() });
         }
@@ -129,10 +129,8 @@ impl Origin for Hub {
 }
 
 impl Hub {
-    fn name(&self, resource: &HubResource, revision: &str) -> String {
-        let hub = self.endpoint_text();
-        let host = if hub == "https://huggingface.co" { String::new() } else { format!("{}/", hub.split("://").last().unwrap_or(hub)) };
-        format!("hf:{host}{}/{}@{revision}", resource.kind.plural(), resource.repo)
+    fn name(resource: &HubResource, revision: &str) -> String {
+        format!("hf:{}/{}@{revision}", resource.kind.plural(), resource.repo)
     }
 }
 

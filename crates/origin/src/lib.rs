@@ -106,6 +106,15 @@ impl Origins {
         }
     }
 
+    /// Which of several origins of its kind the resource is asked of, where its address does not say: the hub.
+    #[must_use]
+    pub fn endpoint(&self, resource: &Resource) -> &str {
+        match resource {
+            Resource::Hub(_) => self.hub.endpoint_text(),
+            Resource::Bucket(_) | Resource::Ollama(_) => "",
+        }
+    }
+
     /// As [`Origin::has_credentials`].
     #[must_use]
     pub fn has_credentials(&self, resource: &Resource) -> bool {

@@ -118,6 +118,16 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Records all that is known so far, so that a kill loses none of it. Quick: what was written is not synced.
+    ///
+    /// # Errors
+    /// If the index cannot be written.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        self.shared.index.flush()
+    }
+}
+
 impl Shared {
     /// Syncs what was written so far and marks it; removes what that makes needless.
     pub(crate) fn sync_round(&self) -> Result<(), StoreError> {

@@ -10,7 +10,7 @@ use larder_content::{BucketCredentials, BucketResource, Locator, RelativePath, S
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use url::{Host, Url};
 
-use super::host::recognise;
+use super::host::{is_region, recognise};
 use crate::OriginError;
 
 /// The market's own bucket, which is public at [`PUBLIC_HOST`].
@@ -172,7 +172,7 @@ fn from_s3(rest: &str, resource: &BucketResource) -> Result<Address, String> {
     } else {
         check_bucket(bucket)?;
         agree(bucket, resource)?;
-        Place::Aws { bucket: bucket.into(), region: given_region(resource) }
+        amazon(bucket.into(), given_region(resource))?
     };
     Ok(Address { place, path: path.into(), spaced: None })
 }
@@ -232,7 +232,7 @@ fn place(url: &Url, path: &str, resource: &BucketResource) -> Result<(Place, Str
         agree(&bucket, resource)?;
         let place = match found.endpoint {
             // The host's region goes before the one given: it is where the request goes.
-            None => Place::Aws { bucket, region: found.region.or_else(|| given_region(resource)) },
+            None => amazon(bucket, found.region.or_else(|| given_region(resource)))?,
             Some(endpoint) => Place::Path { endpoint, bucket, region: found.region.unwrap_or_else(region) },
         };
         return Ok((place, path.to_owned()));
@@ -246,7 +246,7 @@ fn place(url: &Url, path: &str, resource: &BucketResource) -> Result<(Place, Str
         if first == bucket {
             return Ok((Place::Path { endpoint, bucket, region: region() }, rest.to_owned()));
         }
-        if let Some(bare) = host.strip_prefix(&bucket).and_then(|rest| rest.strip_prefix('.')) {
+        if let Some(bare) = url.domain().and_then(|host| host.strip_prefix(&bucket)?.strip_prefix('.')) {
             // Without keys the host is all that is needed.
             let virtual_host = Place::Virtual { endpoint: endpoint.replacen(host, bare, 1), bucket, region: region() };
             return Ok((if signs { virtual_host } else { Place::Host { endpoint } }, path.to_owned()));
@@ -263,6 +263,24 @@ fn place(url: &Url, path: &str, resource: &BucketResource) -> Result<(Place, Str
         return Ok((Place::Path { endpoint, bucket: first.into(), region: region() }, rest.to_owned()));
     }
     Ok((Place::Host { endpoint }, path.to_owned()))
+}
+
+/// A bucket of AWS. Its name is unique within a partition only, so those apart from the public one are endpoints of their own.
+fn amazon(bucket: String, region: Option<String>) -> Result<Place, String> {
+    let Some(region) = region else { return Ok(Place::Aws { bucket, region }) };
+    if !is_region(&region) {
+        return Err(format!("{region:?} is no region of AWS: REGION is written as 'eu-west-1'"));
+    }
+    let partition = |prefix: &str| region.starts_with(prefix);
+    Ok(if partition("cn-") {
+        Place::Path { endpoint: format!("https://s3.{region}.amazonaws.com.cn"), bucket, region }
+    } else if partition("us-gov-") {
+        Place::Path { endpoint: format!("https://s3.{region}.amazonaws.com"), bucket, region }
+    } else if partition("us-iso") || partition("eusc-") {
+        return Err(format!("the region '{region}' is on a network of its own: write 'https://host/bucket/prefix' with its host"));
+    } else {
+        Place::Aws { bucket, region: Some(region) }
+    })
 }
 
 fn named_bucket(resource: &BucketResource) -> Option<&str> {

@@ -188,6 +188,22 @@ fn what_cannot_be_read_safely_is_refused_with_how_to_write_it() {
 }
 
 #[test]
+fn no_region_makes_a_bucket_of_another_owner_pass_for_one_of_aws() {
+    let parse = |url: &str, region: &str| Address::parse(&resource(url, "", region, KEYS));
+    for region in ["evil.example/#", "evil.example", "us-east-1.evil", "auto", "us-iso-east-1", "x"] {
+        assert!(matches!(parse("s3://b/p", region), Err(OriginError::Refused { .. })), "{region}");
+    }
+    let home = parse("s3://b/p", "eu-west-1").unwrap().locator("k", "e");
+    for region in ["cn-north-1", "us-gov-west-1"] {
+        let by_region = parse("s3://b/p", region).unwrap();
+        assert_ne!(by_region.locator("k", "e"), home, "{region}");
+        assert!(by_region.to_string().starts_with("https://"), "{by_region}");
+    }
+    assert_eq!(parse("https://b.s3.us-gov-west-1.amazonaws.com/p", "").unwrap(), parse("s3://b/p", "us-gov-west-1").unwrap());
+    assert_eq!(parse("https://b.s3.cn-north-1.amazonaws.com.cn/p", "").unwrap(), parse("s3://b/p", "cn-north-1").unwrap());
+}
+
+#[test]
 fn plain_http_is_for_this_machine_only() {
     for url in ["http://127.0.0.1:9/x", "http://127.3.2.1/x", "http://[::1]:9/x", "http://localhost:9/x", "http://pub.s3.localhost:9/x"] {
         assert!(Address::parse(&resource(url, "", "", NONE)).is_ok(), "{url}");

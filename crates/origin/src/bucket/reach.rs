@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use super::BucketConfig;
 use super::address::{Address, DEFAULT_REGION, Place, keys};
 use super::fault::Fault;
+use super::host::is_region;
 use super::plain::Folder;
 use super::sdk::{Endpoint, Sdk};
 use super::transport::{Body, Facts, Page, PageAsk, ReadAsk, Transport};
@@ -166,9 +167,9 @@ impl Reach {
     fn learn_region(&self, fault: &Fault) -> bool {
         let by_region = matches!(self.address.place, Place::Aws { .. } | Place::Path { .. } | Place::Virtual { .. });
         let refused = fault.answer().filter(|answer| by_region && matches!(answer.status, 301 | 307 | 400 | 403));
-        let Some(named) = refused.and_then(|answer| answer.region.clone()).filter(|region| *region != self.region()) else {
-            return false;
-        };
+        let is_aws = matches!(self.address.place, Place::Aws { .. });
+        let named = refused.and_then(|answer| answer.region.clone()).filter(|region| *region != self.region());
+        let Some(named) = named.filter(|region| !is_aws || is_region(region)) else { return false };
         tracing::debug!(bucket = %self.address, region = named, "the bucket is in another region");
         let mut regions = self.shared.regions.lock().unwrap_or_else(PoisonError::into_inner);
         if regions.len() >= MAX_REGIONS {

@@ -46,7 +46,7 @@ impl Hub {
     /// The commit that `revision` stands for, and how the repository's metadata can be read.
     pub(super) async fn commit(&self, resource: &HubResource, revision: &str) -> Result<(String, Access), OriginError> {
         let url = self.api_url(resource, ["revision", revision]);
-        let what = self.name(resource, revision);
+        let what = Self::name(resource, revision);
         let (answer, access) =
             self.first_page(resource, &what, Access::Anonymous, |access| self.get(resource, &what, &url, access)).await?;
         let answer: RevisionAnswer = json(&what, answer).await?;
@@ -60,7 +60,7 @@ impl Hub {
     pub(super) async fn tree(&self, resource: &HubResource, commit: &str, access: Access) -> Result<Vec<OriginFile>, OriginError> {
         let mut url = self.api_url(resource, ["tree", commit]);
         url.query_pairs_mut().append_pair("recursive", "true").append_pair("expand", "false");
-        let what = self.name(resource, commit);
+        let what = Self::name(resource, commit);
         let (mut page, access) = self.first_page(resource, &what, access, |access| self.get(resource, &what, &url, access)).await?;
         let mut files = Vec::new();
         loop {
@@ -85,7 +85,7 @@ impl Hub {
         mut access: Access,
     ) -> Result<Vec<OriginFile>, OriginError> {
         let url = self.api_url(resource, ["paths-info", commit]);
-        let what = self.name(resource, commit);
+        let what = Self::name(resource, commit);
         let mut files = Vec::new();
         for paths in resource.files.chunks(PATHS_PER_REQUEST) {
             let pairs = paths.iter().map(|path| ("paths", path.as_str())).chain([("expand", "false")]);
@@ -177,7 +177,7 @@ impl Hub {
 
     /// An entry of a tree as a file; `None` for a folder.
     fn file(&self, resource: &HubResource, commit: &str, entry: EntryAnswer) -> Result<Option<OriginFile>, OriginError> {
-        let invalid = |why: String| OriginError::Invalid { what: self.name(resource, commit), why };
+        let invalid = |why: String| OriginError::Invalid { what: Self::name(resource, commit), why };
         if entry.kind != "file" {
             return Ok(None);
         }
