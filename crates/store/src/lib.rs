@@ -64,6 +64,8 @@ mod space;
 mod sync;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod verify;
 mod walk;

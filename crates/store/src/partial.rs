@@ -85,6 +85,21 @@ impl Store {
     }
 }
 
+impl Store {
+    /// The bytes of a coming file of `size` bytes that are recorded under `key`; the file is not opened.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn recorded_bytes(&self, key: &FileKey, size: u64) -> Result<u64, StoreError> {
+        let layout = ChunkLayout::new(size);
+        self.shared.index.chunks::<ChunkRow>(key).try_fold(0, |sum, row| {
+            let (index, _) = row?;
+            let place = layout.bytes(index, index + 1);
+            Ok(sum + place.end - place.start)
+        })
+    }
+}
+
 impl Partial {
     /// The key its file is kept under.
     #[must_use]

@@ -54,6 +54,9 @@ pub(crate) fn all(data: &Bytes) -> VerifiedChunks {
 }
 
 pub(crate) fn put(store: &Store, file: &OriginFile, bytes: &[u8]) -> Blob {
+    if bytes.is_empty() {
+        return store.put_empty(file, Scope::Public).unwrap();
+    }
     store.put(file, Scope::Public, &all(&Bytes::copy_from_slice(bytes))).unwrap()
 }
 

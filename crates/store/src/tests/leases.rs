@@ -1,0 +1,130 @@
+//! What is laid for a job, and taken back.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use larder_content::RelativePath;
+
+use crate::testing::{public, put, store_at, store_in};
+use crate::{Blob, Lay, Lease, Store, Tree};
+
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+/// Takes a lease for files of these contents, and lays them.
+fn prepare(store: &Store, dest: &Path, contents: &[(&str, &str)], writable: bool) -> Lease {
+    let file = |(at, bytes): &(&str, &str)| (RelativePath::new(*at).unwrap(), put(store, &public(bytes.as_bytes()), bytes.as_bytes()));
+    let files: Vec<(RelativePath, Blob)> = contents.iter().map(file).collect();
+    let blobs: BTreeSet<_> = files.iter().map(|(_, blob)| blob.name()).collect();
+    let tree = Tree { path: dest.into(), files: files.iter().map(|(path, _)| path.clone()).collect(), writable };
+    let lease = store.take_lease("job", blobs, vec![tree], now()).unwrap();
+    let how = if writable { Lay::Writable { owner: None, replace: false } } else { Lay::ReadOnly };
+    store.lay(dest, &files, how).unwrap();
+    lease
+}
+
+fn all_below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = vec![];
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if fs::symlink_metadata(&path).unwrap().is_dir() {
+            found.extend(all_below(&path));
+        }
+        found.push(path);
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_release_removes_what_was_laid_and_nothing_else() {
+    let (folder, store) = store_in();
+    let (dest, outside) = (folder.path().join("target"), folder.path().join("outside"));
+    let lease = prepare(&store, &dest, &[("a/b/x", "1"), ("a/y", "2"), ("c/z", "3"), ("d/w", "4")], false);
+    fs::write(dest.join("a/mine"), "mine").unwrap();
+    fs::remove_file(dest.join("c/z")).unwrap();
+    fs::write(dest.join("c/z"), "replaced by someone").unwrap();
+    fs::rename(dest.join("d"), &outside).unwrap();
+    symlink(&outside, dest.join("d")).unwrap();
+    let released = store.release(&lease.id, now()).unwrap().unwrap();
+    assert_eq!(released.files, 2);
+    let left = ["a", "a/mine", "c", "c/z", "d"].map(|name| dest.join(name));
+    assert_eq!(all_below(&dest), left);
+    assert!(outside.join("w").exists(), "a release went through a symbolic link");
+    assert_eq!(store.leases(), []);
+    assert!(store.release(&lease.id, now()).unwrap().is_none());
+    let blobs = store.shared.index.blobs().unwrap();
+    for (name, row) in blobs.iter().filter(|(name, _)| name.content() != larder_content::ContentId::of(b"3")) {
+        assert_eq!(store.shared.home.status(&name.file()).unwrap().unwrap().fingerprint, row.fingerprint);
+    }
+}
+
+#[test]
+fn a_tree_that_is_empty_after_the_release_is_gone() {
+    let (_folder, store) = store_in();
+    let (read, written) = (store.targets().join("r"), store.targets().join("w"));
+    let leases = [prepare(&store, &read, &[("a/b/x", "1")], false), prepare(&store, &written, &[("x", "1")], true)];
+    fs::write(written.join("output"), "of the job").unwrap();
+    for lease in leases {
+        assert_eq!(store.release(&lease.id, now()).unwrap().unwrap().trees, 1);
+    }
+    assert_eq!(all_below(&store.targets()), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn what_a_job_wrote_outside_of_the_store_stays() {
+    let (folder, store) = store_in();
+    let dest = folder.path().join("target");
+    let lease = prepare(&store, &dest, &[("x", "1"), ("y", "2")], true);
+    fs::write(dest.join("x"), "changed by the job").unwrap();
+    fs::write(dest.join("output"), "of the job").unwrap();
+    store.release(&lease.id, now()).unwrap();
+    assert_eq!(all_below(&dest), [dest.join("output"), dest.join("x")]);
+}
+
+#[test]
+fn what_another_lease_has_laid_at_the_same_place_stays_until_that_ends() {
+    let (folder, store) = store_in();
+    let dest = folder.path().join("target");
+    let first = prepare(&store, &dest, &[("a", "1"), ("b", "2")], false);
+    let second = prepare(&store, &dest, &[("a", "1"), ("b", "2")], false);
+    assert_ne!(first.id, second.id);
+    store.release(&first.id, now()).unwrap();
+    assert_eq!(all_below(&dest), [dest.join("a"), dest.join("b")]);
+    store.release(&second.id, now()).unwrap();
+    assert!(!dest.exists());
+}
+
+#[test]
+fn another_revision_replaces_what_it_does_not_have() {
+    let (folder, store) = store_in();
+    let dest = folder.path().join("target");
+    let old = prepare(&store, &dest, &[("a", "1"), ("gone/b", "2"), ("c", "3")], false);
+    fs::write(dest.join("foreign"), "mine").unwrap();
+    prepare(&store, &dest, &[("a", "1"), ("c/d", "4")], false);
+    assert_eq!(all_below(&dest), ["a", "c", "c/d", "foreign"].map(|name| dest.join(name)));
+    store.release(&old.id, now()).unwrap();
+    assert_eq!(all_below(&dest), ["a", "c", "c/d", "foreign"].map(|name| dest.join(name)));
+}
+
+#[test]
+fn leases_outlive_the_index_and_end_when_they_expire() {
+    let (folder, store) = store_in();
+    let dest = folder.path().join("target");
+    let lease = prepare(&store, &dest, &[("a", "1")], false);
+    drop(store);
+    let home = folder.path().join("home");
+    fs::remove_dir_all(home.join("index")).unwrap();
+    let store = store_at(&home);
+    assert_eq!(store.leases(), [lease.clone()]);
+    let week = Duration::from_secs(7 * 24 * 3600);
+    assert_eq!(store.expire(now()).unwrap().len(), 0);
+    store.renew(&lease.id, now() + week / 2).unwrap().unwrap();
+    assert_eq!(store.expire(now() + week).unwrap().len(), 0, "a renewed lease ended");
+    assert_eq!(store.expire(now() + week * 2).unwrap().len(), 1);
+    assert!(!dest.exists());
+}

@@ -1,0 +1,105 @@
+//! Room, and who has to go.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
+
+use larder_content::Scope;
+
+use crate::testing::{chunks, config, public, put};
+use crate::{Limit, Store, StoreConfig, StoreError};
+
+const KB: u64 = 1000;
+
+fn store_of(quota_bytes: u64) -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = StoreConfig { quota_bytes: Some(quota_bytes), ..config() };
+    let store = Store::open(&folder.path().join("home"), config, "test").unwrap();
+    (folder, store)
+}
+
+fn data(seed: u64, len: u64) -> bytes::Bytes {
+    crate::testing::bytes(seed, len)
+}
+
+fn is_there(store: &Store, seed: u64) -> bool {
+    store.find(&public(&data(seed, 10 * KB)).key(Scope::Public)).unwrap().is_some()
+}
+
+fn hours(count: u64) -> Duration {
+    Duration::from_secs(3600 * count)
+}
+
+#[test]
+fn what_was_not_used_for_longest_goes_first_and_never_what_is_leased_or_held() {
+    let (_folder, store) = store_of(50 * KB);
+    let written = SystemTime::now();
+    let mut blobs: Vec<_> = (0..5).map(|seed| put(&store, &public(&data(seed, 10 * KB)), &data(seed, 10 * KB))).collect();
+    let names: Vec<_> = blobs.iter().map(|blob| blob.name()).collect();
+    let lease = |seed: usize, at| store.take_lease("job", BTreeSet::from([names[seed]]), vec![], at).unwrap();
+    lease(0, written);
+    for (seed, hour) in [(1, 3), (2, 2), (3, 1)] {
+        let ended = lease(seed, written);
+        store.release(&ended.id, written + hours(hour)).unwrap();
+    }
+    let _held = blobs.pop();
+    drop(blobs);
+    let error = store.admit(10 * KB, written + hours(10)).unwrap_err();
+    assert!(matches!(error, StoreError::Full { free: 0, .. }), "what was used of late was to go: {error}");
+    let kept = store.admit(15 * KB, written + hours(100)).unwrap();
+    assert_eq!([0, 1, 2, 3, 4].map(|seed| is_there(&store, seed)), [true, true, false, false, true]);
+    drop(kept);
+    let error = store.admit(31 * KB, written + hours(100)).unwrap_err();
+    assert!(matches!(error, StoreError::Full { needed: 31_000, free: 30_000, limit: Limit::Quota(50_000) }), "{error}");
+    assert!(is_there(&store, 1), "something went although it was of no use");
+}
+
+#[test]
+fn room_that_is_kept_for_one_job_is_not_given_to_another() {
+    let (_folder, store) = store_of(100 * KB);
+    let now = SystemTime::now();
+    let first = store.admit(60 * KB, now).unwrap();
+    assert!(matches!(store.admit(50 * KB, now), Err(StoreError::Full { free: 40_000, .. })));
+    put(&store, &public(&data(1, 10 * KB)), &data(1, 10 * KB));
+    first.spent(10 * KB);
+    assert_eq!((store.space().unwrap().reserved_bytes, first.bytes()), (50 * KB, 50 * KB));
+    assert!(store.admit(40 * KB, now).is_ok());
+    drop(first);
+    assert!(store.admit(90 * KB, now).is_ok());
+    assert_eq!(store.space().unwrap().reserved_bytes, 0);
+}
+
+#[test]
+fn what_is_still_coming_counts_with_the_bytes_it_has() {
+    let (_folder, store) = store_of(2_000 * KB);
+    let big = data(1, 1_000 * KB);
+    let partial = store.partial(&public(&big), Scope::Public).unwrap();
+    assert!(store.admit(2_000 * KB, SystemTime::now()).is_ok(), "a hole was counted");
+    partial.write(&chunks(&big, 0, 2)).unwrap();
+    assert_eq!(store.space().unwrap().partial_bytes, 512 * 1024);
+    assert!(matches!(store.admit(1_600 * KB, SystemTime::now()), Err(StoreError::Full { .. })));
+}
+
+#[test]
+fn the_disk_keeps_its_floor() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = StoreConfig { quota_bytes: Some(u64::MAX), free_floor_bytes: u64::MAX / 2, ..config() };
+    let store = Store::open(folder.path(), config, "test").unwrap();
+    let error = store.admit(1, SystemTime::now()).unwrap_err();
+    assert!(matches!(error, StoreError::Full { needed: 1, free: 0, limit: Limit::Disk { .. } }), "{error}");
+}
+
+#[test]
+fn collecting_removes_what_nobody_goes_on_with() {
+    let (_folder, store) = store_of(10_000 * KB);
+    let big = data(1, 1_000 * KB);
+    put(&store, &public(&data(2, 10 * KB)), &data(2, 10 * KB));
+    let partial = store.partial(&public(&big), Scope::Public).unwrap();
+    partial.write(&chunks(&big, 0, 1)).unwrap();
+    let later = SystemTime::now() + hours(25);
+    assert_eq!(store.gc(later, false).unwrap().partials, 0, "a file that is open went");
+    drop(partial);
+    assert_eq!(store.gc(SystemTime::now(), true).unwrap(), crate::GcReport::default());
+    let report = store.gc(later, true).unwrap();
+    assert_eq!((report.partials, report.blobs, report.blob_bytes), (1, 1, 10 * KB));
+    assert_eq!(store.space().unwrap().blob_bytes, 0);
+}
