@@ -39,7 +39,7 @@ enum Command {
     ///   {"set_header":{"name":"etag","value":"x"}} "redirect_loop" {"redirect_to":{"url":"http://..."}}
     ///   {"slow":{"bytes_per_second":1000}} "refuse"
     #[command(subcommand, verbatim_doc_comment)]
-    Origin(Origin),
+    Origin(Box<Origin>),
     /// Prints the BLAKE3 hash of a file, put together from the hashes of its chunks as a node does it.
     Hash {
         /// The file.
@@ -127,24 +127,30 @@ struct BucketArguments {
 }
 
 fn main() -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match Cli::parse().command {
-        Command::Origin(Origin::Hub(arguments)) => {
+        Command::Origin(origin) => serve(*origin),
+        Command::Hash { file, threads } => {
+            let threads = threads.map_or_else(std::thread::available_parallelism, Ok)?;
+            print(&hash::content_id(&file, threads.get())?)
+        }
+    }
+}
+
+fn serve(origin: Origin) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match origin {
+        Origin::Hub(arguments) => {
             let hub = hub(arguments)?.start()?;
             print(&json!({"endpoint": hub.endpoint(), "cdn": hub.cdn_endpoint(), "repos": hub.repos()}))?;
             runtime.block_on(told_to_stop())
         }
-        Command::Origin(Origin::Bucket(arguments)) => {
+        Origin::Bucket(arguments) => {
             let server = SeaweedFs::start()?;
             let files = server.store()?.put_folder(&arguments.bucket, &arguments.prefix, &arguments.dir, arguments.part_size)?;
             let proxy = Proxy::start_at(arguments.listen, server.address(), arguments.rate)?;
             print(&json!({"endpoint": proxy.endpoint(), "server": server.endpoint(), "files": files,
                 "admin": keys(SeaweedFs::ADMIN), "reader": keys(SeaweedFs::READER)}))?;
             runtime.block_on(told_to_stop())
-        }
-        Command::Hash { file, threads } => {
-            let threads = threads.map_or_else(std::thread::available_parallelism, Ok)?;
-            print(&hash::content_id(&file, threads.get())?)
         }
     }
 }
