@@ -158,14 +158,7 @@ mod tests {
     }
 
     fn resource() -> HubResource {
-        HubResource {
-            kind: HubKind::Model,
-            repo: RepoId::new("org/name").unwrap(),
-            revision: None,
-            files: vec![],
-            token: None,
-            stall: Duration::from_secs(20),
-        }
+        HubResource { kind: HubKind::Model, repo: RepoId::new("org/name").unwrap(), revision: None, files: vec![], token: None }
     }
 
     #[test]
