@@ -55,13 +55,13 @@ pub(crate) fn tree(files: &[(&str, Oid)]) -> (Oid, Vec<(String, Oid)>) {
 }
 
 fn folder(prefix: &str, files: &[(&str, Oid)], folders: &mut Vec<(String, Oid)>) -> Oid {
-    // Git sorts folders as if their names ended in a slash.
-    let mut rows: Vec<(String, Vec<u8>)> = Vec::new();
+    // Git sorts folders as if their names ended in a slash: the order of the paths below them.
+    let mut rows = Vec::new();
     let mut rest = files;
     while let Some((path, oid)) = rest.first() {
         let below = &path[prefix.len()..];
         let Some((name, _)) = below.split_once('/') else {
-            rows.push((below.to_owned(), row("100644", below, *oid)));
+            rows.extend(row("100644", below, *oid));
             rest = &rest[1..];
             continue;
         };
@@ -69,12 +69,10 @@ fn folder(prefix: &str, files: &[(&str, Oid)], folders: &mut Vec<(String, Oid)>)
         let count = rest.iter().take_while(|(path, _)| path.starts_with(&inner)).count();
         let oid = folder(&inner, &rest[..count], folders);
         folders.push((format!("{prefix}{name}"), oid));
-        rows.push((format!("{name}/"), row("40000", name, oid)));
+        rows.extend(row("40000", name, oid));
         rest = &rest[count..];
     }
-    rows.sort();
-    let body: Vec<u8> = rows.into_iter().flat_map(|(_, row)| row).collect();
-    object("tree", &body)
+    object("tree", &rows)
 }
 
 fn row(mode: &str, name: &str, oid: Oid) -> Vec<u8> {

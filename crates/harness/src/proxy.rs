@@ -29,8 +29,7 @@ use crate::throttle::Throttle;
 /// Idle connections that are kept to the server.
 const MAX_IDLE: usize = 64;
 /// Parts of a query that ask for something about an object rather than for its content.
-const SUBRESOURCES: &[&str] =
-    &["acl", "attributes", "legal-hold", "list-type", "location", "policy", "retention", "tagging", "uploadId", "uploads"];
+const SUBRESOURCES: &[&str] = &["acl", "attributes", "legal-hold", "retention", "tagging", "uploadId", "uploads"];
 
 /// A proxy that runs until it is dropped.
 pub struct Proxy {
