@@ -47,6 +47,8 @@
 
 mod blobs;
 mod config;
+#[cfg(test)]
+mod crash;
 mod disk;
 mod error;
 mod folder;

@@ -30,6 +30,8 @@ pub struct Recovery {
     pub partials_removed: u64,
     /// Files that were removed from targets because their bytes were lost.
     pub laid_torn: u64,
+    /// Trees in `targets` that no lease names, and that were removed.
+    pub trees_removed: u64,
     /// Leases whose file was torn.
     pub leases_torn: u64,
     /// Files that had no name yet.
@@ -49,11 +51,11 @@ impl fmt::Display for Recovery {
         if let Some(why) = &self.index_damaged {
             write!(f, "the index was made anew ({why}); ")?;
         }
-        let Self { blobs_found, blobs_torn, chunks_lost, partials_removed, laid_torn, leases_torn, temps, .. } = self;
+        let Self { blobs_found, blobs_torn, chunks_lost, partials_removed, laid_torn, trees_removed, leases_torn, temps, .. } = self;
         write!(
             f,
             "{blobs_found} blobs found without a row, {blobs_torn} torn blobs, {chunks_lost} lost chunks, {partials_removed} \
-             partial files, {laid_torn} torn files in targets, {leases_torn} torn leases and {temps} stale temps removed"
+             partial files, {laid_torn} torn files in targets, {trees_removed} trees without a lease, {leases_torn} torn leases and {temps} stale temps removed"
         )
     }
 }
@@ -66,7 +68,9 @@ impl Shared {
             self.remove_file(&format!("partial/{file}"))?;
             recovery.partials_removed += 1;
         }
-        self.remove_torn_links(&torn, recovery)
+        self.remove_torn_links(&torn, recovery)?;
+        recovery.trees_removed += self.remove_unleased()?;
+        Ok(())
     }
 
     /// Mends what a kill left, or a power cut.
@@ -76,14 +80,20 @@ impl Shared {
         let partials = self.check_partial_files(recovery)?;
         torn.extend(self.find_blobs(&partials, recovery)?);
         self.remove_torn_links(&torn, recovery)?;
+        recovery.trees_removed += self.remove_unleased()?;
         for (key, row) in self.index.partials()? {
             self.mend_partial(&key, &row, &is_unsure, recovery)?;
         }
-        recovery.laid_torn += self.remove_torn(&|LaidFile { tree, path, folder, .. }| {
-            let row = self.index.get::<CopyRow>(Row::Copy(tree, path.as_str()))?;
-            let Some(row) = row.filter(|row| is_unsure(row.group)) else { return Ok(false) };
+        recovery.laid_torn += self.remove_torn(&|LaidFile { lease, tree, path, folder, .. }| {
+            let row = self.index.get::<CopyRow>(Row::Copy(&tree.path, path.as_str()))?;
+            // What may be written is always a copy: one without a row lost it to the same power cut that may have torn it.
+            let unsure = row.as_ref().map_or(power_cut && tree.writable, |row| is_unsure(row.group));
+            if !unsure {
+                return Ok(false);
+            }
             let found = hash(folder.file(path.file_name(), false)?).map_err(|error| folder.fault(path.file_name(), error))?;
-            Ok(found.0 != row.content)
+            let is_leased = || lease.blobs.iter().any(|blob| blob.content() == found);
+            Ok(!row.map_or_else(is_leased, |row| row.content == found.0))
         })?;
         Ok(())
     }
@@ -151,25 +161,24 @@ impl Shared {
                     if self.index.get::<BlobRow>(Row::Blob(name))?.is_some() {
                         continue;
                     }
-                    if partials.contains(&status.fingerprint.inode) {
-                        self.remove_file(&name.file())?;
-                    } else {
-                        found.push((name, status));
-                    }
+                    found.push((name, status));
                 }
             }
         }
         let mut torn = HashSet::new();
         let right = in_parallel(&found, |(name, status)| self.hashes_right(*name, *status));
         for (right, (name, status)) in right.into_iter().zip(&found) {
-            if right? {
+            let right = right?;
+            if right && !partials.contains(&status.fingerprint.inode) {
                 let mut batch = Batch::default();
                 self.insert(&mut batch, *name, status.fingerprint, true);
                 self.index.apply(batch)?;
                 recovery.blobs_found += 1;
-            } else {
+                continue;
+            }
+            self.remove_file(&name.file())?;
+            if !right {
                 torn.insert(status.fingerprint.inode);
-                self.remove_file(&name.file())?;
                 recovery.blobs_torn += 1;
             }
         }

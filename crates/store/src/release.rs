@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use larder_content::RelativePath;
@@ -30,7 +30,8 @@ pub struct Released {
 /// A file in a tree of a lease.
 #[derive(Clone, Copy)]
 pub(crate) struct LaidFile<'a> {
-    pub(crate) tree: &'a Path,
+    pub(crate) lease: &'a Lease,
+    pub(crate) tree: &'a Tree,
     pub(crate) path: &'a RelativePath,
     pub(crate) folder: &'a Folder,
     pub(crate) status: Status,
@@ -178,20 +179,56 @@ impl Shared {
 
     /// Removes from all leased trees the files that `is_torn` says so of, and returns how many.
     pub(crate) fn remove_torn(&self, is_torn: &dyn Fn(LaidFile<'_>) -> Result<bool, StoreError>) -> Result<u64, StoreError> {
-        let trees: Vec<Tree> = lock(&self.leases).values().flat_map(|lease| lease.trees.clone()).collect();
+        let leases: Vec<Lease> = lock(&self.leases).values().cloned().collect();
         let mut removed = 0;
-        for tree in trees {
+        for (lease, tree) in leases.iter().flat_map(|lease| lease.trees.iter().map(move |tree| (lease, tree))) {
             let Ok(root) = Folder::open(&tree.path) else { continue };
             let mut walk = Walk::new(root);
-            for file in &tree.files {
-                let Ok(Some(folder)) = walk.folder_of(file, None) else { continue };
-                let Some(status) = folder.status(file.file_name())?.filter(|status| status.is_file) else { continue };
-                if is_torn(LaidFile { tree: &tree.path, path: file, folder, status })? {
-                    self.disk.remove_file(folder, file.file_name()).map_err(|error| folder.fault(file.file_name(), error))?;
+            for path in &tree.files {
+                let Ok(Some(folder)) = walk.folder_of(path, None) else { continue };
+                let Some(status) = folder.status(path.file_name())?.filter(|status| status.is_file) else { continue };
+                if is_torn(LaidFile { lease, tree, path, folder, status })? {
+                    self.disk.remove_file(folder, path.file_name()).map_err(|error| folder.fault(path.file_name(), error))?;
                     removed += 1;
                 }
             }
         }
         Ok(removed)
+    }
+
+    /// Removes the trees in the store's own `targets` that no lease names, and returns how many.
+    ///
+    /// A lease is written before its trees, so they are what is left of one that a power cut took.
+    pub(crate) fn remove_unleased(&self) -> Result<u64, StoreError> {
+        let targets = self.home.path_of("targets");
+        let leased: Vec<PathBuf> = lock(&self.leases).values().flat_map(|lease| &lease.trees).map(|tree| tree.path.clone()).collect();
+        let mut removed = 0;
+        for name in self.home.names("targets")? {
+            let path = targets.join(name);
+            if leased.iter().any(|tree| tree.starts_with(&path)) {
+                continue;
+            }
+            if std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
+                let mut files = vec![];
+                files_below(&path, "", &mut files);
+                self.remove_laid(&Tree { path: path.clone(), files, writable: true })?;
+                self.remove_whole(&Tree { path, files: vec![], writable: true })?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// Adds the files below `folder` to `files`, as paths from `root` on.
+fn files_below(root: &Path, folder: &str, files: &mut Vec<RelativePath>) {
+    for entry in std::fs::read_dir(root.join(folder)).into_iter().flatten().flatten() {
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => files_below(root, &path, files),
+            Ok(kind) if kind.is_file() => files.extend(RelativePath::new(path).ok()),
+            Ok(_) | Err(_) => {}
+        }
     }
 }

@@ -42,6 +42,8 @@ pub struct VerifyReport {
 pub struct GcReport {
     /// Leases that had expired.
     pub released: Vec<Released>,
+    /// Trees in the store's own `targets` that no lease names.
+    pub trees: u64,
     /// Blobs that were not used for as long as they are kept.
     pub blobs: u64,
     /// Their bytes.
@@ -98,7 +100,7 @@ impl Store {
     /// If something cannot be removed.
     pub fn gc(&self, now: SystemTime, all: bool) -> Result<GcReport, StoreError> {
         let shared = &*self.shared;
-        let mut report = GcReport { released: self.expire(now)?, ..GcReport::default() };
+        let mut report = GcReport { released: self.expire(now)?, trees: shared.remove_unleased()?, ..GcReport::default() };
         if all {
             for (name, row) in shared.evictable(now)? {
                 if shared.evict(name)? {

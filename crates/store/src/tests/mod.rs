@@ -1,6 +1,7 @@
 //! The promises of the store, a module for each kind.
 
 mod blobs;
+mod crashes;
 mod leases;
 mod partials;
 mod space;
