@@ -48,13 +48,13 @@ fn lay_under_lease(store: &Store, job: &str, trees: &[Laying], owner: Option<(u3
     let blobs: BTreeSet<BlobName> = all.map(|(_, blob)| blob.name()).collect();
     let lease = store.take_lease(job, blobs, trees.iter().flat_map(Laying::leased).collect(), SystemTime::now())?;
     for tree in trees {
-        let laid = store.lay(&tree.dest, &tree.readonly, Lay::ReadOnly).and_then(|_| {
-            if tree.writable.is_empty() {
-                Ok(())
-            } else {
-                store.lay(&tree.dest, &tree.writable, Lay::Writable { owner, replace: true }).map(|_| ())
-            }
-        });
+        // The first makes the tree's own folder, which the job's user must own if the job may write there.
+        let mut steps = [(&tree.readonly, Lay::ReadOnly), (&tree.writable, Lay::Writable { owner, replace: true })];
+        if tree.writable_folders.contains(&tree.dest) {
+            steps.reverse();
+        }
+        let steps = steps.into_iter().enumerate().filter(|(number, (files, _))| *number == 0 || !files.is_empty());
+        let laid = steps.map(|(_, (files, how))| store.lay(&tree.dest, files, how)).try_for_each(|laid| laid.map(|_| ()));
         if let Err(error) = laid {
             if let Err(error) = store.release(&lease.id, SystemTime::now()) {
                 tracing::warn!(lease = lease.id, %error, "what was laid in part could not be removed");
