@@ -60,8 +60,16 @@ impl reqwest::dns::Resolve for Resolver {
 
 /// A request that failed without an answer.
 pub(crate) fn unreachable(what: &str, error: reqwest::Error) -> OriginError {
+    let host = error.url().map_or_else(String::new, |url| format!("{}: ", host(url)));
     // The URL may be signed.
-    unanswered(what, error.without_url())
+    let error = error.without_url();
+    OriginError::Unreachable { what: what.to_owned(), why: format!("{host}{}", chain(&error)), source: Some(Box::new(error)) }
+}
+
+/// The host of a URL, with its port if it has one: what an error may show of it.
+pub(crate) fn host(url: &url::Url) -> String {
+    let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
+    format!("{}{port}", url.host_str().unwrap_or_default())
 }
 
 /// As [`unreachable`], for the error of any library; it must hold no credential.

@@ -13,7 +13,8 @@ pub(super) fn error(what: &str, response: &Response, with_token: bool) -> Origin
     let (code, message) = (header("x-error-code"), header("x-error-message"));
     let what = what.to_owned();
     let status = response.status();
-    let passing = || OriginError::Unreachable { what: what.clone(), why: format!("it answered {status}"), source: None };
+    let said = format!("{} answered {status}", crate::http::host(response.url()));
+    let passing = || OriginError::Unreachable { what: what.clone(), why: said.clone(), source: None };
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if code == "GatedRepo" => {
             let why = if with_token {
@@ -38,7 +39,7 @@ pub(super) fn error(what: &str, response: &Response, with_token: bool) -> Origin
         StatusCode::RANGE_NOT_SATISFIABLE => OriginError::Invalid { what, why: "it is shorter than it was listed".into() },
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => passing(),
         _ if status.is_server_error() => passing(),
-        _ => OriginError::Invalid { what, why: format!("it answered {status}") },
+        _ => OriginError::Invalid { what, why: said },
     }
 }
 
