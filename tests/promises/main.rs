@@ -1,3 +1,6 @@
 //! The promises of Larder, each proven with real processes on loopback.
 
 mod bucket_origin;
+mod node;
+mod prepare;
+mod trees;

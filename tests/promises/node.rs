@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -87,9 +88,25 @@ impl Node {
         };
         let ops: Vec<Value> = ops.iter().map(op).collect();
         let job = json!({"version": "0.1", "type": "container", "meta": {"trigger": "cli"}, "ops": ops});
+        self.write(name, &job.to_string())
+    }
+
+    /// Writes a text where the definitions are: the one place in the node's folder where secrets may lie.
+    pub(crate) fn write(&self, name: &str, text: &str) -> String {
         let path = self.folder.path().join(format!("{name}.json"));
-        std::fs::write(&path, job.to_string()).unwrap();
+        std::fs::write(&path, text).unwrap();
         path.display().to_string()
+    }
+
+    /// Prepares a job with one op, `serve`, that needs `resources`, below the folder `root` of the node's.
+    pub(crate) fn prepare(&self, resources: Value, root: &str) -> Finished {
+        self.prepare_file(&self.job_of_ops(root, &[("serve", resources)]), root)
+    }
+
+    /// Prepares a written definition below the folder `root` of the node's.
+    pub(crate) fn prepare_file(&self, job: &str, root: &str) -> Finished {
+        let root = self.folder.path().join(root).display().to_string();
+        self.run(&["prepare", job, "--json", "--root", &root])
     }
 }
 
@@ -104,8 +121,9 @@ fn binary() -> PathBuf {
 /// A command that runs.
 pub(crate) struct Running {
     child: Child,
-    stdout: Option<JoinHandle<String>>,
-    stderr: Option<JoinHandle<String>>,
+    stdout: Output,
+    stderr: Output,
+    peak_bytes: u64,
 }
 
 /// What came of a command.
@@ -119,20 +137,27 @@ pub(crate) struct Finished {
     pub(crate) stderr: String,
     /// Its standard output as JSON; null if it is none.
     pub(crate) json: Value,
+    /// The most memory that it was seen to hold.
+    pub(crate) peak_bytes: u64,
 }
 
 impl Running {
     fn spawn(command: &mut Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let stdout = Some(collect(child.stdout.take().unwrap()));
-        let stderr = Some(collect(child.stderr.take().unwrap()));
-        Self { child, stdout, stderr }
+        let stdout = Output::of(child.stdout.take().unwrap());
+        let stderr = Output::of(child.stderr.take().unwrap());
+        Self { child, stdout, stderr, peak_bytes: 0 }
     }
 
     /// Its process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it has written to standard error by now.
+    pub(crate) fn stderr(&self) -> String {
+        self.stderr.so_far()
     }
 
     /// Whether it has not ended yet.
@@ -150,6 +175,7 @@ impl Running {
     pub(crate) fn wait(mut self) -> Finished {
         let started = Instant::now();
         while self.is_running() && started.elapsed() < DEADLINE {
+            self.peak_bytes = self.peak_bytes.max(peak_bytes(self.id()));
             std::thread::sleep(LOOK_EVERY);
         }
         let late = self.is_running();
@@ -163,10 +189,9 @@ impl Running {
 
     fn finish(&mut self) -> Finished {
         let status: ExitStatus = self.child.wait().unwrap();
-        let stdout = self.stdout.take().unwrap().join().unwrap();
-        let stderr = self.stderr.take().unwrap().join().unwrap();
+        let (stdout, stderr) = (self.stdout.whole(), self.stderr.whole());
         let json = serde_json::from_str(&stdout).unwrap_or_default();
-        Finished { code: status.code(), stdout, stderr, json }
+        Finished { code: status.code(), stdout, stderr, json, peak_bytes: self.peak_bytes }
     }
 }
 
@@ -191,14 +216,63 @@ impl Finished {
         assert_eq!(self.code, Some(1), "{}\n{}", self.stdout, self.stderr);
         self
     }
+
+    /// The report of a job that is ready: all that its standard output holds.
+    #[track_caller]
+    pub(crate) fn ready(self) -> Value {
+        let Self { json, stdout, .. } = self.ok();
+        assert_eq!(json["state"], "ready", "{stdout}");
+        json
+    }
+
+    /// The message of a command that ended with `code`, which holds all of `words`.
+    #[track_caller]
+    pub(crate) fn says(&self, code: i32, words: &[&str]) -> String {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        let last = self.stderr.lines().next_back().unwrap_or_default();
+        let message = last.strip_prefix("error: ").unwrap_or_else(|| panic!("{self:?}")).to_owned();
+        assert!(self.stdout.is_empty() || self.json == json!({"state": "failed", "error": message}), "{self:?}");
+        for word in words {
+            assert!(message.contains(word), "{word:?} is not in: {message}");
+        }
+        message
+    }
 }
 
-fn collect(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        pipe.read_to_end(&mut bytes).unwrap();
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
+/// What a command writes to a pipe.
+struct Output {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Output {
+    fn of(mut pipe: impl Read + Send + 'static) -> Self {
+        let bytes = Arc::<Mutex<Vec<u8>>>::default();
+        let written = bytes.clone();
+        let reader = std::thread::spawn(move || {
+            let mut part = [0; 8192];
+            while let Some(count) = pipe.read(&mut part).ok().filter(|count| *count > 0) {
+                written.lock().unwrap().extend_from_slice(&part[..count]);
+            }
+        });
+        Self { bytes, reader: Some(reader) }
+    }
+
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().unwrap()).into_owned()
+    }
+
+    fn whole(&mut self) -> String {
+        self.reader.take().into_iter().for_each(|reader| reader.join().unwrap());
+        self.so_far()
+    }
+}
+
+/// The most memory that a process has held so far; 0 once it has ended.
+fn peak_bytes(id: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    peak.unwrap_or_default() * 1024
 }
 
 /// Waits until `holds` does.
