@@ -11,7 +11,7 @@ fn key(number: u8) -> FileKey {
 
 fn want(engine: &mut Engine, number: u8, chunks: u64, group: u64) {
     let layout = ChunkLayout::new(chunks * larder_content::CHUNK_BYTES);
-    let event = Event::Wanted { file: key(number), layout, missing: Vec::from([0..chunks]), origin: OriginId(1), group: GroupId(group) };
+    let event = Event::Wanted { file: key(number), layout, missing: vec![0..chunks], origin: OriginId(1), group: GroupId(group) };
     engine.handle(event, Time::ZERO);
 }
 

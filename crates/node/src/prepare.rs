@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use larder_content::{OriginFile, RelativePath, Resource, Scope};
+use larder_content::{OriginFile, ProofKind, RelativePath, Resource, Scope};
 use larder_engine::GroupId;
 use larder_origin::{Access, Listing, OriginError, Origins};
 use larder_store::{Blob, KnownResource, Reservation};
@@ -193,7 +193,7 @@ impl<'a> Pipeline<'a> {
             totals: Totals::of(&resources),
             mounts: mounts.collect(),
             resources,
-            warnings: goal.warnings.clone(),
+            warnings: goal.warnings.iter().cloned().chain(gathered.iter().filter_map(warn_of_unproven)).collect(),
         }
     }
 }
@@ -219,6 +219,13 @@ fn row_report(goal: &Goal, row: &Row, gathered: &Gathered, source: String, first
         from: Sources { cache: bytes - origin, peers: 0, origin },
         proof,
     }
+}
+
+/// What an operator should know of files that nothing proves.
+fn warn_of_unproven(gathered: &Gathered) -> Option<String> {
+    let unproven = gathered.files.iter().filter(|file| file.blob.proof() == ProofKind::None).count();
+    (unproven > 0)
+        .then(|| format!("{}: of {unproven} files the origin says nothing that proves their bytes: they are as it sent them", gathered.id))
 }
 
 /// What fetches the files of one resource.

@@ -50,6 +50,11 @@ impl Driver {
     }
 
     pub(super) async fn run(mut self) {
+        self.work().await;
+        self.active.into_values().flat_map(|active| active.reads).for_each(|(_, read)| read.abort());
+    }
+
+    async fn work(&mut self) {
         loop {
             let now = self.now();
             while let Some(action) = self.engine.next_action(now) {
@@ -105,7 +110,7 @@ impl Driver {
         let size = active.source.file.size;
         if size <= SMALL_BYTES {
             active.body = Body::Small(None);
-            self.ask_engine(key, Vec::from([0..ChunkLayout::new(size).count()]));
+            self.ask_engine(key, vec![0..ChunkLayout::new(size).count()]);
             return;
         }
         active.body = Body::Opening;

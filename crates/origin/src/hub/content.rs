@@ -20,10 +20,14 @@ const MAX_LINKS: usize = 1024;
 ///
 /// Signed links serve many ranges, and a hub counts each time it is asked for one.
 #[derive(Debug, Default)]
-pub(super) struct Links(Mutex<HashMap<(Locator, Access), Arc<TaskMutex<Option<Url>>>>>);
+pub(super) struct Links(Mutex<HashMap<(Locator, Access), Arc<Link>>>);
+
+/// One of them; locked while the hub is asked for it, so that it is asked once.
+#[derive(Debug, Default)]
+struct Link(TaskMutex<Option<Url>>);
 
 impl Links {
-    fn slot(&self, locator: &Locator, access: Access) -> Arc<TaskMutex<Option<Url>>> {
+    fn slot(&self, locator: &Locator, access: Access) -> Arc<Link> {
         let mut links = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if links.len() >= MAX_LINKS {
             links.clear();
@@ -60,7 +64,7 @@ impl Hub {
             return crate::http::ranged_body(&what, answer, range, file.size);
         }
         let slot = self.links.slot(&file.locator, access);
-        let mut known = slot.lock().await;
+        let mut known = slot.0.lock().await;
         let link = match known.clone() {
             Some(link) => link,
             None => match self.resolve(resource, file, header.as_deref(), token).await? {
@@ -72,7 +76,7 @@ impl Hub {
         let answer = self.fetch_link(&what, &link, header.as_deref()).await;
         if answer.is_err() {
             // The link may have expired: who asks again asks the hub. Unless someone has already.
-            let mut known = slot.lock().await;
+            let mut known = slot.0.lock().await;
             if known.as_ref() == Some(&link) {
                 *known = None;
             }
