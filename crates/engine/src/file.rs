@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::time::Duration;
 
 use larder_content::ChunkLayout;
 
@@ -94,9 +95,9 @@ impl WantedFile {
         self.failures > config.failures
     }
 
-    /// Notes that the origin is busy; tells whether it has been for too long.
-    pub(crate) fn was_refused_for_now(&mut self, config: &Config, now: Time) -> bool {
+    /// Notes that the origin is busy, and for how much longer if it said; tells whether that is too long.
+    pub(crate) fn was_refused_for_now(&mut self, config: &Config, now: Time, after: Option<Duration>) -> bool {
         let since = *self.busy_since.get_or_insert(now);
-        now.saturating_sub(since) > config.busy
+        (now + after.unwrap_or_default()).saturating_sub(since) > config.busy
     }
 }

@@ -229,7 +229,7 @@ impl Engine {
                 self.broken.insert(key);
             }
             Outcome::Busy(after) => {
-                hopeless = file.was_refused_for_now(&self.config, now);
+                hopeless = file.was_refused_for_now(&self.config, now, after);
                 source.close(now, after, self.random.spread());
             }
             Outcome::RangeIgnored if file.whole => hopeless = true,

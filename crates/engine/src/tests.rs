@@ -139,6 +139,19 @@ fn a_busy_origin_is_left_alone_for_as_long_as_it_asks_and_then_asked_for_less() 
 }
 
 #[test]
+fn an_origin_that_stays_busy_for_too_long_is_given_up() {
+    let mut engine = Engine::new(Config { busy: 60 * SECOND, ..Config::default() }, 1);
+    want(&mut engine, 1, 1, 1);
+    let mut now = Time::ZERO;
+    for wait in [30, 25, 20] {
+        let read = reads(&actions(&mut engine, now)).remove(0);
+        end(&mut engine, read.0, Outcome::Busy(Some(wait * SECOND)), now);
+        now += wait * SECOND;
+    }
+    assert_eq!(actions(&mut engine, now), [Action::GiveUp { file: key(1) }]);
+}
+
+#[test]
 fn an_origin_without_ranges_is_asked_for_whole_files_one_read_each() {
     let mut engine = Engine::new(Config::default(), 1);
     want(&mut engine, 1, 1000, 1);

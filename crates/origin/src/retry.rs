@@ -10,6 +10,9 @@ const TRIES: u32 = 6;
 /// The wait after the first try; it doubles with each, to about six seconds before the last.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 
+/// The longest wait that an origin may ask for: twice the hub's own window.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+
 /// Makes a request until it succeeds, fails for good, or was tried six times.
 ///
 /// Waits as long as a busy origin asks for, else twice as long each time, spread by a random half so that many
@@ -26,6 +29,12 @@ where
             Err(error) => return Err(error),
         };
         let asked = if let OriginError::Busy { after, .. } = &error { *after } else { None };
+        if asked.is_some_and(|asked| asked > LONGEST_WAIT) {
+            return Err(error);
+        }
+        if let Some(asked) = asked {
+            tracing::warn!(%error, "asked to wait {} s", asked.as_secs());
+        }
         let pause = asked.unwrap_or_else(|| wait.mul_f64(0.5 + fastrand::f64()));
         tracing::debug!(%error, pause_ms = pause.as_millis(), "asking again");
         tokio::time::sleep(pause).await;
@@ -56,5 +65,7 @@ mod tests {
         assert_eq!(outcome(busy, 3).1, 3);
         assert_eq!(outcome(busy, 99).1, TRIES);
         assert_eq!(outcome(missing, 3).1, 1);
+        let for_too_long = || OriginError::Busy { what: "x".into(), after: Some(LONGEST_WAIT * 2) };
+        assert_eq!(outcome(for_too_long, 3).1, 1);
     }
 }
