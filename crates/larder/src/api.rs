@@ -25,6 +25,8 @@ const MAX_SOCKET_PATH: usize = 100;
 const MAX_ORDER_BYTES: usize = 64 * 1024 * 1024;
 /// How often progress is told.
 const TELL_EVERY: Duration = Duration::from_millis(100);
+/// How long a process that works on an order may tell nothing before it counts as gone.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// The place of a store's socket. It is reached through the open folder where its path would be too long.
 struct Place {
@@ -90,7 +92,9 @@ pub(crate) fn tell(work: impl Future<Output = Telling> + Send + 'static, progres
 /// Nobody answers at the socket. What goes wrong later ends the stream without a last word.
 pub(crate) async fn order(home: &Path, order: &Order) -> anyhow::Result<impl Stream<Item = Telling> + Send + use<>> {
     let place = Place::of(home)?;
-    let client = reqwest::Client::builder().unix_socket(place.path.as_path()).no_proxy().build()?;
+    // No TLS is spoken on a socket, but a client is not made without someone who could.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder().unix_socket(place.path.as_path()).no_proxy().read_timeout(SILENCE).build()?;
     let answer = client.post("http://larder/v1/orders").json(order).send().await?.error_for_status()?;
     let body = Box::pin(answer.bytes_stream());
     Ok(stream::unfold((body, Vec::new(), place), |(mut body, mut buffer, place)| async move {
