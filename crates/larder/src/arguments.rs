@@ -35,6 +35,20 @@ pub(crate) enum Command {
     Release(ReleaseArguments),
 }
 
+impl Command {
+    /// Whether standard output is to hold one JSON document.
+    pub(crate) fn json(&self) -> bool {
+        match self {
+            Self::Init => false,
+            Self::Plan(job) | Self::Prepare(job) => job.output.json,
+            Self::Pull(pull) => pull.output.json,
+            Self::Resources(output) | Self::Verify(output) => output.json,
+            Self::Gc(gc) => gc.output.json,
+            Self::Release(release) => release.output.json,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct JobArguments {
     /// The job definition, or - for standard input.

@@ -37,23 +37,25 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("LARDER_LOG").unwrap_or_else(|_| "warn".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let json = arguments.command.json();
     // What cannot be understood before anything was done is wrong input.
-    run(arguments).unwrap_or_else(|error| complain(&format!("{error:#}"), WRONG_INPUT))
+    run(arguments, json).unwrap_or_else(|error| fail(json, &format!("{error:#}"), WRONG_INPUT))
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+fn run(arguments: Arguments, json: bool) -> anyhow::Result<ExitCode> {
     let config = Config::load(arguments.home)?;
-    let (command, json) = match arguments.command {
-        Command::Init => return init(&config),
+    let failed = |error: anyhow::Error| fail(json, &format!("{error:#}"), FAILED);
+    let command = match arguments.command {
+        Command::Init => return Ok(init(&config).unwrap_or_else(failed)),
         Command::Plan(job) => return plan(&config, &job),
-        Command::Prepare(job) => (NodeCommand::Prepare(prepare_request(&job)?), job.output.json),
-        Command::Pull(pull) => (NodeCommand::Pull(pull_request(&config, &pull)?), pull.output.json),
-        Command::Resources(output) => (NodeCommand::Resources, output.json),
-        Command::Verify(output) => (NodeCommand::Verify, output.json),
-        Command::Gc(gc) => (NodeCommand::Gc { all: gc.all }, gc.output.json),
-        Command::Release(release) => (NodeCommand::Release { lease: release.lease }, release.output.json),
+        Command::Prepare(job) => NodeCommand::Prepare(prepare_request(&job)?),
+        Command::Pull(pull) => NodeCommand::Pull(pull_request(&config, &pull)?),
+        Command::Resources(_) => NodeCommand::Resources,
+        Command::Verify(_) => NodeCommand::Verify,
+        Command::Gc(gc) => NodeCommand::Gc { all: gc.all },
+        Command::Release(release) => NodeCommand::Release { lease: release.lease },
     };
-    carry_out(&config, config.order(command), json)
+    Ok(carry_out(&config, config.order(command), json).unwrap_or_else(failed))
 }
 
 impl Config {
@@ -115,14 +117,11 @@ fn finish(outcome: &Outcome, json: bool) -> anyhow::Result<ExitCode> {
 }
 
 fn fail(json: bool, message: &str, code: u8) -> ExitCode {
+    let message = message.trim_end();
     if json {
         // A closed standard output leaves the exit code to tell of it.
         let _ = say(&format!("{:#}\n", json!({"state": "failed", "error": message})));
     }
-    complain(message, code)
-}
-
-fn complain(message: &str, code: u8) -> ExitCode {
     eprintln!("error: {message}");
     ExitCode::from(code)
 }
