@@ -52,7 +52,9 @@ impl Hub {
     /// # Errors
     /// [`OriginError::Refused`] if the endpoint is no http or https URL, or would carry the token in the clear.
     pub fn new(config: HubConfig) -> Result<Self, OriginError> {
-        let refused = |why: &str| OriginError::Refused { what: format!("the hub endpoint {:?}", config.endpoint), why: why.into() };
+        // What stands before an '@' or behind a '?' may be a secret.
+        let shown = config.endpoint.rsplit('@').next().unwrap_or_default().split('?').next().unwrap_or_default();
+        let refused = |why: &str| OriginError::Refused { what: format!("the hub endpoint {shown:?}"), why: why.into() };
         let endpoint = Url::parse(&config.endpoint).map_err(|error| refused(&error.to_string()))?;
         if !matches!(endpoint.scheme(), "http" | "https") || endpoint.host_str().is_none() {
             return Err(refused("it is written https://HOST"));
