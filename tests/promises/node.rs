@@ -229,8 +229,8 @@ impl Finished {
     #[track_caller]
     pub(crate) fn says(&self, code: i32, words: &[&str]) -> String {
         assert_eq!(self.code, Some(code), "{self:?}");
-        let last = self.stderr.lines().next_back().unwrap_or_default();
-        let message = last.strip_prefix("error: ").unwrap_or_else(|| panic!("{self:?}")).to_owned();
+        let stderr = format!("\n{}", self.stderr.trim_end());
+        let message = stderr.rsplit_once("\nerror: ").unwrap_or_else(|| panic!("{self:?}")).1.to_owned();
         assert!(self.stdout.is_empty() || self.json == json!({"state": "failed", "error": message}), "{self:?}");
         for word in words {
             assert!(message.contains(word), "{word:?} is not in: {message}");
