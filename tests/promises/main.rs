@@ -1,6 +1,15 @@
 //! The promises of Larder, each proven with real processes on loopback.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod bucket_origin;
+mod crash;
+mod disk;
+mod files;
+mod input;
+mod joining;
 mod node;
+mod origin_faults;
 mod prepare;
+mod private;
 mod trees;

@@ -67,7 +67,7 @@ pub(crate) fn assert_kept(node: &Node, finished: &Finished, secrets: &[&str]) {
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
-    everything_below(folder).into_iter().filter(|path| path.symlink_metadata().is_ok_and(|data| !data.is_dir())).collect()
+    everything_below(folder).into_iter().filter(|path| path.symlink_metadata().is_ok_and(|data| data.is_file() || data.is_symlink())).collect()
 }
 
 fn everything_below(folder: &Path) -> Vec<PathBuf> {

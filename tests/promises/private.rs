@@ -1,0 +1,225 @@
+//! Private content opens to those who show their access, and secrets show nowhere.
+
+use std::path::Path;
+
+use larder_harness::counts::Exchange;
+use larder_harness::faults::{Fault, Rule};
+use larder_harness::hub::{HubBuilder, HubServer, Lie, Repo, Tree};
+use larder_harness::proxy::Proxy;
+use serde_json::{Value, json};
+
+use crate::crash::recorded;
+use crate::files::{Files, MIB, names};
+use crate::node::Node;
+use crate::trees::assert_kept;
+
+/// The token that opens everything, and one that opens nothing but is no forgery.
+const TOKEN: &str = "hf_thetokenthatopensall";
+const OTHER_TOKEN: &str = "hf_thetokenthatopensnone";
+
+fn secret_files() -> Files {
+    Files::of_sizes([("model.safetensors", 3 * MIB + 5), ("weights.bin", MIB), ("config.json", 900), ("sub/vocab.txt", 70_000)])
+}
+
+/// A hub with the same files in a private, a gated and a public repository.
+fn hub() -> HubServer {
+    hub_of(HubBuilder::new())
+}
+
+fn hub_of(builder: HubBuilder) -> HubServer {
+    let repo = |id| Repo::model(id).at("main", secret_files().tree());
+    let repos = builder.repo(repo("org/private").private()).repo(repo("org/gated").gated()).repo(repo("org/public"));
+    repos.token(TOKEN).token_without_access(OTHER_TOKEN).start().unwrap()
+}
+
+fn of(repo: &str) -> Value {
+    json!([{"type": "HF", "repo": repo, "target": "/data"}])
+}
+
+fn with_token(repo: &str, token: &str) -> Value {
+    json!([{"type": "HF", "repo": repo, "target": "/data", "accessToken": token}])
+}
+
+/// The names of blobs that anyone may have, and of those that are private.
+fn kept(node: &Node) -> (usize, usize) {
+    (names(&node.home().join("blobs")).len(), names(&node.home().join("private")).len())
+}
+
+fn content(hub: &HubServer) -> Vec<Exchange> {
+    hub.counts().snapshot().requests.into_iter().filter(|exchange| exchange.content).collect()
+}
+
+/// Nothing of a job that failed is laid.
+#[track_caller]
+fn assert_nothing_in(root: &Path) {
+    assert_eq!(names(root), Vec::<String>::new());
+}
+
+#[test]
+fn private_content_is_for_those_who_show_their_own_access() {
+    let (hub, files) = (hub(), secret_files());
+    for repo in ["org/private", "org/gated"] {
+        let node = Node::new(&hub);
+        let first = node.prepare(with_token(repo, TOKEN), "first").ready();
+        assert_eq!(first["totals"]["from"]["origin"], files.bytes());
+        files.assert_laid(&node.folder().join("first/data"));
+        assert_eq!(kept(&node), (0, 4));
+
+        for (number, strange) in [of(repo), with_token(repo, OTHER_TOKEN), with_token(repo, "hf_forged")].into_iter().enumerate() {
+            let root = format!("strange{number}");
+            node.prepare(strange, &root).says(1, &[repo]);
+            assert_nothing_in(&node.folder().join(root));
+        }
+
+        hub.counts().reset();
+        let again = node.prepare(with_token(repo, TOKEN), "again").ready();
+        files.assert_laid(&node.folder().join("again/data"));
+        assert_eq!(again["totals"]["from"], json!({"cache": files.bytes(), "peers": 0, "origin": 0}));
+        // A byte of each file was read, to show that it may be: the small ones by the hub itself, with the token.
+        let read = content(&hub);
+        assert!(read.iter().map(|exchange| exchange.body_bytes).sum::<u64>() < 80_000, "{read:#?}");
+        for path in files.0.keys() {
+            assert_ne!(hub.counts().file(&format!("models/{repo}/{path}")).requests, 0, "{path}");
+        }
+        assert_eq!(recorded(&node), files.bytes());
+    }
+}
+
+#[test]
+fn a_token_of_the_environment_shows_access_as_one_of_the_job_does() {
+    let (hub, files) = (hub(), secret_files());
+    let node = Node::new(&hub).with("HF_TOKEN", TOKEN);
+    node.prepare(of("org/private"), "root").ok();
+    files.assert_laid(&node.folder().join("root/data"));
+    assert_eq!(kept(&node), (0, 4));
+    node.with("HF_TOKEN", "").prepare(of("org/private"), "strange").says(1, &["org/private"]);
+}
+
+#[test]
+fn a_digest_that_someone_elses_listing_claims_opens_nothing_private() {
+    let (hub, files) = (hub(), secret_files());
+    let node = Node::new(&hub);
+    node.prepare(with_token("org/private", TOKEN), "root").ok();
+    let facts = hub.files("models/org/private", "main").into_iter().find(|file| file.path == "model.safetensors").unwrap();
+    let other = vec![7; files.0["model.safetensors"].len()];
+    let tree = Tree::new().file("model.safetensors", other).lie("model.safetensors", Lie::Sha256(facts.sha256.unwrap()));
+    let tree = tree.lie("model.safetensors", Lie::Xet(facts.xet.unwrap()));
+    hub.publish(Repo::model("org/liar").at("main", tree)).unwrap();
+    for (number, liar) in [of("org/liar"), with_token("org/liar", TOKEN)].into_iter().enumerate() {
+        let root = format!("liar{number}");
+        node.prepare(liar, &root).says(1, &["org/liar", "model.safetensors"]);
+        assert_nothing_in(&node.folder().join(root));
+    }
+    assert_eq!(kept(&node), (0, 4));
+}
+
+#[test]
+fn private_content_is_private_still_after_the_index_is_lost() {
+    let (hub, files) = (hub(), secret_files());
+    let node = Node::new(&hub);
+    node.prepare(with_token("org/private", TOKEN), "root").ok();
+    std::fs::remove_dir_all(node.home().join("index")).unwrap();
+    node.prepare(of("org/private"), "strange").says(1, &["org/private"]);
+    hub.counts().reset();
+    // The same bytes are public here: they are fetched as such, and not taken from what is private.
+    let public = node.prepare(of("org/public"), "public").ready();
+    assert_eq!(public["totals"]["from"]["origin"], files.bytes());
+    std::fs::remove_dir_all(node.home().join("index")).unwrap();
+    hub.counts().reset();
+    let again = node.prepare(with_token("org/private", TOKEN), "again").ready();
+    files.assert_laid(&node.folder().join("again/data"));
+    assert_eq!(again["totals"]["from"]["origin"], 0);
+    assert_eq!(kept(&node), (4, 4));
+}
+
+#[test]
+fn a_token_for_what_is_public_is_not_sent_for_its_content_and_makes_nothing_private() {
+    let (hub, files) = (hub(), secret_files());
+    let node = Node::new(&hub);
+    node.prepare(with_token("org/public", TOKEN), "root").ok();
+    assert_eq!(kept(&node), (4, 0));
+    assert!(!content(&hub).iter().any(|exchange| exchange.authorized));
+    let without = node.prepare(of("org/public"), "without").ready();
+    assert_eq!(without["totals"]["from"]["cache"], files.bytes());
+}
+
+#[test]
+fn no_token_leaves_for_the_hosts_that_a_hub_redirects_to() {
+    let hub = hub();
+    let node = Node::new(&hub);
+    node.prepare(with_token("org/private", TOKEN), "root").ok();
+    let requests = hub.counts().snapshot().requests;
+    let sides = |side| requests.iter().filter(move |exchange| exchange.side == side);
+    assert!(sides(larder_harness::faults::Side::Cdn).all(|exchange| !exchange.authorized));
+    assert_ne!(sides(larder_harness::faults::Side::Cdn).count(), 0);
+    assert_ne!(sides(larder_harness::faults::Side::Hub).filter(|exchange| exchange.authorized).count(), 0);
+}
+
+#[test]
+fn what_became_public_is_public_to_all() {
+    let (hub, files) = (hub(), secret_files());
+    let node = Node::new(&hub);
+    node.prepare(with_token("org/private", TOKEN), "root").ok();
+    hub.publish(Repo::model("org/private").at("main", files.tree())).unwrap();
+    node.prepare(of("org/private"), "public").ok();
+    files.assert_laid(&node.folder().join("public/data"));
+    assert_eq!(kept(&node).0, 4);
+}
+
+#[test]
+fn without_its_hub_pinned_public_content_is_enough_and_private_content_is_not() {
+    let (hub, files) = (hub(), secret_files());
+    let proxy = Proxy::start(hub.endpoint().strip_prefix("http://").unwrap().parse().unwrap()).unwrap();
+    let node = Node::of_endpoint(proxy.endpoint());
+    let pinned = |name: &str, token: Value| {
+        let commit = hub.commit(&format!("models/{name}"), "main").unwrap();
+        json!([{"type": "HF", "repo": name, "revision": commit, "target": "/data", "accessToken": token}])
+    };
+    let jobs = [pinned("org/public", json!(null)), pinned("org/private", json!(TOKEN))];
+    for (number, job) in jobs.iter().enumerate() {
+        node.prepare(job.clone(), &format!("root{number}")).ok();
+    }
+    for down in [Fault::Refuse, Fault::Status { code: 503, retry_after: None }] {
+        proxy.faults().clear();
+        proxy.faults().set(Rule::new("*", down));
+        let [public, private] = jobs.clone();
+        std::thread::scope(|scope| {
+            scope.spawn(|| node.prepare(private, "down-private").says(1, &["org/private"]));
+        });
+        assert_nothing_in(&node.folder().join("down-private"));
+        node.prepare(public, "down-public").ok();
+        files.assert_laid(&node.folder().join("down-public/data"));
+    }
+}
+
+#[test]
+fn no_secret_shows_in_any_output_log_or_file_of_the_store() {
+    const KEY: &str = "AKIATHEKEYOFTHETEST";
+    const SECRET_KEY: &str = "thesecretkeyofthetest";
+    let hub = hub_of(HubBuilder::new().rate(3 * MIB));
+    let node = Node::new(&hub).with("LARDER_LOG", "trace").with("HF_TOKEN", OTHER_TOKEN);
+    let bucket = json!({"type": "S3", "url": format!("{}/bucket/prefix", hub.endpoint()), "target": "/s3",
+        "IAM": {"REGION": "us-east-1", "ACCESS_KEY_ID": KEY, "SECRET_ACCESS_KEY": SECRET_KEY}});
+    let jobs = [
+        (0, with_token("org/private", TOKEN)),
+        (0, with_token("org/gated", TOKEN)),
+        (0, with_token("org/public", TOKEN)),
+        (1, with_token("org/missing", TOKEN)),
+        (1, of("org/private")),
+        (1, json!([bucket])),
+    ];
+    let secrets = [TOKEN, OTHER_TOKEN, KEY, SECRET_KEY, "Signature=", "Policy="];
+    for (number, (code, job)) in jobs.into_iter().enumerate() {
+        let (path, root) = (node.job(&format!("job{number}"), job), node.folder().join(format!("root{number}")));
+        let run = |command: &'static str| node.start(&[command, &path, "--root", root.to_str().unwrap()]);
+        // The second joins the first, and both go through the socket's messages.
+        let (first, second, plan) = (run("prepare"), run("prepare"), run("plan"));
+        for (code, finished) in [(code, first.wait()), (code, second.wait()), (0, plan.wait())] {
+            assert_eq!(finished.code, Some(code), "job {number}: {}", finished.stderr);
+            assert_kept(&node, &finished, &secrets);
+        }
+    }
+    for command in ["resources", "verify", "gc"] {
+        assert_kept(&node, &node.run(&[command]).ok(), &secrets);
+    }
+}
