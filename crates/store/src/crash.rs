@@ -41,6 +41,8 @@ struct Journal {
     undo: Vec<Undo>,
     steps: u64,
     cut_at: u64,
+    /// What an effect from `cut_at` on fails with.
+    failure: io::ErrorKind,
     boot: u64,
     /// Where names are kept that were removed, in case they come back.
     grave: PathBuf,
@@ -54,12 +56,27 @@ pub(crate) struct CrashDisk(Arc<Mutex<Journal>>);
 impl CrashDisk {
     /// A disk that fails from effect `cut_at` on. `grave` is an empty folder on the same file system.
     pub(crate) fn new(grave: &Path, cut_at: u64) -> Self {
-        Self(Arc::new(Mutex::new(Journal { undo: vec![], steps: 0, cut_at, boot: 0, grave: grave.into(), buried: 0 })))
+        Self(Arc::new(Mutex::new(Journal {
+            undo: vec![],
+            steps: 0,
+            cut_at,
+            failure: io::ErrorKind::Other,
+            boot: 0,
+            grave: grave.into(),
+            buried: 0,
+        })))
     }
 
     /// How many effects there were.
     pub(crate) fn steps(&self) -> u64 {
         lock(&self.0).steps
+    }
+
+    /// Lets every effect fail with `failure`, or none if there is none.
+    pub(crate) fn fail(&self, failure: Option<io::ErrorKind>) {
+        let mut journal = lock(&self.0);
+        journal.cut_at = if failure.is_some() { 0 } else { u64::MAX };
+        journal.failure = failure.unwrap_or(io::ErrorKind::Other);
     }
 
     /// Takes what is lost, and works again.
@@ -116,7 +133,7 @@ impl CrashDisk {
     fn effect<T>(&self, act: impl FnOnce(&mut Journal) -> io::Result<(T, Undo)>) -> io::Result<T> {
         let mut journal = lock(&self.0);
         if journal.steps >= journal.cut_at {
-            return Err(io::Error::other("the power is off"));
+            return Err(journal.failure.into());
         }
         let (result, undo) = act(&mut journal)?;
         journal.steps += 1;
@@ -200,7 +217,7 @@ impl Disk for CrashDisk {
     fn sync(&self, _folder: &Folder) -> io::Result<()> {
         let mut journal = lock(&self.0);
         if journal.steps >= journal.cut_at {
-            return Err(io::Error::other("the power is off"));
+            return Err(journal.failure.into());
         }
         journal.steps += 1;
         journal.undo.clear();

@@ -82,8 +82,9 @@ impl Store {
         let Some(lease) = leases.get_mut(id) else { return Ok(None) };
         let renewed = Lease { expires: whole_seconds(now + self.shared.config.lease), ..lease.clone() };
         self.shared.write_lease(&renewed)?;
-        self.shared.touch(&renewed.blobs, now)?;
         *lease = renewed.clone();
+        drop(leases);
+        self.shared.touch(&renewed.blobs, now)?;
         Ok(Some(renewed))
     }
 

@@ -58,6 +58,7 @@ mod listing;
 mod open;
 mod partial;
 mod prove;
+mod put;
 mod records;
 mod recovery;
 mod release;

@@ -1,7 +1,7 @@
 //! Opens a store: takes the lock, opens the index or a new one, and lets recovery mend what is left of a crash.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -171,7 +171,7 @@ fn open_index(home: &Folder, recovery: &mut Recovery) -> Result<(Index, Option<S
     };
     let error = match read() {
         Ok(opened) => return Ok(opened),
-        Err(error @ (StoreError::Damaged { .. } | StoreError::Io { .. })) => error,
+        Err(error) if is_damage(&error) => error,
         Err(other) => return Err(other),
     };
     let numbers = home.names(".")?.into_iter().filter_map(|name| name.strip_prefix("index.damaged-")?.parse::<u64>().ok());
@@ -186,10 +186,34 @@ fn open_index(home: &Folder, recovery: &mut Recovery) -> Result<(Index, Option<S
     Ok((Index::open(&path)?, None))
 }
 
+/// Whether the index is not what it should be, rather than out of reach for now.
+fn is_damage(error: &StoreError) -> bool {
+    const KINDS: [ErrorKind; 7] = [
+        ErrorKind::UnexpectedEof,
+        ErrorKind::InvalidData,
+        ErrorKind::InvalidInput,
+        ErrorKind::NotADirectory,
+        ErrorKind::IsADirectory,
+        ErrorKind::AlreadyExists,
+        ErrorKind::NotFound,
+    ];
+    match error {
+        StoreError::Damaged { .. } => true,
+        StoreError::Io { source, .. } => KINDS.contains(&source.kind()),
+        StoreError::InUse { .. }
+        | StoreError::Full { .. }
+        | StoreError::ReadOnly { .. }
+        | StoreError::Denied { .. }
+        | StoreError::Blocked { .. } => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{config, content_of, public, store_at};
+    use larder_content::Scope;
+
+    use crate::testing::{bytes, config, content_of, public, put, store_at};
 
     #[test]
     fn a_second_holder_is_told_who_holds_the_store() {
@@ -225,7 +249,7 @@ mod tests {
     fn a_damaged_index_is_kept_aside_and_public_blobs_are_adopted_again() {
         let (folder, store) = crate::testing::store_in();
         let file = public(b"hello");
-        let blob = crate::testing::put(&store, &file, b"hello");
+        let blob = put(&store, &file, b"hello");
         drop((blob, store));
         let home = folder.path().join("home");
         for round in 1..=2 {
@@ -233,12 +257,53 @@ mod tests {
             std::fs::write(home.join("index"), "this is no index").unwrap();
             let store = store_at(&home);
             assert!(store.recovery().index_damaged.is_some());
-            assert!(store.find(&file.key(larder_content::Scope::Public)).unwrap().is_none());
-            let blob = store.adopt(&file, larder_content::Scope::Public).unwrap().unwrap();
+            assert!(store.find(&file.key(Scope::Public)).unwrap().is_none());
+            let blob = store.adopt(&file, Scope::Public).unwrap().unwrap();
             assert_eq!(content_of(&blob), b"hello");
-            assert!(store.find(&file.key(larder_content::Scope::Public)).unwrap().is_some());
+            assert!(store.find(&file.key(Scope::Public)).unwrap().is_some());
             assert!(home.join(format!("index.damaged-{round}")).exists());
             assert!(!home.join(format!("index.damaged-{}", round - 1)).exists(), "more than the newest is kept");
         }
+    }
+
+    #[test]
+    fn an_index_with_any_bytes_overwritten_is_used_or_made_anew_and_lays_nothing_wrong() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().join("home");
+        let files: Vec<_> = (0..50u64).map(|seed| bytes(seed, 3_000 + seed)).collect();
+        let mut made_anew = 0;
+        for seed in 1..8u64 {
+            let store = store_at(&home);
+            files.iter().for_each(|data| drop(put(&store, &public(data), data)));
+            drop(store);
+            let path = home.join("index/db");
+            let mut database = std::fs::read(&path).unwrap();
+            let length = database.len();
+            for at in 0..40 {
+                let place = usize::try_from((at + 1) * seed * 7919 % 40_000).unwrap() % length;
+                database[place] ^= 0x5a;
+            }
+            std::fs::write(&path, &database[..if seed == 7 { length / 2 } else { length }]).unwrap();
+            let store = store_at(&home);
+            made_anew += u32::from(store.recovery().index_damaged.is_some());
+            for data in &files {
+                let file = public(data);
+                let found = store.find(&file.key(Scope::Public)).unwrap();
+                let found = found.or_else(|| store.adopt(&file, Scope::Public).unwrap());
+                let found = found.unwrap_or_else(|| put(&store, &file, data));
+                assert!(content_of(&found) == **data);
+            }
+            assert_eq!(store.verify().unwrap().blobs, 50);
+        }
+        assert!(made_anew > 0, "nothing that matters was overwritten");
+    }
+
+    #[test]
+    fn what_the_operating_system_says_becomes_what_the_operator_can_do() {
+        let error = |kind: ErrorKind| StoreError::of("/x".into(), kind.into());
+        assert!(matches!(error(ErrorKind::ReadOnlyFilesystem), StoreError::ReadOnly { .. }));
+        assert!(matches!(error(ErrorKind::PermissionDenied), StoreError::Denied { .. }));
+        assert!(matches!(error(ErrorKind::StorageFull).needing(7), StoreError::Full { needed: 7, .. }));
+        assert!(error(ErrorKind::Interrupted).to_string().starts_with("/x: "));
     }
 }

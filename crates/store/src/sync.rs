@@ -29,6 +29,8 @@ pub(crate) struct Groups {
     unsynced_bytes: AtomicU64,
     broken: AtomicBool,
     boot: String,
+    /// Held by the round that runs: who asks for one meanwhile waits for it.
+    running: Mutex<()>,
     /// Partial files that became blobs in a group, whose leftovers go once that is synced.
     leftovers: Mutex<Vec<(u64, FileKey, BlobName)>>,
     /// Folders on other disks that copies were laid on.
@@ -53,6 +55,7 @@ impl Groups {
             unsynced_bytes: AtomicU64::new(0),
             broken: AtomicBool::new(false),
             boot,
+            running: Mutex::default(),
             leftovers: Mutex::default(),
             abroad: Mutex::default(),
             wanted: Mutex::default(),
@@ -132,6 +135,7 @@ impl Shared {
     /// Syncs what was written so far and marks it; removes what that makes needless.
     pub(crate) fn sync_round(&self) -> Result<(), StoreError> {
         let groups = &self.groups;
+        let _running = lock(&groups.running);
         if !groups.dirty.swap(false, Ordering::SeqCst) {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use larder_content::{CHUNK_BYTES, OriginFile, RelativePath, Scope};
 
 use crate::crash::{CrashDisk, Loss};
 use crate::testing::{all, bytes, chunks, config, file, md5, public, sha256};
-use crate::{Blob, Lay, Store, Tree};
+use crate::{Blob, Lay, SealError, Store, StoreError, Tree};
 
 const WRITABLE: Lay = Lay::Writable { owner: None, replace: false };
 const CHUNKS: u64 = 3;
@@ -61,13 +61,13 @@ impl Job {
         let private = put(&self.private, Scope::Private)?;
         let (read, written) = (store.targets().join("read"), store.targets().join("written"));
         let both = [("d/large", large.clone()), ("small", small.clone())];
-        let first = lease(store, &[(&read, &both, false)])?;
+        let first = lease(store, &read, &both, false)?;
         lay(store, &read, &both, Lay::ReadOnly)?;
         let others = [("p", private.clone()), ("w/large", large)];
-        lease(store, &[(&written, &others, true)])?;
+        lease(store, &written, &others, true)?;
         lay(store, &written, &others, WRITABLE)?;
         let next = [("d/private", private), ("small", small)];
-        lease(store, &[(&read, &next, false)])?;
+        lease(store, &read, &next, false)?;
         lay(store, &read, &next, Lay::ReadOnly)?;
         store.release(&first, SystemTime::now())?;
         self.sync(store)?;
@@ -121,14 +121,10 @@ impl Job {
     }
 }
 
-fn lease(store: &Store, trees: &[(&Path, &[(&str, Blob)], bool)]) -> Result<String, Box<dyn std::error::Error>> {
-    let blobs = trees.iter().flat_map(|(_, files, _)| files.iter().map(|(_, blob)| blob.name())).collect();
-    let tree = |(path, files, writable): &(&Path, &[(&str, Blob)], bool)| Tree {
-        path: (*path).into(),
-        files: files.iter().map(|(path, _)| RelativePath::new(*path).unwrap()).collect(),
-        writable: *writable,
-    };
-    Ok(store.take_lease("job", blobs, trees.iter().map(tree).collect(), SystemTime::now())?.id)
+fn lease(store: &Store, dest: &Path, files: &[(&str, Blob)], writable: bool) -> Result<String, Box<dyn std::error::Error>> {
+    let blobs = files.iter().map(|(_, blob)| blob.name()).collect();
+    let files = files.iter().map(|(path, _)| RelativePath::new(*path).unwrap()).collect();
+    Ok(store.take_lease("job", blobs, vec![Tree { path: dest.into(), files, writable }], SystemTime::now())?.id)
 }
 
 fn lay(store: &Store, dest: &Path, files: &[(&str, Blob)], how: Lay) -> Outcome {
@@ -217,4 +213,32 @@ fn a_power_cut_at_any_step_tears_nothing_and_loses_no_synced_chunk() {
 #[test]
 fn a_power_cut_that_the_index_lags_behind_tears_nothing() {
     crash_everywhere(&[Loss::All, Loss::Bytes, Loss::Some(3_000), Loss::Some(4_000)], true);
+}
+
+#[test]
+fn a_disk_that_is_full_in_the_middle_loses_nothing_that_was_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let (home, grave) = (folder.path().join("home"), folder.path().join("grave"));
+    fs::create_dir(&grave).unwrap();
+    let disk = CrashDisk::new(&grave, u64::MAX);
+    let store = open(&home, &disk);
+    let data = bytes(1, 3 * CHUNK_BYTES);
+    let file = public(&data);
+    let partial = store.partial(&file, Scope::Public).unwrap();
+    partial.write(&chunks(&data, 0, 1)).unwrap();
+    disk.fail(Some(std::io::ErrorKind::StorageFull));
+    let error = partial.write(&chunks(&data, 1, 3)).unwrap_err();
+    assert!(matches!(error, StoreError::Full { needed, .. } if needed == 2 * CHUNK_BYTES), "{error}");
+    assert!(matches!(
+        store.put(&public(b"x"), Scope::Public, &all(&Bytes::from_static(b"x"))),
+        Err(SealError::Store(StoreError::Full { .. }))
+    ));
+    assert_eq!(partial.missing(), vec![1..3]);
+    disk.fail(None);
+    drop((partial, store));
+    let store = open(&home, &disk);
+    let partial = store.partial(&file, Scope::Public).unwrap();
+    assert_eq!(partial.missing(), vec![1..3]);
+    partial.write(&chunks(&data, 1, 3)).unwrap();
+    assert_eq!(partial.seal().unwrap().size(), file.size);
 }

@@ -120,7 +120,7 @@ fn leases_outlive_the_index_and_end_when_they_expire() {
     let home = folder.path().join("home");
     fs::remove_dir_all(home.join("index")).unwrap();
     let store = store_at(&home);
-    assert_eq!(store.leases(), [lease.clone()]);
+    assert_eq!(store.leases(), std::slice::from_ref(&lease));
     let week = Duration::from_secs(7 * 24 * 3600);
     assert_eq!(store.expire(now()).unwrap().len(), 0);
     store.renew(&lease.id, now() + week / 2).unwrap().unwrap();
