@@ -2,6 +2,7 @@
 
 mod blobs;
 mod crashes;
+mod kills;
 mod leases;
 mod partials;
 mod space;
