@@ -35,13 +35,16 @@
 //! | seal: linked as the blob | two names of one file, the partial still whole | either name may be gone, bytes torn | a blob name without a row beside its partial is removed; the partial goes on |
 //! | seal: row and key recorded | the blob, and leftovers of the partial | a row of a torn file | hashed: kept, or removed; the partial's good chunks go on |
 //! | seal: leftovers removed | the blob | (only done once synced) | - |
-//! | lease: file renamed into place | a lease over files not laid yet | the lease, none, or a torn file | a torn lease is removed |
+//! | lease: file renamed into place | a lease over files not laid yet | the lease, none, or a torn file | a torn lease is removed, and so are trees in `targets` without a lease |
 //! | lay: linked | a link whose blob has another fingerprint | the same, perhaps of a torn file | the blob is hashed; links of torn blobs are removed |
 //! | lay: copied to a temp | a stale temp in the target | the same | removed by `release`, or by the next `lay` |
-//! | lay: copy renamed, then recorded | a copy, perhaps without a row | perhaps torn | one without a row is laid again; one in no synced group is hashed |
+//! | lay: copy renamed, then recorded | a copy, perhaps without a row | perhaps torn | one in no synced group, or writable and without a row, is hashed: kept, or removed; else it is laid again |
 //! | release: file unlinked | files still laid, their lease still there | the same | `release` again |
 //! | evict: rows removed | a blob without a row | the same | hashed, kept without a key |
 //! | evict: file removed | nothing | the blob without a row, or a row without a file | as above; the row is removed |
+//!
+//! What stays open: a power cut that tears a lease just taken leaves its trees outside of `targets` to nobody. The next
+//! `lay` there finds and replaces what is wrong.
 //!
 //! An inode that has a second name is never written: [`Partial`] makes itself a new one first.
 
