@@ -44,7 +44,7 @@
 //! | evict: file removed | nothing | the blob without a row, or a row without a file | as above; the row is removed |
 //!
 //! What stays open: a power cut that tears a lease just taken leaves its trees outside of `targets` to nobody. The next
-//! `lay` there finds and replaces what is wrong.
+//! `lay` for reading finds and replaces what is wrong there; one for writing does only if it is told to replace.
 //!
 //! An inode that has a second name is never written: [`Partial`] makes itself a new one first.
 
