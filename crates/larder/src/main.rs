@@ -23,6 +23,9 @@ use config::Config;
 use larder_node::{NodeError, Prepare, Pull};
 use screen::Screen;
 use serde_json::json;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 const FAILED: u8 = 1;
 const WRONG_INPUT: u8 = 2;
@@ -36,7 +39,10 @@ const MAX_DEFINITION_BYTES: u64 = 16 * 1024 * 1024;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("LARDER_LOG").unwrap_or_else(|_| "warn".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // What libraries tell of their work holds keys and signed links: of them only warnings are shown, whatever is asked for.
+    let discreet = filter_fn(|data| data.target().starts_with("larder") || *data.level() <= tracing::Level::WARN);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(lines).with(filter).with(discreet).init();
     let json = arguments.command.json();
     // What cannot be understood before anything was done is wrong input.
     run(arguments, json).unwrap_or_else(|error| fail(json, &format!("{error:#}"), WRONG_INPUT))
