@@ -3,6 +3,7 @@
 //! Every field has a row in [`FIELDS`], with its unit, default and cost; `larder init` writes that table as a file. A field
 //! `quota_bytes` of section `[store]` can also be set as `LARDER_STORE_QUOTA_BYTES`.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -139,7 +140,8 @@ fn default_home() -> anyhow::Result<PathBuf> {
 fn read_table(path: &Path) -> anyhow::Result<toml::Table> {
     match std::fs::read_to_string(path) {
         Ok(text) => text.parse().with_context(|| path.display().to_string()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(toml::Table::new()),
+        // A home that is no folder is what the store tells of.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(toml::Table::new()),
         Err(error) => Err(error).with_context(|| path.display().to_string()),
     }
 }
