@@ -56,6 +56,8 @@ pub(crate) struct Goal {
     /// One row of the report each.
     pub(crate) rows: Vec<Row>,
     pub(crate) mounts: Vec<GoalMount>,
+    /// The folder that targets are laid under, below which nothing is to lead elsewhere.
+    pub(crate) root: Option<PathBuf>,
     pub(crate) owner: Option<(u32, u32)>,
     pub(crate) warnings: Vec<String>,
 }
@@ -130,7 +132,16 @@ pub(crate) fn of_job(request: &Prepare, origins: &Origins) -> Result<Goal, NodeE
         writable: mount.writable,
     });
     let mounts = mounts.collect();
-    Ok(Goal { name: request.name.clone(), wants, trees, rows, mounts, owner: request.owner, warnings: job.warnings })
+    Ok(Goal {
+        name: request.name.clone(),
+        wants,
+        trees,
+        rows,
+        mounts,
+        root: request.root.clone(),
+        owner: request.owner,
+        warnings: job.warnings,
+    })
 }
 
 /// Each resource of a job once, with the first entry that asks for it. Resources that cannot be read as written are refused here.
@@ -166,6 +177,7 @@ pub(crate) fn of_pull(request: &Pull, origins: &Origins) -> Result<Goal, NodeErr
         trees: vec![GoalTree { dest: request.to.clone(), parts: vec![(0, None)], layout }],
         rows: vec![Row { op: "pull".into(), kind, want: 0, mount: 0 }],
         mounts: vec![GoalMount { op: "pull".into(), target, tree: 0, below: None, writable: false }],
+        root: None,
         owner: None,
         warnings: Vec::new(),
     })

@@ -37,9 +37,23 @@ pub(crate) async fn lay(node: &Node, goal: &Goal, gathered: &[Gathered]) -> Resu
         mount.below.as_ref().map_or_else(|| dest.clone(), |below| dest.join(below.as_str()))
     };
     let sources = goal.mounts.iter().map(source).collect();
-    let (job, owner) = (goal.name.clone(), goal.owner);
-    let lease = node.blocking(move |store| lay_under_lease(store, &job, &trees, owner)).await?;
+    let (job, root, owner) = (goal.name.clone(), goal.root.clone(), goal.owner);
+    let lay = move |store: &Store| {
+        trees.iter().try_for_each(|tree| refuse_links(root.as_deref(), &tree.dest))?;
+        lay_under_lease(store, &job, &trees, owner)
+    };
+    let lease = node.blocking(lay).await?;
     Ok(Laid { lease, sources })
+}
+
+/// Refuses a folder that is reached through a symbolic link below the root: an earlier job may have put it there.
+fn refuse_links(root: Option<&Path>, dest: &Path) -> Result<(), StoreError> {
+    let Some(root) = root else { return Ok(()) };
+    let mut below = dest.ancestors().take_while(|folder| *folder != root);
+    match below.find(|folder| folder.is_symlink()) {
+        Some(link) => Err(StoreError::Blocked { path: link.into(), why: "is a symbolic link where a folder is needed" }),
+        None => Ok(()),
+    }
 }
 
 /// The lease comes first: what a crash leaves half laid can then be released.
