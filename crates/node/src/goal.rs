@@ -1,5 +1,6 @@
 //! What a request comes down to: resources, the trees they are laid in, and the mounts that show them.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use larder_content::{BucketCredentials, BucketResource, HubKind, HubResource, RelativePath, RepoId, Resource, Secret};
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::NodeError;
 
 /// A request to make a job ready.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Prepare {
     /// What the job is called in leases.
     pub name: String,
@@ -44,6 +45,21 @@ pub struct PullKeys {
     pub access_key_id: String,
     /// `AWS_SECRET_ACCESS_KEY`.
     pub secret_access_key: String,
+}
+
+impl fmt::Debug for Prepare {
+    /// Leaves out the definition and its settings, which hold tokens and keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, root, owner, definition: _, set: _ } = self;
+        f.debug_struct("Prepare").field("name", name).field("root", root).field("owner", owner).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for PullKeys {
+    /// Leaves out the keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PullKeys").field("region", &self.region).finish_non_exhaustive()
+    }
 }
 
 /// What a request comes down to.
@@ -198,7 +214,10 @@ fn parse_resource(request: &Pull) -> Result<(Resource, &'static str), NodeError>
         let resource = BucketResource { url: text.to_owned(), bucket: None, files: Vec::new(), credentials };
         return Ok((Resource::Bucket(resource), "S3"));
     }
-    let shown: String = text.split('?').next().unwrap_or_default().chars().take(80).collect();
+    // Behind a scheme there may be a password, and behind a question mark a signature.
+    let (head, rest) = text.split_once("://").map_or((text, ""), |(scheme, _)| (scheme, "://…"));
+    let head: String = head.split('?').next().unwrap_or_default().chars().take(80).collect();
+    let shown = head + rest;
     Err(NodeError::Input(format!(
         "{shown:?} is no resource: write hf:org/name[@revision][:file,…], s3://bucket/prefix or https://host/prefix"
     )))
@@ -247,5 +266,19 @@ mod tests {
         };
         assert!(credentials("s3://bucket/x").is_some());
         assert!(credentials("https://host/x").is_none());
+    }
+
+    #[test]
+    fn a_request_does_not_show_the_credentials_in_it() {
+        let (definition, set) = ("{\"accessToken\": \"hf_hidden\"}".into(), vec!["ops.x.results.token=hidden".into()]);
+        let shown = format!("{:?}", Prepare { name: "job".into(), definition, set, root: None, owner: None });
+        assert!(shown.contains("job") && !shown.contains("hidden"), "{shown}");
+        let region = Some("eu-west-1".into());
+        let shown = format!("{:?}", PullKeys { region, access_key_id: "hidden".into(), secret_access_key: "hidden".into() });
+        assert!(shown.contains("eu-west-1") && !shown.contains("hidden"), "{shown}");
+        let wrong = |resource: &str| parse_resource(&Pull { resource: resource.into(), to: None, keys: None }).unwrap_err().to_string();
+        let shown = wrong("ftp://user:hidden@host/x");
+        assert!(shown.contains("\"ftp://…\"") && !shown.contains("hidden"), "{shown}");
+        assert!(wrong("org/name").contains("\"org/name\" is no resource"));
     }
 }
