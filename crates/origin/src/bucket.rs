@@ -69,10 +69,12 @@ impl Bucket {
 
     async fn list_at(&self, address: Address, resource: &BucketResource, previous: Option<&Listing>) -> Result<Listing, OriginError> {
         let id = address.to_string();
+        // Whoever has keys lists with them: whether it could be listed without is not known.
+        let needed_credentials = address.uses(resource.credentials.as_ref());
         let reach = Reach::new(self.shared.clone(), address, resource, Access::Credentials);
         let files = list::files(&reach, &resource.files, previous).await?;
         let manifest = Manifest::new(files).map_err(|error| OriginError::Invalid { what: id.clone(), why: error.to_string() })?;
-        Ok(Listing { id, manifest, pinned: false })
+        Ok(Listing { id, manifest, pinned: false, needed_credentials })
     }
 }
 

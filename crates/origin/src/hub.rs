@@ -110,10 +110,12 @@ impl Origin for Hub {
         let pinned = is_commit(revision);
         let (commit, access) = if pinned { (revision.to_owned(), Access::Anonymous) } else { self.commit(resource, revision).await? };
         let id = Self::name(resource, &commit);
-        if let Some(previous) = previous.filter(|previous| previous.id == id) {
-            return Ok(Listing { pinned, ..previous.clone() });
+        // What only credentials could list is for those that showed theirs just now.
+        let may_have = |previous: &&Listing| !previous.needed_credentials || access == Access::Credentials;
+        if let Some(previous) = previous.filter(|previous| previous.id == id).filter(may_have) {
+            return Ok(Listing { pinned, needed_credentials: access == Access::Credentials, ..previous.clone() });
         }
-        let files = if resource.files.is_empty() {
+        let (files, access) = if resource.files.is_empty() {
             self.tree(resource, &commit, access).await?
         } else {
             self.paths_info(resource, &commit, access).await?
@@ -122,7 +124,7 @@ impl Origin for Hub {
         let manifest = Manifest::new(files).map_err(invalid)?;
         let missing = |error: larder_content::ManifestError| OriginError::Missing { what: id.clone(), why: error.to_string() };
         let manifest = manifest.subset(&resource.files).map_err(missing)?;
-        Ok(Listing { id, manifest, pinned })
+        Ok(Listing { id, manifest, pinned, needed_credentials: access == Access::Credentials })
     }
 
     async fn read(&self, resource: &HubResource, file: &OriginFile, range: Range<u64>, access: Access) -> Result<ByteStream, OriginError> {

@@ -76,6 +76,8 @@ pub struct Listing {
     pub manifest: Manifest,
     /// Whether the resource names a version that never changes, so that the origin need not be asked again.
     pub pinned: bool,
+    /// Whether it could be listed only with credentials; such a listing is kept for those who have them.
+    pub needed_credentials: bool,
 }
 
 /// Every kind of origin, each asked for the resources that are its own.

@@ -155,7 +155,8 @@ mod tests {
         let path = RelativePath::new("x").unwrap();
         let candidate = Candidate { key: "p/x".into(), path, facts: None, asked: false };
         let old = file(&address, candidate.clone(), &facts(7, "\"e1\""), None);
-        let previous = Listing { id: String::new(), manifest: Manifest::new(vec![old.clone()]).unwrap(), pinned: false };
+        let previous =
+            Listing { id: String::new(), manifest: Manifest::new(vec![old.clone()]).unwrap(), pinned: false, needed_credentials: false };
         let before = known(&address, Some(&previous));
         assert_eq!(unchanged(&before, &candidate, &facts(7, "e1")), Some(old));
         assert_eq!(unchanged(&before, &candidate, &facts(7, "e2")), None);

@@ -56,8 +56,13 @@ impl Hub {
         Ok((answer.sha, access))
     }
 
-    /// All files at `commit`.
-    pub(super) async fn tree(&self, resource: &HubResource, commit: &str, access: Access) -> Result<Vec<OriginFile>, OriginError> {
+    /// All files at `commit`, and how they could be listed.
+    pub(super) async fn tree(
+        &self,
+        resource: &HubResource,
+        commit: &str,
+        access: Access,
+    ) -> Result<(Vec<OriginFile>, Access), OriginError> {
         let mut url = self.api_url(resource, ["tree", commit]);
         url.query_pairs_mut().append_pair("recursive", "true").append_pair("expand", "false");
         let what = Self::name(resource, commit);
@@ -72,18 +77,18 @@ impl Hub {
             if files.len() > MAX_FILES {
                 return Err(OriginError::Invalid { what, why: format!("it lists more than {MAX_FILES} files") });
             }
-            let Some(next) = next else { return Ok(files) };
+            let Some(next) = next else { return Ok((files, access)) };
             page = retried(|| self.get(resource, &what, &next, access)).await?;
         }
     }
 
-    /// The files at `commit` that `resource` names.
+    /// The files at `commit` that `resource` names, and how they could be listed.
     pub(super) async fn paths_info(
         &self,
         resource: &HubResource,
         commit: &str,
         mut access: Access,
-    ) -> Result<Vec<OriginFile>, OriginError> {
+    ) -> Result<(Vec<OriginFile>, Access), OriginError> {
         let url = self.api_url(resource, ["paths-info", commit]);
         let what = Self::name(resource, commit);
         let mut files = Vec::new();
@@ -97,7 +102,7 @@ impl Hub {
                 files.extend(self.file(resource, commit, entry)?);
             }
         }
-        Ok(files)
+        Ok((files, access))
     }
 
     /// Makes a request without the token, and with it where the hub denies the first and there is one.
