@@ -20,7 +20,7 @@ pub mod xet;
 pub use chunk::{CHUNK_BYTES, ChunkHash, ChunkLayout, ChunkTree, ContentId, VerifiedChunks, WrongChunk};
 pub use digest::{Algorithm, OriginDigest, ParseDigestError, PartSizes, ProofKind, Strength};
 pub use file::{FileKey, Locator, OriginFile, Scope};
-pub use manifest::{MAX_FILES, Manifest, ManifestError};
+pub use manifest::{MAX_FILE_BYTES, MAX_FILES, Manifest, ManifestError};
 pub use path::{PathError, RelativePath};
 pub use prover::{Mismatch, Proof, Prover};
 pub use resource::{BucketCredentials, BucketResource, HubKind, HubResource, OllamaResource, RepoId, RepoIdError, Resource};

@@ -7,6 +7,9 @@ use crate::{OriginFile, RelativePath};
 /// The most files a resource may have: bounds the memory a listing takes to about 500 MB.
 pub const MAX_FILES: usize = 1_000_000;
 
+/// The most bytes a file may have: 1 PiB, far above what any origin stores and far below what arithmetic takes.
+pub const MAX_FILE_BYTES: u64 = 1 << 50;
+
 /// The files of one resource, ordered by path.
 ///
 /// No path occurs twice and no file's path is another file's folder, so it can be laid as a tree.
@@ -21,6 +24,9 @@ impl Manifest {
     pub fn new(mut files: Vec<OriginFile>) -> Result<Self, ManifestError> {
         if files.len() > MAX_FILES {
             return Err(ManifestError::TooMany(files.len()));
+        }
+        if let Some(file) = files.iter().find(|file| file.size > MAX_FILE_BYTES) {
+            return Err(ManifestError::TooLarge { path: file.path.clone(), bytes: file.size });
         }
         files.sort_by(|a, b| a.path.cmp(&b.path));
         if let Some(pair) = files.windows(2).find(|pair| pair[0].path == pair[1].path) {
@@ -73,6 +79,14 @@ pub enum ManifestError {
     /// A file was asked for that the origin does not list.
     #[error("the origin has no file {0}")]
     NotThere(RelativePath),
+    /// A file of more than [`MAX_FILE_BYTES`].
+    #[error("the origin lists {path} with {bytes} bytes, which no file has")]
+    TooLarge {
+        /// The file.
+        path: RelativePath,
+        /// Its size as listed.
+        bytes: u64,
+    },
     /// More files than [`MAX_FILES`].
     #[error("the origin lists {0} files, more than the {MAX_FILES} that one resource may have")]
     TooMany(usize),
@@ -94,6 +108,12 @@ mod tests {
         assert_eq!(ok.files().len(), 4);
         assert!(matches!(Manifest::new(vec![file("a"), file("a")]), Err(ManifestError::Twice(_))));
         assert!(matches!(Manifest::new(vec![file("a"), file("a-b"), file("a/y/z")]), Err(ManifestError::FileAndFolder(_))));
+    }
+
+    #[test]
+    fn a_size_that_no_file_has_is_refused() {
+        let large = OriginFile { size: u64::MAX / 4, ..file("a") };
+        assert!(matches!(Manifest::new(vec![large]), Err(ManifestError::TooLarge { .. })));
     }
 
     #[test]

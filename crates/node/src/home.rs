@@ -43,14 +43,5 @@ fn find(store: &Store, file: &OriginFile, scope: Scope) -> Result<Option<Blob>, 
     if let Some(blob) = store.find(&file.key(scope))? {
         return Ok(Some(blob));
     }
-    if let Some(blob) = store.adopt(file, scope)? {
-        return Ok(Some(blob));
-    }
-    // What an origin lists was found to say nothing of its bytes: such a file is kept as one without digests.
-    store.find(&without_digests(file).key(scope))
-}
-
-/// The file as if its origin said nothing of its bytes.
-pub(crate) fn without_digests(file: &OriginFile) -> OriginFile {
-    OriginFile { digests: Vec::new(), ..file.clone() }
+    store.adopt(file, scope)
 }

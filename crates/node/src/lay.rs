@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use larder_content::{ContentId, RelativePath};
@@ -24,8 +25,8 @@ struct Laying {
     dest: PathBuf,
     readonly: Vec<(RelativePath, Blob)>,
     writable: Vec<(RelativePath, Blob)>,
-    /// The folders in it that the job may write to.
-    writable_folders: Vec<PathBuf>,
+    /// Whether the job may write to its own folder, and not only to folders in it.
+    writable_itself: bool,
 }
 
 /// Lays all trees of a goal and takes a lease on them.
@@ -38,11 +39,19 @@ pub(crate) async fn lay(node: &Node, goal: &Goal, gathered: &[Gathered]) -> Resu
     };
     let sources = goal.mounts.iter().map(source).collect();
     let (job, root, owner) = (goal.name.clone(), goal.root.clone(), goal.owner);
+    // Whoever asked may be gone by the time it is laid: then nobody would know the lease.
+    let asker = Arc::new(());
+    let asked = Arc::downgrade(&asker);
     let lay = move |store: &Store| {
         trees.iter().try_for_each(|tree| refuse_links(root.as_deref(), &tree.dest))?;
-        lay_under_lease(store, &job, &trees, owner)
+        let lease = lay_under_lease(store, &job, &trees, owner)?;
+        if asked.strong_count() == 0 {
+            store.release(&lease, SystemTime::now())?;
+        }
+        Ok::<_, StoreError>(lease)
     };
     let lease = node.blocking(lay).await?;
+    drop(asker);
     Ok(Laid { lease, sources })
 }
 
@@ -60,11 +69,11 @@ fn refuse_links(root: Option<&Path>, dest: &Path) -> Result<(), StoreError> {
 fn lay_under_lease(store: &Store, job: &str, trees: &[Laying], owner: Option<(u32, u32)>) -> Result<String, StoreError> {
     let all = trees.iter().flat_map(|tree| tree.readonly.iter().chain(&tree.writable));
     let blobs: BTreeSet<BlobName> = all.map(|(_, blob)| blob.name()).collect();
-    let lease = store.take_lease(job, blobs, trees.iter().flat_map(Laying::leased).collect(), SystemTime::now())?;
+    let lease = store.take_lease(job, blobs, trees.iter().map(Laying::leased).collect(), SystemTime::now())?;
     for tree in trees {
         // The first makes the tree's own folder, which the job's user must own if the job may write there.
         let mut steps = [(&tree.readonly, Lay::ReadOnly), (&tree.writable, Lay::Writable { owner, replace: true })];
-        if tree.writable_folders.contains(&tree.dest) {
+        if tree.writable_itself {
             steps.reverse();
         }
         let steps = steps.into_iter().enumerate().filter(|(number, (files, _))| *number == 0 || !files.is_empty());
@@ -80,15 +89,10 @@ fn lay_under_lease(store: &Store, job: &str, trees: &[Laying], owner: Option<(u3
 }
 
 impl Laying {
-    /// The tree as a lease keeps it: what a job may write to is removed whole, of the rest only what was laid.
-    fn leased(&self) -> Vec<Tree> {
-        let paths = |files: &[(RelativePath, Blob)]| files.iter().map(|(path, _)| path.clone()).collect();
-        let mut trees: Vec<Tree> =
-            self.writable_folders.iter().map(|folder| Tree { path: folder.clone(), files: Vec::new(), writable: true }).collect();
-        if !self.writable_folders.contains(&self.dest) {
-            trees.push(Tree { path: self.dest.clone(), files: paths(&self.readonly), writable: false });
-        }
-        trees
+    /// The tree as a lease keeps it.
+    fn leased(&self) -> Tree {
+        let files = self.readonly.iter().chain(&self.writable).map(|(path, _)| path.clone()).collect();
+        Tree { path: self.dest.clone(), files, writable: self.writable_itself || !self.writable.is_empty() }
     }
 }
 
@@ -104,9 +108,7 @@ fn laying(goal: &Goal, tree: &GoalTree, gathered: &[Gathered], targets: &Path) -
         // What a job may write to is its own.
         None => targets.join(format!("{:032x}", fastrand::u128(..))),
     };
-    let folder = |folder: &Option<RelativePath>| folder.as_ref().map_or_else(|| dest.clone(), |folder| dest.join(folder.as_str()));
-    let writable_folders = tree.layout.writable.iter().map(folder).collect();
-    Ok(Laying { dest, readonly, writable, writable_folders })
+    Ok(Laying { dest, readonly, writable, writable_itself: tree.layout.writable.contains(&None) })
 }
 
 /// The name of a read-only tree: equal trees of several jobs are one.
@@ -127,9 +129,15 @@ pub(crate) fn check_sizes(goal: &Goal, listed: &[Listed]) -> Result<(), NodeErro
 }
 
 /// The bytes that laying will copy on the store's own disk: those that jobs may write to.
-pub(crate) fn bytes_to_copy(goal: &Goal, listed: &[Listed]) -> u64 {
-    let writable = goal.trees.iter().filter(|tree| !tree.layout.writable.is_empty());
-    writable.flat_map(|tree| &tree.parts).map(|(want, _)| listed[*want].listing.manifest.bytes()).sum()
+pub(crate) fn bytes_to_copy(goal: &Goal, listed: &[Listed], store: &Store) -> u64 {
+    let mut bytes: u64 = 0;
+    for tree in goal.trees.iter().filter(|tree| !tree.layout.writable.is_empty()) {
+        if tree.dest.as_deref().is_none_or(|dest| store.shares_disk_with(dest).unwrap_or(true)) {
+            let parts = tree.parts.iter().map(|(want, _)| listed[*want].listing.manifest.bytes());
+            bytes = parts.fold(bytes, u64::saturating_add);
+        }
+    }
+    bytes
 }
 
 /// Merges the files of several resources into one tree. `sameness` tells files at one path apart.

@@ -88,12 +88,17 @@ impl<'a> Pipeline<'a> {
         Ok(Listed { listing, home })
     }
 
-    /// Makes room for what is to come, or refuses before the first byte of it.
+    /// Makes room for what is to come, or refuses before the first byte of it. What is wanted twice comes once.
     async fn admit(&self, goal: &Goal, listed: &[Listed]) -> Result<Reservation, NodeError> {
-        let missing = |home: &Home| if let Home::Missing { bytes } = home { *bytes } else { 0 };
-        let missing: u64 = listed.iter().flat_map(|listed| &listed.home).map(missing).sum();
-        let copies = lay::bytes_to_copy(goal, listed);
-        self.node.blocking(move |store| store.admit(missing.saturating_add(copies), SystemTime::now())).await
+        let mut missing = BTreeMap::new();
+        for (file, home) in listed.iter().flat_map(|listed| listed.listing.manifest.files().iter().zip(&listed.home)) {
+            if let Home::Missing { bytes } = home {
+                missing.insert(file.key(Scope::Public), *bytes);
+            }
+        }
+        let missing = missing.into_values().fold(0, u64::saturating_add);
+        let bytes = missing.saturating_add(lay::bytes_to_copy(goal, listed, self.node.store()));
+        self.node.blocking(move |store| store.admit(bytes, SystemTime::now())).await
     }
 
     /// Brings all files of a resource into the store.
@@ -151,7 +156,9 @@ impl<'a> Pipeline<'a> {
         files.extend(fetched);
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let scope = if files.iter().any(|file| file.blob.scope() == Scope::Private) { Scope::Private } else { Scope::Public };
-        keep(self.node, &self.origins, want, listing, scope).await?;
+        if let Err(error) = keep(self.node, &self.origins, want, listing, scope).await {
+            tracing::warn!(resource = want.address, %error, "its listing is not kept: it will be asked for again");
+        }
         Ok(Gathered { id: listing.id.clone(), files })
     }
 
@@ -251,8 +258,7 @@ impl Fetch<'_> {
         let blob = match home {
             Home::Public(blob) => blob,
             Home::Private(blob) => {
-                let shown = self.pipeline.source(&self.resource, file, Access::Credentials).probe().await;
-                shown.map_err(|error| self.failed(Arc::new(FetchError::Origin(error))))?;
+                self.show_access(file).await.map_err(|error| self.failed(Arc::new(error)))?;
                 blob
             }
             Home::Missing { .. } => return self.file(file).await,
@@ -284,7 +290,11 @@ impl Fetch<'_> {
         }
         let access = match scope {
             Scope::Public => Access::Anonymous,
-            Scope::Private => Access::Credentials,
+            Scope::Private => {
+                // Someone else may be fetching it, or have left it half done: this job's own credentials must open it.
+                self.show_access(file).await?;
+                Access::Credentials
+            }
         };
         let wanted = Wanted {
             file: file.clone(),
@@ -296,6 +306,11 @@ impl Fetch<'_> {
             meter: self.meter.clone(),
         };
         self.pipeline.node.fetcher.fetch(wanted).await
+    }
+
+    /// Reads a byte of a private file with the job's own credentials.
+    async fn show_access(&self, file: &OriginFile) -> Result<(), FetchError> {
+        self.pipeline.source(&self.resource, file, Access::Credentials).probe().await.map_err(FetchError::Origin)
     }
 
     fn failed(&self, source: Arc<FetchError>) -> NodeError {

@@ -22,6 +22,8 @@ pub struct StoredListing {
     pub pinned: bool,
     /// Whether its content may be read without credentials.
     pub scope: Scope,
+    /// When the origin listed it.
+    pub listed: SystemTime,
     /// The files.
     pub manifest: Manifest,
 }
@@ -55,6 +57,7 @@ impl Store {
             id: listing.id.clone(),
             pinned: listing.pinned,
             private: listing.scope == Scope::Private,
+            listed: seconds(listing.listed),
         };
         let header = codec::encode(&header).map_err(fail)?;
         let manifest = codec::encode(&ManifestRecord::from(&listing.manifest)).map_err(fail)?;
@@ -140,10 +143,10 @@ fn decode(address: &str, bytes: &[u8]) -> Option<StoredListing> {
     }
     let (length, rest) = bytes.split_first_chunk::<8>()?;
     let (header, manifest) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
-    let ListingRecord { address: own, id, pinned, private } = codec::decode(header).ok()?;
+    let ListingRecord { address: own, id, pinned, private, listed } = codec::decode(header).ok()?;
     let manifest = Manifest::try_from(codec::decode::<ManifestRecord>(manifest).ok()?).ok()?;
     let scope = if private { Scope::Private } else { Scope::Public };
-    (own == address).then_some(StoredListing { id, pinned, scope, manifest })
+    (own == address).then_some(StoredListing { id, pinned, scope, listed: time(listed), manifest })
 }
 
 #[cfg(test)]
@@ -155,7 +158,8 @@ mod tests {
     fn a_listing_of_a_hundred_thousand_files_comes_back_and_a_torn_one_does_not() {
         let (_folder, store) = store_in();
         let files = (0..100_000).map(|n| file(&format!("shard/{n:06}.bin"), n, vec![sha256(&[1])])).collect();
-        let listing = StoredListing { id: "hf:m@c1".into(), pinned: true, scope: Scope::Private, manifest: Manifest::new(files).unwrap() };
+        let (listed, manifest) = (time(77), Manifest::new(files).unwrap());
+        let listing = StoredListing { id: "hf:m@c1".into(), pinned: true, scope: Scope::Private, listed, manifest };
         store.put_listing("hf:m@main", &listing).unwrap();
         assert_eq!(store.listing("hf:m@main").unwrap().as_ref(), Some(&listing));
         assert_eq!(store.listing("hf:n@main").unwrap(), None);

@@ -104,6 +104,8 @@ pub(crate) struct ListingRecord {
     pub(crate) id: String,
     pub(crate) pinned: bool,
     pub(crate) private: bool,
+    /// Seconds since 1970.
+    pub(crate) listed: u64,
 }
 
 /// A [`BlobName`].

@@ -1,16 +1,15 @@
-//! One file while it is being fetched.
+//! One file while it is being fetched, and those who wait for it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use larder_content::{ContentId, Mismatch, Resource, Scope};
+use larder_content::{Algorithm, ContentId, Mismatch, OriginDigest, PartSizes, Resource, Scope};
 use larder_engine::{GroupId, ReadId};
 use larder_store::{Blob, Partial};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::{FetchError, Fetched, Ticket, Wanted};
-use crate::home::without_digests;
 use crate::progress::Meter;
 use crate::read::Source;
 
@@ -19,23 +18,29 @@ const MAX_READINGS: usize = 3;
 
 /// One file while it is being fetched.
 pub(super) struct Active {
+    /// What is read: the way to the file of the one who is [`Active::reader`].
     pub(super) source: Source,
     pub(super) scope: Scope,
     pub(super) group: GroupId,
+    /// Tells this reading's reports from those of earlier ones.
+    pub(super) reading: u64,
     pub(super) body: Body,
     pub(super) reads: HashMap<ReadId, AbortHandle>,
-    /// What its last failed read reported.
+    /// What the last failed read reported.
     pub(super) last_error: Option<FetchError>,
+    reader: Ticket,
     waiters: Vec<Waiter>,
-    /// What earlier readings came to whose bytes did not match.
+    /// What earlier readings from this source came to whose bytes did not match.
     mismatches: Vec<(ContentId, Mismatch)>,
-    /// The bytes that came from the origin.
-    origin_bytes: u64,
+    /// Readings from this source that ended with chunks missing.
+    incomplete: usize,
+    /// Bytes of this reading that are there, from the disk and from the origin.
+    had: u64,
 }
 
 /// Where its bytes go.
 pub(super) enum Body {
-    /// Its partial file is being opened.
+    /// It is looked for in the store, and its partial file opened.
     Opening,
     /// It is small: read whole, and sealed at once into this.
     Small(Option<Blob>),
@@ -45,17 +50,34 @@ pub(super) enum Body {
 
 struct Waiter {
     ticket: Ticket,
+    source: Source,
+    group: GroupId,
     meter: Arc<Meter>,
     answer: oneshot::Sender<Result<Fetched, Arc<FetchError>>>,
-    /// Whether the bytes from the origin are this one's: the first's.
-    pays: bool,
+    /// Bytes that its meter has counted: never more than the file has.
+    counted: u64,
+    /// Those of them that came from the origin for it.
+    origin_bytes: u64,
+}
+
+impl Waiter {
+    fn count(&mut self, bytes: u64, from_origin: bool) {
+        let bytes = bytes.min(self.source.file.size - self.counted);
+        self.counted += bytes;
+        if from_origin {
+            self.origin_bytes += bytes;
+            self.meter.add_origin(bytes);
+        } else {
+            self.meter.add_cache(bytes);
+        }
+    }
 }
 
 /// What to do after a reading whose bytes do not match.
 pub(super) enum Next {
     /// Read it again.
     Again,
-    /// Two readings were equal: what the origin lists says nothing of its bytes.
+    /// Two readings were equal: an ETag says nothing of the bytes.
     TakeAsRead,
     /// It is corrupt.
     Corrupt(FetchError),
@@ -63,49 +85,66 @@ pub(super) enum Next {
 
 impl Active {
     pub(super) fn new(wanted: Wanted, ticket: Ticket, answer: oneshot::Sender<Result<Fetched, Arc<FetchError>>>) -> Self {
-        let Wanted { file, scope, access, resource, origins, group, meter } = wanted;
-        let source = Source { origins, resource, file: Arc::new(file), access };
-        let waiters = vec![Waiter { ticket, meter, answer, pays: true }];
-        let (reads, mismatches) = (HashMap::new(), Vec::new());
-        Self { source, scope, group, body: Body::Opening, reads, last_error: None, waiters, mismatches, origin_bytes: 0 }
+        let scope = wanted.scope;
+        let waiter = Waiter::new(wanted, ticket, answer);
+        Self {
+            source: waiter.source.clone(),
+            scope,
+            group: waiter.group,
+            reading: 0,
+            body: Body::Opening,
+            reads: HashMap::new(),
+            last_error: None,
+            reader: waiter.ticket.clone(),
+            waiters: vec![waiter],
+            mismatches: Vec::new(),
+            incomplete: 0,
+            had: 0,
+        }
     }
 
-    pub(super) fn join(&mut self, meter: Arc<Meter>, ticket: Ticket, answer: oneshot::Sender<Result<Fetched, Arc<FetchError>>>) {
-        self.waiters.push(Waiter { ticket, meter, answer, pays: false });
+    pub(super) fn join(&mut self, wanted: Wanted, ticket: Ticket, answer: oneshot::Sender<Result<Fetched, Arc<FetchError>>>) {
+        let mut waiter = Waiter::new(wanted, ticket, answer);
+        waiter.count(self.had, false);
+        self.waiters.push(waiter);
     }
 
     /// Takes someone off the list; tells whether nobody is left.
     pub(super) fn leave(&mut self, ticket: &Ticket) -> bool {
         self.waiters.retain(|waiter| !Arc::ptr_eq(&waiter.ticket, ticket));
-        if let Some(first) = self.waiters.first_mut() {
-            first.pays = true;
-        }
         self.waiters.is_empty()
     }
 
-    /// Counts bytes that came from the origin. A file that is read again counts once.
+    /// Begins to read from the start, or from what is on the disk.
+    pub(super) fn begin(&mut self, reading: u64) {
+        self.reading = reading;
+        self.body = Body::Opening;
+        self.had = 0;
+    }
+
+    /// Counts bytes that came from the origin, for whoever is first in line; for the others they come from here.
     pub(super) fn count(&mut self, bytes: u64) {
-        let bytes = bytes.min(self.source.file.size - self.origin_bytes);
-        self.origin_bytes += bytes;
-        for waiter in &self.waiters {
-            if waiter.pays { waiter.meter.add_origin(bytes) } else { waiter.meter.add_cache(bytes) }
+        self.had += bytes;
+        for (place, waiter) in self.waiters.iter_mut().enumerate() {
+            waiter.count(bytes, place == 0);
         }
     }
 
-    /// Counts bytes that an earlier run left.
-    pub(super) fn count_kept(&self, bytes: u64) {
-        self.waiters.iter().for_each(|waiter| waiter.meter.add_cache(bytes));
+    /// Counts bytes that were on the disk.
+    pub(super) fn count_kept(&mut self, bytes: u64) {
+        self.had += bytes;
+        self.waiters.iter_mut().for_each(|waiter| waiter.count(bytes, false));
     }
 
     /// Decides what follows a reading that came to `content` and did not match.
     ///
-    /// An ETag that a bucket's own bytes do not match twice in a row, equal both times, is no digest. A hub's digests are
-    /// what its files are made of, so there nothing else is taken.
+    /// An ETag that a bucket's own bytes do not match, though they come to the same each time, is no digest. What a hub lists,
+    /// and checksums that a bucket calls so, mean what they say: there nothing else is taken.
     pub(super) fn mismatched(&mut self, content: ContentId, mismatch: Mismatch) -> Next {
         let repeated = self.mismatches.iter().any(|(earlier, _)| *earlier == content);
         self.mismatches.push((content, mismatch.clone()));
         let of_bucket = matches!(*self.source.resource, Resource::Bucket(_));
-        if of_bucket && repeated {
+        if of_bucket && repeated && self.source.file.digests.iter().any(may_say_nothing) {
             return Next::TakeAsRead;
         }
         let times = self.mismatches.len();
@@ -115,19 +154,53 @@ impl Active {
         Next::Corrupt(FetchError::Corrupt { what: self.source.file.locator.to_string(), mismatch, times })
     }
 
-    /// Forgets what the origin lists of the bytes.
-    pub(super) fn take_as_read(&mut self) {
-        self.source.file = Arc::new(without_digests(&self.source.file));
+    /// Notes a reading that ended with chunks missing; tells whether to read on.
+    pub(super) fn was_incomplete(&mut self) -> bool {
+        self.incomplete += 1;
+        self.incomplete < MAX_READINGS
     }
 
-    /// Answers all who wait.
-    pub(super) fn answer(self, result: Result<Blob, FetchError>) {
-        let result = result.map_err(Arc::new);
-        for waiter in self.waiters {
-            let origin_bytes = if waiter.pays { self.origin_bytes } else { 0 };
-            let answer = result.clone().map(|blob| Fetched { blob, origin_bytes });
+    /// Forgets what the origin lists that may say nothing of the bytes. Keys are not made of it, so who else waits for this key
+    /// waits for this very file.
+    pub(super) fn take_as_read(&mut self) {
+        Arc::make_mut(&mut self.source.file).digests.retain(|digest| !may_say_nothing(digest));
+    }
+
+    /// Gives all who wait what they wait for.
+    pub(super) fn succeed(self, blob: &Blob) {
+        for mut waiter in self.waiters {
+            waiter.count(u64::MAX, false);
             // Who has gone meanwhile needs no answer.
-            let _ = waiter.answer.send(answer);
+            let _ = waiter.answer.send(Ok(Fetched { blob: blob.clone(), origin_bytes: waiter.origin_bytes }));
         }
+    }
+
+    /// Tells the reader, if it still waits, that its way to the file leads nowhere. The next in line becomes the reader, by its own
+    /// way; `None` if there is none.
+    pub(super) fn fail(mut self, error: FetchError) -> Option<Self> {
+        if let Some(place) = self.waiters.iter().position(|waiter| Arc::ptr_eq(&waiter.ticket, &self.reader)) {
+            let _ = self.waiters.remove(place).answer.send(Err(Arc::new(error)));
+        }
+        let next = self.waiters.first()?;
+        (self.source, self.group, self.reader) = (next.source.clone(), next.group, next.ticket.clone());
+        (self.mismatches, self.incomplete, self.last_error) = (Vec::new(), 0, None);
+        Some(self)
+    }
+}
+
+impl Waiter {
+    fn new(wanted: Wanted, ticket: Ticket, answer: oneshot::Sender<Result<Fetched, Arc<FetchError>>>) -> Self {
+        let Wanted { file, scope: _, access, resource, origins, group, meter } = wanted;
+        let source = Source { origins, resource, file: Arc::new(file), access };
+        Self { ticket, source, group, meter, answer, counted: 0, origin_bytes: 0 }
+    }
+}
+
+/// Whether a bucket's digest may be none: ETags are what the server likes, and parts may be of sizes that nobody told.
+fn may_say_nothing(digest: &OriginDigest) -> bool {
+    match digest {
+        OriginDigest::Whole { algorithm, .. } => *algorithm == Algorithm::Md5,
+        OriginDigest::Parts { algorithm, sizes, .. } => *algorithm == Algorithm::Md5 || matches!(sizes, PartSizes::Count(_)),
+        OriginDigest::GitSha1(_) | OriginDigest::Xet(_) => false,
     }
 }

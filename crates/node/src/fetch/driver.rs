@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use futures::future::BoxFuture;
-use larder_content::{CHUNK_BYTES, ChunkLayout, ContentId, FileKey, Mismatch};
+use larder_content::{CHUNK_BYTES, ChunkLayout, ContentId, FileKey, Mismatch, OriginFile, Scope};
 use larder_engine::{Action, Config, Engine, Event, OriginId, Outcome, ReadId, Time};
 use larder_origin::OriginError;
 use larder_store::{Blob, Partial, SealError, Store, StoreError};
@@ -23,10 +23,29 @@ const SMALL_BYTES: u64 = 4 * CHUNK_BYTES;
 
 /// What the tasks that read and seal report.
 enum Report {
-    Opened { key: FileKey, partial: Result<Partial, StoreError> },
+    Opened { key: FileKey, reading: u64, opened: Result<Opened, StoreError> },
     Arrived { key: FileKey, read: ReadId, chunks: u64, bytes: u64 },
     Ended { key: FileKey, read: ReadId, result: Result<Option<Blob>, ReadError> },
-    Sealed { key: FileKey, result: Result<Blob, SealError> },
+    Sealed { key: FileKey, reading: u64, result: Result<Blob, SealError> },
+}
+
+/// What the store has of a file.
+enum Opened {
+    /// All of it: it came while this fetch waited its turn.
+    Blob(Blob),
+    /// Nothing, and it is small.
+    Small,
+    /// Its partial file.
+    Large(Partial),
+}
+
+/// Looks for a file in the store, and opens its partial file if it is large.
+fn open(store: &Store, file: &OriginFile, scope: Scope) -> Result<Opened, StoreError> {
+    match store.find(&file.key(scope))? {
+        Some(blob) => Ok(Opened::Blob(blob)),
+        None if file.size <= SMALL_BYTES => Ok(Opened::Small),
+        None => store.partial(file, scope).map(Opened::Large),
+    }
 }
 
 /// The task that owns the engine.
@@ -36,6 +55,7 @@ pub(super) struct Driver {
     started: Instant,
     active: HashMap<FileKey, Active>,
     origins: HashMap<String, OriginId>,
+    readings: u64,
     commands: mpsc::Receiver<Command>,
     reports: mpsc::Receiver<Report>,
     reporter: mpsc::Sender<Report>,
@@ -46,7 +66,7 @@ impl Driver {
         let (reporter, reports) = mpsc::channel(QUEUE);
         let engine = Engine::new(config, fastrand::u64(..));
         let (active, origins) = (HashMap::new(), HashMap::new());
-        Self { store, engine, started: Instant::now(), active, origins, commands, reports, reporter }
+        Self { store, engine, started: Instant::now(), active, origins, readings: 0, commands, reports, reporter }
     }
 
     pub(super) async fn run(mut self) {
@@ -89,7 +109,7 @@ impl Driver {
     fn want(&mut self, wanted: Wanted, ticket: Ticket, answer: oneshot::Sender<Result<Fetched, Arc<FetchError>>>) {
         let key = wanted.file.key(wanted.scope);
         match self.active.entry(key) {
-            Entry::Occupied(active) => active.into_mut().join(wanted.meter, ticket, answer),
+            Entry::Occupied(active) => active.into_mut().join(wanted, ticket, answer),
             Entry::Vacant(place) => {
                 place.insert(Active::new(wanted, ticket, answer));
                 self.begin(key);
@@ -104,21 +124,17 @@ impl Driver {
         }
     }
 
-    /// Begins a reading of a file: a large one needs its partial file first.
+    /// Begins a reading of a file with a look into the store: another job may have brought it meanwhile.
     fn begin(&mut self, key: FileKey) {
         let Some(active) = self.active.get_mut(&key) else { return };
-        let size = active.source.file.size;
-        if size <= SMALL_BYTES {
-            active.body = Body::Small(None);
-            self.ask_engine(key, vec![0..ChunkLayout::new(size).count()]);
-            return;
-        }
-        active.body = Body::Opening;
+        self.readings += 1;
+        let reading = self.readings;
+        active.begin(reading);
         let (store, file, scope, reporter) = (self.store.clone(), active.source.file.clone(), active.scope, self.reporter.clone());
         tokio::task::spawn_blocking(move || {
-            let partial = store.partial(&file, scope);
+            let opened = open(&store, &file, scope);
             // The receiver outlives the runtime's tasks, but for a shutdown.
-            let _ = reporter.blocking_send(Report::Opened { key, partial });
+            let _ = reporter.blocking_send(Report::Opened { key, reading, opened });
         });
     }
 
@@ -139,10 +155,8 @@ impl Driver {
             }
             Action::Complete { file } => self.complete(file),
             Action::GiveUp { file } => {
-                if let Some(mut active) = self.active.remove(&file) {
-                    let error = active.last_error.take();
-                    active.answer(Err(error.unwrap_or_else(|| FetchError::Defect("given up without a reason".into()))));
-                }
+                let error = self.active.get_mut(&file).and_then(|active| active.last_error.take());
+                self.fail(file, error.unwrap_or_else(|| FetchError::Defect("given up without a reason".into())));
             }
         }
     }
@@ -151,7 +165,7 @@ impl Driver {
         let Some(active) = self.active.get_mut(&key) else { return };
         let (source, reporter) = (active.source.clone(), self.reporter.clone());
         let task = match &active.body {
-            Body::Opening => return,
+            Body::Opening => return self.engine.handle(Event::Ended { read, outcome: Outcome::Broken }, self.started.elapsed()),
             Body::Small(_) => {
                 let (store, scope) = (self.store.clone(), active.scope);
                 tokio::spawn(async move {
@@ -183,8 +197,9 @@ impl Driver {
 
     fn report(&mut self, report: Report) {
         match report {
-            Report::Opened { key, partial: Ok(partial) } => self.opened(key, partial),
-            Report::Opened { key, partial: Err(error) } => self.fail(key, FetchError::Store(error)),
+            Report::Opened { key, reading, opened } if self.is_current(key, reading) => self.opened(key, opened),
+            Report::Sealed { key, reading, result } if self.is_current(key, reading) => self.sealed(key, result),
+            Report::Opened { .. } | Report::Sealed { .. } => {}
             Report::Arrived { key, read, chunks, bytes } => {
                 let active = self.active.get_mut(&key).filter(|active| active.reads.contains_key(&read));
                 if let Some(active) = active {
@@ -193,16 +208,31 @@ impl Driver {
                 }
             }
             Report::Ended { key, read, result } => self.ended(key, read, result),
-            Report::Sealed { key, result } => self.sealed(key, result),
         }
     }
 
-    fn opened(&mut self, key: FileKey, partial: Partial) {
+    /// Whether a report is of the reading that is under way.
+    fn is_current(&self, key: FileKey, reading: u64) -> bool {
+        self.active.get(&key).is_some_and(|active| active.reading == reading)
+    }
+
+    fn opened(&mut self, key: FileKey, opened: Result<Opened, StoreError>) {
         let Some(active) = self.active.get_mut(&key) else { return };
-        active.count_kept(partial.have_bytes());
-        let missing = partial.missing();
-        active.body = Body::Large(partial);
-        self.ask_engine(key, missing);
+        match opened {
+            Ok(Opened::Blob(blob)) => self.succeed(key, &blob),
+            Ok(Opened::Small) => {
+                active.body = Body::Small(None);
+                let chunks = ChunkLayout::new(active.source.file.size).count();
+                self.ask_engine(key, vec![0..chunks]);
+            }
+            Ok(Opened::Large(partial)) => {
+                active.count_kept(partial.have_bytes());
+                let missing = partial.missing();
+                active.body = Body::Large(partial);
+                self.ask_engine(key, missing);
+            }
+            Err(error) => self.fail(key, FetchError::Store(error)),
+        }
     }
 
     fn ended(&mut self, key: FileKey, read: ReadId, result: Result<Option<Blob>, ReadError>) {
@@ -247,13 +277,14 @@ impl Driver {
             Body::Small(None) => self.fail(key, FetchError::Defect("a small file is complete but not sealed".into())),
             Body::Small(Some(blob)) => {
                 let blob = blob.clone();
-                self.succeed(key, blob);
+                self.succeed(key, &blob);
             }
             Body::Large(partial) => {
-                let (partial, reporter, proven) = (partial.clone(), self.reporter.clone(), !active.source.file.digests.is_empty());
+                let (partial, reporter, reading) = (partial.clone(), self.reporter.clone(), active.reading);
+                let proven = !active.source.file.digests.is_empty();
                 tokio::task::spawn_blocking(move || {
                     let result = if proven { partial.seal() } else { partial.seal_unproven() };
-                    let _ = reporter.blocking_send(Report::Sealed { key, result });
+                    let _ = reporter.blocking_send(Report::Sealed { key, reading, result });
                 });
             }
         }
@@ -261,11 +292,14 @@ impl Driver {
 
     fn sealed(&mut self, key: FileKey, result: Result<Blob, SealError>) {
         match result {
-            Ok(blob) => self.succeed(key, blob),
+            Ok(blob) => self.succeed(key, &blob),
             Err(SealError::Mismatch { mismatch, content }) => self.mismatched(key, content, mismatch),
             Err(SealError::Store(error)) => self.fail(key, FetchError::Store(error)),
             // Chunks that an earlier run recorded turned out to be damaged on disk: they are read again.
-            Err(SealError::Incomplete { .. }) => self.begin(key),
+            Err(SealError::Incomplete { .. }) if self.active.get_mut(&key).is_some_and(Active::was_incomplete) => self.begin(key),
+            Err(SealError::Incomplete { missing }) => {
+                self.fail(key, FetchError::Defect(format!("{missing} chunks that were written are not there")));
+            }
         }
     }
 
@@ -282,16 +316,20 @@ impl Driver {
         }
     }
 
-    fn succeed(&mut self, key: FileKey, blob: Blob) {
+    fn succeed(&mut self, key: FileKey, blob: &Blob) {
         if let Some(active) = self.active.remove(&key) {
-            active.answer(Ok(blob));
+            active.succeed(blob);
         }
     }
 
+    /// Fails the one whose way to the file was tried, and tries that of the next.
     fn fail(&mut self, key: FileKey, error: FetchError) {
-        if let Some(active) = self.active.remove(&key) {
-            active.answer(Err(error));
-            self.engine.handle(Event::Unwanted { file: key }, self.now());
+        self.engine.handle(Event::Unwanted { file: key }, self.now());
+        let Some(mut active) = self.active.remove(&key) else { return };
+        active.reads.drain().for_each(|(_, read)| read.abort());
+        if let Some(active) = active.fail(error) {
+            self.active.insert(key, active);
+            self.begin(key);
         }
     }
 }
