@@ -146,10 +146,11 @@ pub enum SealError {
 
 /// A number of bytes as a person reads it.
 fn size(bytes: u64) -> String {
+    let in_units_of = |unit: u64| format!("{}.{:02}", bytes / unit, bytes % unit * 100 / unit);
     match bytes {
         0..10_000 => format!("{bytes} bytes"),
-        10_000..10_000_000 => format!("{} kB", bytes / 1_000),
-        10_000_000..10_000_000_000 => format!("{} MB", bytes / 1_000_000),
-        10_000_000_000.. => format!("{} GB", bytes / 1_000_000_000),
+        10_000..1_000_000 => format!("{} kB", in_units_of(1_000)),
+        1_000_000..1_000_000_000 => format!("{} MB", in_units_of(1_000_000)),
+        1_000_000_000.. => format!("{} GB", in_units_of(1_000_000_000)),
     }
 }

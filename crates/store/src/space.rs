@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::blobs::BlobName;
 use crate::index::Row;
@@ -66,7 +66,7 @@ impl Store {
         let mut reserved = lock(&shared.reserved_bytes);
         let room = shared.room(*reserved)?;
         if room.least() < bytes {
-            let evictable = shared.evictable(now)?;
+            let evictable = shared.evictable(now, shared.config.keep)?;
             let sum = |row: &dyn Fn(&(BlobName, BlobRow)) -> u64| evictable.iter().map(row).fold(0, u64::saturating_add);
             let of_quota = room.quota.saturating_add(sum(&|(_, row)| row.fingerprint.size));
             let of_disk = room.disk.saturating_add(sum(&|(name, row)| shared.freed_by(*name, row)));
@@ -129,10 +129,10 @@ impl Shared {
         if status.is_some_and(|status| !status.has_other_links) { row.fingerprint.size } else { 0 }
     }
 
-    /// The blobs that may be evicted, in the order in which they would be: last used first.
-    pub(crate) fn evictable(&self, now: SystemTime) -> Result<Vec<(BlobName, BlobRow)>, StoreError> {
+    /// The blobs that nothing holds and nobody used for as long as `keep`, in the order in which they would be: last used first.
+    pub(crate) fn evictable(&self, now: SystemTime, keep: Duration) -> Result<Vec<(BlobName, BlobRow)>, StoreError> {
         let leased = self.leased();
-        let old = seconds(now).saturating_sub(self.config.keep.as_secs());
+        let old = seconds(now).saturating_sub(keep.as_secs());
         let mut blobs = self.index.blobs()?;
         blobs.retain(|(name, row)| row.used <= old && !leased.contains(name) && !self.is_held(*name));
         blobs.sort_by_key(|(name, row)| (row.used, *name));

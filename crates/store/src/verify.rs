@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use larder_content::{ChunkLayout, ContentId};
 
@@ -94,19 +94,18 @@ impl Store {
     }
 
     /// Removes what is not needed any more: expired leases with what was laid for them, files that nobody goes on fetching, old
-    /// listings; with `all`, every blob that may be evicted, whether or not room is needed.
+    /// listings, and blobs that nothing holds: those not used for as long as blobs are kept, or `all` of them.
     ///
     /// # Errors
     /// If something cannot be removed.
     pub fn gc(&self, now: SystemTime, all: bool) -> Result<GcReport, StoreError> {
         let shared = &*self.shared;
         let mut report = GcReport { released: self.expire(now)?, trees: shared.remove_unleased()?, ..GcReport::default() };
-        if all {
-            for (name, row) in shared.evictable(now)? {
-                if shared.evict(name)? {
-                    report.blobs += 1;
-                    report.blob_bytes += row.fingerprint.size;
-                }
+        let keep = if all { Duration::ZERO } else { shared.config.keep };
+        for (name, row) in shared.evictable(now, keep)? {
+            if shared.evict(name)? {
+                report.blobs += 1;
+                report.blob_bytes += row.fingerprint.size;
             }
         }
         for (key, row) in shared.index.partials()? {
