@@ -19,6 +19,9 @@ pub struct Config {
     pub first_wait: Duration,
     /// How long an origin may keep saying that it is busy before a file is given up. Default 15 minutes.
     pub busy: Duration,
+    /// How long a read may bring no chunk before it is stopped and counts as broken off. Default 120 s, so that a trickle, which
+    /// no timeout between bytes sees, does not keep its connection; on a line that slow less is read at once.
+    pub stalled_read: Duration,
 }
 
 impl Default for Config {
@@ -30,6 +33,7 @@ impl Default for Config {
             failures: 6,
             first_wait: Duration::from_millis(500),
             busy: Duration::from_secs(15 * 60),
+            stalled_read: Duration::from_secs(120),
         }
     }
 }

@@ -12,34 +12,50 @@ use crate::{Config, GroupId, OriginId, Time};
 #[derive(Debug)]
 pub(crate) struct WantedFile {
     layout: ChunkLayout,
+    /// How many files were wanted before it.
+    pub(crate) number: u64,
     /// The chunks that are neither in the store nor being read: from their first to, not with, their end.
     pub(crate) waiting: BTreeMap<u64, u64>,
     /// Reads under way.
     pub(crate) reading: usize,
     pub(crate) origin: OriginId,
     pub(crate) group: GroupId,
-    /// Whether it stands in its group's queue.
-    pub(crate) queued: bool,
+    pub(crate) place: Place,
     /// Whether its origin serves it only whole.
     pub(crate) whole: bool,
+    /// If so, the chunk up to which all are had, although each read begins at the first.
+    reached: u64,
     /// Times in a row that reads broke off without a chunk in between.
-    pub(crate) failures: u32,
+    failures: u32,
     /// No read begins before.
-    pub(crate) retry_at: Time,
+    retry_at: Time,
     /// Since when its origin has said nothing but that it is busy.
-    pub(crate) busy_since: Option<Time>,
+    busy_since: Option<Time>,
+}
+
+/// Where a file stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Nothing of it waits, or as much of it is being read at once as may be.
+    Aside,
+    /// It is read when its turn comes.
+    Ready,
+    /// Reads broke off: it is left alone until then.
+    Resting(Time),
 }
 
 impl WantedFile {
-    pub(crate) fn new(layout: ChunkLayout, missing: Vec<Range<u64>>, origin: OriginId, group: GroupId) -> Self {
+    pub(crate) fn new(number: u64, layout: ChunkLayout, missing: Vec<Range<u64>>, origin: OriginId, group: GroupId) -> Self {
         let mut file = Self {
             layout,
+            number,
             waiting: BTreeMap::new(),
             reading: 0,
             origin,
             group,
-            queued: true,
+            place: Place::Aside,
             whole: false,
+            reached: 0,
             failures: 0,
             retry_at: Time::ZERO,
             busy_since: None,
@@ -48,13 +64,30 @@ impl WantedFile {
         file
     }
 
+    pub(crate) fn is_complete(&self) -> bool {
+        self.waiting.is_empty() && self.reading == 0
+    }
+
+    /// Where it is to stand.
+    pub(crate) fn belongs(&self, config: &Config, now: Time) -> Place {
+        let most = if self.whole { 1 } else { config.reads_per_file };
+        if self.waiting.is_empty() || self.reading >= most {
+            Place::Aside
+        } else if self.retry_at > now {
+            Place::Resting(self.retry_at)
+        } else {
+            Place::Ready
+        }
+    }
+
     /// Takes the first waiting chunks for a read: at most `most`, or the whole file if its origin serves only that.
     pub(crate) fn take(&mut self, most: u64) -> Option<Range<u64>> {
+        let (first, end) = self.waiting.pop_first()?;
         if self.whole {
             self.waiting.clear();
+            self.reached = self.reached.max(first);
             return Some(0..self.layout.count());
         }
-        let (first, end) = self.waiting.pop_first()?;
         let cut = end.min(first.saturating_add(most.max(1)));
         if cut < end {
             self.waiting.insert(cut, end);
@@ -62,10 +95,10 @@ impl WantedFile {
         Some(first..cut)
     }
 
-    /// Makes chunks wait again, joined to their neighbours.
+    /// Makes chunks that are not had wait again, joined to their neighbours.
     pub(crate) fn put_back(&mut self, chunks: Range<u64>) {
-        let Range { mut start, mut end } = chunks;
-        end = end.min(self.layout.count());
+        let mut start = chunks.start.max(self.reached);
+        let mut end = chunks.end.min(self.layout.count());
         if start >= end {
             return;
         }
@@ -83,21 +116,34 @@ impl WantedFile {
         self.waiting.insert(start, end);
     }
 
-    /// Notes that a read broke off; tells whether that was once too often.
+    /// Notes that a read has come to chunk `end`. Only a chunk that was not had before is progress.
+    pub(crate) fn arrived(&mut self, end: u64) {
+        if self.whole {
+            if end <= self.reached {
+                return;
+            }
+            self.reached = end;
+        }
+        self.failures = 0;
+        self.busy_since = None;
+    }
+
+    /// Notes that a read that began at `began` broke off; tells whether that was once too often.
     ///
-    /// Reads that run side by side break together: within one wait they count once.
-    pub(crate) fn broke(&mut self, config: &Config, now: Time, spread: f64) -> bool {
-        if now < self.retry_at {
+    /// Reads that run side by side break together: they count once.
+    pub(crate) fn broke(&mut self, config: &Config, began: Time, now: Time, spread: f64) -> bool {
+        if began < self.retry_at {
             return false;
         }
         self.failures += 1;
-        self.retry_at = now + config.first_wait.mul_f64(f64::from(2u32.saturating_pow(self.failures - 1)) * spread);
+        let wait = config.first_wait.mul_f64(f64::from(2u32.saturating_pow(self.failures - 1)) * spread);
+        self.retry_at = now.saturating_add(wait);
         self.failures > config.failures
     }
 
     /// Notes that the origin is busy, and for how much longer if it said; tells whether that is too long.
     pub(crate) fn was_refused_for_now(&mut self, config: &Config, now: Time, after: Option<Duration>) -> bool {
         let since = *self.busy_since.get_or_insert(now);
-        (now + after.unwrap_or_default()).saturating_sub(since) > config.busy
+        now.saturating_add(after.unwrap_or_default()).saturating_sub(since) > config.busy
     }
 }

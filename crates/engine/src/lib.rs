@@ -10,23 +10,40 @@
 //! |---|---|---|
 //! | waiting | `WantedFile::waiting` | [`Action::Read`] → reading |
 //! | reading | the range of one [`Read`] | [`Event::Arrived`] → had; [`Event::Ended`] or [`Action::Cancel`] → waiting |
-//! | had | in neither | never |
+//! | had | in neither | never, unless its origin sends whole files only: then [`Action::Read`] takes it along → reading |
 //!
-//! A file whose chunks are all had is [`Action::Complete`]. Reports of a read that was cancelled change nothing.
+//! A read that takes along what was had leaves it had up to the chunk that any such read came to, and the rest waiting.
+//!
+//! A wanted file is in exactly one place:
+//!
+//! | place | where it is kept | leaves it when |
+//! |---|---|---|
+//! | ready | `Turns` | nothing of it waits, as much of it is read at once as may be, or a read breaks off |
+//! | resting | `Engine::resting` | its wait is over |
+//! | aside | in neither | a read of it ends |
+//!
+//! A file whose chunks are all had is [`Action::Complete`]. A read that brings nothing for [`Config::stalled_read`] is
+//! [`Action::Cancel`] and has broken off. Reports of a read that was cancelled change nothing.
 
 mod config;
 mod file;
+mod message;
+mod random;
 mod source;
+mod turns;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
 
-use larder_content::{ChunkLayout, FileKey};
+use larder_content::FileKey;
 
 pub use config::Config;
-use file::WantedFile;
+use file::{Place, WantedFile};
+pub use message::{Action, Event, Outcome};
+use random::Random;
 use source::Source;
+use turns::Turns;
 
 /// How long the node has been running.
 pub type Time = Duration;
@@ -43,93 +60,15 @@ pub struct GroupId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReadId(u64);
 
-/// What happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// A file is to be fetched.
-    Wanted {
-        /// Its key.
-        file: FileKey,
-        /// How it is cut into chunks.
-        layout: ChunkLayout,
-        /// The runs of chunks that are not in the store.
-        missing: Vec<Range<u64>>,
-        /// Where it is read from.
-        origin: OriginId,
-        /// What it is wanted for.
-        group: GroupId,
-    },
-    /// Nobody wants a file any more.
-    Unwanted {
-        /// Its key.
-        file: FileKey,
-    },
-    /// The next chunks of a read are verified and in the store.
-    Arrived {
-        /// The read.
-        read: ReadId,
-        /// How many chunks, continuing where the last report ended.
-        chunks: u64,
-    },
-    /// A read is over.
-    Ended {
-        /// The read.
-        read: ReadId,
-        /// How it went.
-        outcome: Outcome,
-    },
-}
-
-/// How a read ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// All that was asked for arrived.
-    Complete,
-    /// It broke off, and may work the next time.
-    Broken,
-    /// The origin asks to be left alone, for so long if it said how long.
-    Busy(Option<Duration>),
-    /// The origin sends whole files only.
-    RangeIgnored,
-    /// It can never work.
-    Refused,
-}
-
-/// What to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Read chunks of a file from its origin, and report what arrives.
-    Read {
-        /// The read's name in reports.
-        read: ReadId,
-        /// The file.
-        file: FileKey,
-        /// The chunks.
-        chunks: Range<u64>,
-    },
-    /// Stop a read; nothing about it needs to be reported.
-    Cancel {
-        /// The read.
-        read: ReadId,
-    },
-    /// Every chunk of the file is in the store.
-    Complete {
-        /// The file.
-        file: FileKey,
-    },
-    /// The file cannot be had, for the reason that its last read reported.
-    GiveUp {
-        /// The file.
-        file: FileKey,
-    },
-}
-
 /// One read under way.
 #[derive(Debug)]
 struct Read {
     file: FileKey,
     /// The chunks that have not arrived.
     chunks: Range<u64>,
+    began: Time,
+    /// When it last brought a chunk, or began.
+    heard: Time,
 }
 
 /// Decides for all files that one node fetches.
@@ -137,13 +76,14 @@ struct Read {
 pub struct Engine {
     config: Config,
     files: BTreeMap<FileKey, WantedFile>,
-    /// The files of each group that still have chunks waiting, in the order in which they were wanted.
-    groups: BTreeMap<GroupId, VecDeque<FileKey>>,
-    /// The files whose reads broke off and that may have to wait.
-    broken: BTreeSet<FileKey>,
+    /// The ready files.
+    turns: Turns,
+    /// The resting files, and until when.
+    resting: BTreeSet<(Time, FileKey)>,
     sources: BTreeMap<OriginId, Source>,
     reads: BTreeMap<ReadId, Read>,
     next_read: u64,
+    next_file: u64,
     actions: VecDeque<Action>,
     random: Random,
 }
@@ -155,11 +95,12 @@ impl Engine {
         Self {
             config,
             files: BTreeMap::new(),
-            groups: BTreeMap::new(),
-            broken: BTreeSet::new(),
+            turns: Turns::default(),
+            resting: BTreeSet::new(),
             sources: BTreeMap::new(),
             reads: BTreeMap::new(),
             next_read: 0,
+            next_file: 0,
             actions: VecDeque::new(),
             random: Random(seed),
         }
@@ -168,27 +109,34 @@ impl Engine {
     /// Takes note of what happened at `now`.
     pub fn handle(&mut self, event: Event, now: Time) {
         match event {
-            Event::Wanted { file, layout, missing, origin, group } => self.wanted(file, WantedFile::new(layout, missing, origin, group)),
-            Event::Unwanted { file } => self.unwanted(file),
-            Event::Arrived { read, chunks } => self.arrived(read, chunks),
+            Event::Wanted { file, layout, missing, origin, group } => {
+                let wanted = WantedFile::new(self.next_file, layout, missing, origin, group);
+                self.next_file += 1;
+                self.wanted(file, wanted, now);
+            }
+            Event::Unwanted { file } => self.forget(file),
+            Event::Arrived { read, chunks } => self.arrived(read, chunks, now),
             Event::Ended { read, outcome } => self.ended(read, outcome, now),
         }
     }
 
     /// The next thing to do at `now`; `None` until something happens or [`Engine::next_deadline`] passes.
     pub fn next_action(&mut self, now: Time) -> Option<Action> {
+        self.stop_stalled(now);
+        self.wake(now);
         self.actions.pop_front().or_else(|| self.next_read(now))
     }
 
     /// When [`Engine::next_action`] is to be asked again although nothing happened; never before `now`.
     #[must_use]
     pub fn next_deadline(&self, now: Time) -> Option<Time> {
-        let retries = self.broken.iter().filter_map(|key| self.files.get(key)).map(|file| file.retry_at);
+        let retry = self.resting.first().map(|(until, _)| *until);
         let openings = self.sources.values().map(|source| source.closed_until);
-        retries.chain(openings).filter(|at| *at > now).min()
+        let stalls = self.reads.values().map(|read| self.stalls_at(read));
+        openings.chain(stalls).chain(retry).filter(|at| *at > now).min()
     }
 
-    fn wanted(&mut self, key: FileKey, file: WantedFile) {
+    fn wanted(&mut self, key: FileKey, file: WantedFile, now: Time) {
         if self.files.contains_key(&key) {
             return;
         }
@@ -197,37 +145,29 @@ impl Engine {
             return;
         }
         self.sources.entry(file.origin).or_insert_with(|| Source::new(&self.config));
-        self.groups.entry(file.group).or_default().push_back(key);
+        self.turns.join(file.group);
         self.files.insert(key, file);
+        self.place(key, now);
     }
 
-    fn unwanted(&mut self, key: FileKey) {
-        self.forget(key);
-    }
-
-    fn arrived(&mut self, read: ReadId, chunks: u64) {
-        let Some(read) = self.reads.get_mut(&read) else { return };
+    fn arrived(&mut self, id: ReadId, chunks: u64, now: Time) {
+        let Some(read) = self.reads.get_mut(&id).filter(|_| chunks > 0) else { return };
         read.chunks.start = read.chunks.start.saturating_add(chunks).min(read.chunks.end);
+        read.heard = now;
         if let Some(file) = self.files.get_mut(&read.file) {
-            file.failures = 0;
-            file.busy_since = None;
+            file.arrived(read.chunks.start);
         }
     }
 
     fn ended(&mut self, id: ReadId, outcome: Outcome, now: Time) {
-        let Some(Read { file: key, chunks }) = self.reads.remove(&id) else { return };
+        let Some(Read { file: key, chunks, began, .. }) = self.take_back(id) else { return };
         let Some(file) = self.files.get_mut(&key) else { return };
-        file.reading -= 1;
-        let source = self.sources.entry(file.origin).or_insert_with(|| Source::new(&self.config));
-        source.reading -= 1;
+        let Some(source) = self.sources.get_mut(&file.origin) else { return };
         let mut hopeless = false;
         match outcome {
             Outcome::Complete if chunks.is_empty() => source.succeeded(&self.config),
             // A read that says it is complete and is not has broken off.
-            Outcome::Complete | Outcome::Broken => {
-                hopeless = file.broke(&self.config, now, self.random.spread());
-                self.broken.insert(key);
-            }
+            Outcome::Complete | Outcome::Broken => hopeless = file.broke(&self.config, began, now, self.random.spread()),
             Outcome::Busy(after) => {
                 hopeless = file.was_refused_for_now(&self.config, now, after);
                 source.close(now, after, self.random.spread());
@@ -241,116 +181,122 @@ impl Engine {
             self.actions.push_back(Action::GiveUp { file: key });
             return;
         }
-        file.put_back(chunks);
         if file.whole {
             self.cancel_reads_of(key);
         }
-        self.settle(key);
+        self.settle(key, now);
     }
 
-    /// Completes the file if nothing of it is missing, and sees that it stands in its group's queue if something waits.
-    fn settle(&mut self, key: FileKey) {
-        let Some(file) = self.files.get_mut(&key) else { return };
-        if file.waiting.is_empty() {
-            if file.reading == 0 {
-                self.forget(key);
-                self.actions.push_back(Action::Complete { file: key });
+    /// Stops the reads that bring nothing: each has broken off, and was perhaps one too many for its origin.
+    fn stop_stalled(&mut self, now: Time) {
+        while let Some((id, read)) = self.reads.iter().find(|(_, read)| self.stalls_at(read) <= now) {
+            let (id, began) = (*id, read.began);
+            let origin = self.files.get(&read.file).map(|file| file.origin);
+            if let Some(source) = origin.and_then(|origin| self.sources.get_mut(&origin)) {
+                source.stalled(began, now);
             }
-            return;
+            self.actions.push_back(Action::Cancel { read: id });
+            self.ended(id, Outcome::Broken, now);
         }
-        if !std::mem::replace(&mut file.queued, true) {
-            self.groups.entry(file.group).or_default().push_front(key);
+    }
+
+    fn stalls_at(&self, read: &Read) -> Time {
+        read.heard.saturating_add(self.config.stalled_read)
+    }
+
+    /// Completes the file if nothing of it is missing, or sees that it stands where it belongs.
+    fn settle(&mut self, key: FileKey, now: Time) {
+        if self.files.get(&key).is_some_and(WantedFile::is_complete) {
+            self.forget(key);
+            self.actions.push_back(Action::Complete { file: key });
+        } else {
+            self.place(key, now);
         }
     }
 
     fn forget(&mut self, key: FileKey) {
         self.cancel_reads_of(key);
-        self.broken.remove(&key);
-        if self.files.get(&key).is_some_and(|file| file.queued) {
-            self.leave_queue(key);
-        }
-        self.files.remove(&key);
-    }
-
-    fn leave_queue(&mut self, key: FileKey) {
-        let Some(file) = self.files.get_mut(&key) else { return };
-        file.queued = false;
-        let Some(queue) = self.groups.get_mut(&file.group) else { return };
-        // It stands near the front: files are read in the order of the queue.
-        if let Some(at) = queue.iter().position(|queued| *queued == key) {
-            queue.remove(at);
-        }
-        if queue.is_empty() {
-            self.groups.remove(&file.group);
+        self.stand(key, Place::Aside);
+        if let Some(file) = self.files.remove(&key) {
+            self.turns.leave(file.group);
         }
     }
 
     fn cancel_reads_of(&mut self, key: FileKey) {
         let reads: Vec<ReadId> = self.reads.iter().filter(|(_, read)| read.file == key).map(|(id, _)| *id).collect();
         for id in reads {
-            let Some(Read { chunks, .. }) = self.reads.remove(&id) else { continue };
-            if let Some(file) = self.files.get_mut(&key) {
-                file.reading -= 1;
-                file.put_back(chunks);
-                if let Some(source) = self.sources.get_mut(&file.origin) {
-                    source.reading -= 1;
-                }
-            }
+            self.take_back(id);
             self.actions.push_back(Action::Cancel { read: id });
         }
     }
 
-    /// The next read: of the group with the fewest under way, its first file that may be read now.
+    /// Ends a read: what did not arrive waits again.
+    fn take_back(&mut self, id: ReadId) -> Option<Read> {
+        let read = self.reads.remove(&id)?;
+        let file = self.files.get_mut(&read.file)?;
+        file.reading -= 1;
+        file.put_back(read.chunks.clone());
+        self.turns.ended(file.group);
+        if let Some(source) = self.sources.get_mut(&file.origin) {
+            source.reading -= 1;
+        }
+        Some(read)
+    }
+
+    fn wake(&mut self, now: Time) {
+        while let Some((_, key)) = self.resting.first().copied().filter(|(until, _)| *until <= now) {
+            self.place(key, now);
+        }
+    }
+
+    /// Sees that a file stands where it belongs.
+    fn place(&mut self, key: FileKey, now: Time) {
+        if let Some(file) = self.files.get(&key) {
+            self.stand(key, file.belongs(&self.config, now));
+        }
+    }
+
+    fn stand(&mut self, key: FileKey, place: Place) {
+        let Some(file) = self.files.get_mut(&key).filter(|file| file.place != place) else { return };
+        match std::mem::replace(&mut file.place, place) {
+            Place::Aside => {}
+            Place::Ready => self.turns.withdraw(key, file),
+            Place::Resting(until) => drop(self.resting.remove(&(until, key))),
+        }
+        match place {
+            Place::Aside => {}
+            Place::Ready => self.turns.enter(key, file),
+            Place::Resting(until) => drop(self.resting.insert((until, key))),
+        }
+    }
+
     fn next_read(&mut self, now: Time) -> Option<Action> {
         if self.reads.len() >= self.config.reads {
             return None;
         }
-        let mut groups: Vec<(usize, GroupId)> = self.groups.keys().map(|group| (self.reads_of_group(*group), *group)).collect();
-        groups.sort_unstable();
-        let key = groups.into_iter().find_map(|(_, group)| self.ready_file(group, now))?;
+        let key = self.next_file(now)?;
         let file = self.files.get_mut(&key)?;
         let chunks = file.take(self.config.range_chunks)?;
         file.reading += 1;
+        self.turns.began(file.group);
         if let Some(source) = self.sources.get_mut(&file.origin) {
             source.reading += 1;
         }
-        if file.waiting.is_empty() {
-            self.leave_queue(key);
-        }
+        self.place(key, now);
         let read = ReadId(self.next_read);
         self.next_read += 1;
-        self.reads.insert(read, Read { file: key, chunks: chunks.clone() });
+        self.reads.insert(read, Read { file: key, chunks: chunks.clone(), began: now, heard: now });
         Some(Action::Read { read, file: key, chunks })
     }
 
-    fn reads_of_group(&self, group: GroupId) -> usize {
-        self.reads.values().filter(|read| self.files.get(&read.file).is_some_and(|file| file.group == group)).count()
-    }
-
-    fn ready_file(&self, group: GroupId, now: Time) -> Option<FileKey> {
-        let may_be_read = |key: &&FileKey| {
-            self.files.get(key).is_some_and(|file| {
-                let most = if file.whole { 1 } else { self.config.reads_per_file };
-                file.reading < most && file.retry_at <= now && self.sources.get(&file.origin).is_some_and(|source| source.is_open(now))
-            })
-        };
-        self.groups.get(&group)?.iter().find(may_be_read).copied()
-    }
-}
-
-/// A small generator of spreads: retries need no better one (splitmix64).
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    /// A number from 0.5 to 1.5.
-    fn spread(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        let bits = u32::try_from((z ^ (z >> 31)) >> 32).unwrap_or(u32::MAX);
-        0.5 + f64::from(bits) / f64::from(u32::MAX)
+    /// The file whose turn it is, of the origins that are open. One that holds three quarters of all reads lets others go first.
+    fn next_file(&self, now: Time) -> Option<FileKey> {
+        let share = self.config.reads - self.config.reads / 4;
+        let open = self.turns.first_of_each().filter_map(|(origin, turn, key)| {
+            let source = self.sources.get(&origin).filter(|source| source.is_open(now))?;
+            Some((source.reading >= share, turn, key))
+        });
+        open.min().map(|(_, _, key)| key)
     }
 }
 

@@ -4,43 +4,58 @@ use std::time::Duration;
 
 use crate::{Config, Time};
 
-/// The wait where a busy origin does not say how long: doubled while it stays so.
+/// The least wait when an origin is busy, whatever it asks: doubled while it stays so.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest wait of that kind.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// An origin's host, and how much it bears: half as much after each refusal, one read more after each round that went well.
+/// An origin's host, and how much it bears: half as much after each refusal and each round of stalls, one read more after
+/// each round that went well.
 #[derive(Debug)]
 pub(crate) struct Source {
     /// Reads under way.
     pub(crate) reading: usize,
     /// No read begins before.
     pub(crate) closed_until: Time,
+    /// Reads that it bears at once, and since when it is known not to bear more.
     most: usize,
+    halved_at: Time,
     succeeded: usize,
     pause: Duration,
 }
 
 impl Source {
     pub(crate) fn new(config: &Config) -> Self {
-        Self { reading: 0, closed_until: Time::ZERO, most: config.reads, succeeded: 0, pause: FIRST_PAUSE }
+        Self { reading: 0, closed_until: Time::ZERO, most: config.reads, halved_at: Time::ZERO, succeeded: 0, pause: FIRST_PAUSE }
     }
 
     pub(crate) fn is_open(&self, now: Time) -> bool {
         self.closed_until <= now && self.reading < self.most
     }
 
-    /// Closes the origin for as long as it asks, and halves what is read from it at once.
+    /// Closes the origin for as long as it asks and at least for a wait of our own, and halves what is read from it at once.
     ///
-    /// Reads that run side by side are refused together: while it is closed, only a longer wait counts.
+    /// Reads that run side by side are refused together: while it is closed, only a longer wait that it asks for counts.
     pub(crate) fn close(&mut self, now: Time, after: Option<Duration>, spread: f64) {
-        let first = self.closed_until <= now;
-        let pause = after.unwrap_or_else(|| self.pause.mul_f64(spread));
-        self.closed_until = self.closed_until.max(now + pause);
-        if first {
-            self.most = (self.most / 2).max(1);
+        let mut pause = after.unwrap_or_default();
+        if self.closed_until <= now {
+            pause = pause.max(self.pause.mul_f64(spread));
             self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+            self.halve(now);
         }
+        self.closed_until = self.closed_until.max(now.saturating_add(pause));
+    }
+
+    /// Notes that a read that began at `began` stalls: reads that run side by side stall together, and count once.
+    pub(crate) fn stalled(&mut self, began: Time, now: Time) {
+        if began >= self.halved_at {
+            self.halve(now);
+        }
+    }
+
+    fn halve(&mut self, now: Time) {
+        self.most = (self.most / 2).max(1);
+        self.halved_at = now;
         self.succeeded = 0;
     }
 
