@@ -12,7 +12,7 @@ use bytes::Bytes;
 use larder_content::{ChunkLayout, ChunkTree, ContentId, VerifiedChunks};
 
 /// The chunks that a thread takes at a time.
-const RUN_CHUNKS: u64 = 4;
+const RUN_CHUNKS: u64 = 1;
 
 /// Hashes the file at `path` on so many threads.
 pub(crate) fn content_id(path: &Path, threads: usize) -> anyhow::Result<ContentId> {
