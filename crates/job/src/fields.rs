@@ -30,19 +30,23 @@ impl<'a> Fields<'a> {
         Ok(self.get(name).map(read).transpose().map_err(|error| error.in_field(name))?.unwrap_or_default())
     }
 
-    /// The text in field `name`, as written but for its literals.
+    /// The text in field `name`, as written but for its literals. It holds no control character.
     pub(crate) fn text(&self, name: &str) -> Result<Option<String>, JobError> {
+        self.filled(name)?.map(printable).transpose().map_err(|error| error.in_field(name))
+    }
+
+    /// The text in field `name` without the space around it; absent if nothing is left. It holds no control character.
+    pub(crate) fn word(&self, name: &str) -> Result<Option<String>, JobError> {
+        let word = self.filled(name)?.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        word.map(printable).transpose().map_err(|error| error.in_field(name))
+    }
+
+    fn filled(&self, name: &str) -> Result<Option<String>, JobError> {
         let read = |value: &Value| match value.as_str() {
             Some(text) => self.literals.text(text),
             None => Err(JobError::new(format!("is {}", kind_of(value)), "write text in double quotes")),
         };
         self.get(name).map(read).transpose().map_err(|error| error.in_field(name))
-    }
-
-    /// The text in field `name` without the space around it; absent if nothing is left.
-    pub(crate) fn word(&self, name: &str) -> Result<Option<String>, JobError> {
-        let text = self.text(name)?;
-        Ok(text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()))
     }
 
     /// Whether field `name` is true; a literal can only write it as text.
@@ -67,5 +71,50 @@ impl<'a> Fields<'a> {
 
     fn get(&self, name: &str) -> Option<&Value> {
         self.map.get(name).filter(|value| !value.is_null())
+    }
+}
+
+/// Refuses text that would command the terminal it is shown on. The text itself is not shown: it may be a key.
+fn printable(text: String) -> Result<String, JobError> {
+    if text.contains(char::is_control) {
+        return Err(JobError::new("holds a control character", "take it out: no field needs one"));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::{Settings, parse};
+
+    fn fault(id: &str, field: &str, text: &str) -> String {
+        let mut entry = json!({"type": "HF", "repo": "org/name", "target": "/data"});
+        entry[field] = json!(text);
+        let definition = json!({"ops": [{"id": id, "args": {"resources": [entry]}}]});
+        parse(&definition.to_string(), &Settings::default()).map_or_else(|error| error.to_string(), |_| String::new())
+    }
+
+    #[test]
+    fn text_that_commands_a_terminal_is_refused_and_not_shown() {
+        for text in ["a\u{1b}[2Jb", "a\u{9b}2Jb", "a\nb", "a\u{7f}b"] {
+            let target = format!("/{text}/../data");
+            for (id, field, text) in [
+                (text, "target", "/data"),
+                ("serve", "type", text),
+                ("serve", "repo", text),
+                ("serve", "revision", text),
+                ("serve", "accessToken", text),
+                ("serve", "target", &target),
+            ] {
+                let fault = fault(id, field, text);
+                assert!(fault.contains("holds a control character") && !fault.contains(char::is_control), "{field} {text:?}: {fault}");
+            }
+        }
+    }
+
+    #[test]
+    fn space_around_a_word_is_no_fault() {
+        assert_eq!(fault("serve", "revision", "\tmain\r\n"), "");
     }
 }

@@ -39,6 +39,10 @@ impl TargetPath {
         if written.len() > MAX_WRITTEN_BYTES {
             return refuse("is longer than a path can be");
         }
+        // Here and not in the segments that are left: the text as written is shown.
+        if written.contains(char::is_control) {
+            return refuse("holds a control character");
+        }
         let mut segments = Vec::new();
         for segment in written.split('/') {
             match segment {
@@ -151,6 +155,8 @@ mod tests {
             ("/a/../../x", "climbs"),
             ("/a\0b", "control"),
             ("/a\nb", "control"),
+            ("/\u{1b}[2J/../data", "control"),
+            ("/data/\u{9b}2J/..", "control"),
             ("/a\\b", "backslash"),
             (&long, "255"),
             (&"/x".repeat(3_000), "longer"),
