@@ -119,7 +119,8 @@ fn kill_at(mut running: Running, folder: &Path, reached: impl Fn(usize) -> bool)
 
 #[test]
 fn a_kill_while_files_are_laid_or_taken_back_tears_none_and_the_next_run_ends_it() {
-    let files = many(5_000);
+    // In deep runs as many as a large repository of small files has.
+    let files = many(if rounds(1) > 1 { 5_000 } else { 2_000 });
     let hub = files.hub(400 * MIB);
     let node = Node::new(&hub);
     let job = node.job("job", resource());
@@ -162,7 +163,7 @@ fn release_all(node: &Node, root: &Path) {
 
 #[test]
 fn a_kill_while_blobs_are_removed_leaves_no_torn_blob() {
-    let files = many(1_000);
+    let files = many(600);
     let hub = files.hub(400 * MIB);
     let node = Node::new(&hub).with("LARDER_STORE_KEEP_HOURS", "0");
     let (job, root) = (node.job("job", resource()), node.folder().join("root"));

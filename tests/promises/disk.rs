@@ -327,19 +327,26 @@ fn a_symbolic_link_in_a_target_is_never_followed() {
     std::fs::create_dir_all(&outside).unwrap();
     std::fs::write(outside.join("precious"), "precious").unwrap();
     let root = |name: &str| node.folder().join(name).join("data");
+    for name in ["file", "folder", "target"] {
+        std::fs::create_dir_all(node.folder().join(name)).unwrap();
+    }
     for name in ["file", "folder"] {
-        std::fs::create_dir_all(root(name)).unwrap();
+        std::fs::create_dir(root(name)).unwrap();
     }
     symlink(outside.join("precious"), root("file").join("vocab.bin")).unwrap();
     symlink(&outside, root("folder").join("sub")).unwrap();
-    std::fs::create_dir_all(node.folder().join("target")).unwrap();
     symlink(&outside, root("target")).unwrap();
-    for name in ["file", "folder", "target"] {
-        let done = node.prepare(resource(), name);
-        assert!(done.code == Some(1) || files.torn(&root(name)).is_empty(), "{done:?}");
-        assert_eq!(names(&outside), ["precious"], "{name}");
-        assert_eq!(std::fs::read(outside.join("precious")).unwrap(), b"precious");
-    }
+    node.prepare(resource(), "file").ok();
+    files.assert_laid(&root("file"));
+    node.prepare(resource(), "folder").says(1, &[root("folder").join("sub").to_str().unwrap(), "symbolic link"]);
+    node.prepare(resource(), "target").says(1, &[root("target").to_str().unwrap(), "symbolic link"]);
+    assert_eq!(names(&outside), ["precious"]);
+    assert_eq!(std::fs::read(outside.join("precious")).unwrap(), b"precious");
+    // The root itself is the operator's to choose.
+    std::fs::create_dir(node.folder().join("elsewhere")).unwrap();
+    symlink(node.folder().join("elsewhere"), node.folder().join("root")).unwrap();
+    node.prepare(resource(), "root").ok();
+    files.assert_laid(&node.folder().join("elsewhere/data"));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::crash::recorded;
 use crate::files::{Files, MIB, names};
-use crate::node::Node;
+use crate::node::{Finished, Node, until};
 use crate::trees::assert_kept;
 
 /// The token that opens everything, and one that opens nothing but is no forgery.
@@ -83,6 +83,27 @@ fn private_content_is_for_those_who_show_their_own_access() {
         }
         assert_eq!(recorded(&node), files.bytes());
     }
+}
+
+#[test]
+fn a_fetch_under_way_is_shared_only_with_those_who_show_their_own_access() {
+    let hub = hub_of(HubBuilder::new().rate(2 * MIB));
+    let node = Node::new(&hub);
+    let start = |name: &str, token: &str| {
+        let root = node.folder().join(name).display().to_string();
+        node.start(&["prepare", &node.job(name, with_token("org/gated", token)), "--root", &root])
+    };
+    // Anyone may list what is gated, so all three come to the same files at the same time.
+    let mut first = start("first", TOKEN);
+    until("content is on its way", || hub.counts().content().body_bytes > MIB || !first.is_running());
+    let (stranger, friend) = (start("stranger", OTHER_TOKEN), start("friend", TOKEN));
+    stranger.wait().says(1, &["org/gated"]);
+    assert!(first.is_running(), "the stranger came too late");
+    assert_nothing_in(&node.folder().join("stranger"));
+    first.wait().ok();
+    friend.wait().ok();
+    secret_files().assert_laid(&node.folder().join("friend/data"));
+    assert!(hub.counts().content().body_bytes < secret_files().bytes() + 80_000);
 }
 
 #[test]
@@ -185,9 +206,9 @@ fn without_its_hub_pinned_public_content_is_enough_and_private_content_is_not() 
         let [public, private] = jobs.clone();
         std::thread::scope(|scope| {
             scope.spawn(|| node.prepare(private, "down-private").says(1, &["org/private"]));
+            node.prepare(public, "down-public").ok();
         });
         assert_nothing_in(&node.folder().join("down-private"));
-        node.prepare(public, "down-public").ok();
         files.assert_laid(&node.folder().join("down-public/data"));
     }
 }
@@ -196,7 +217,7 @@ fn without_its_hub_pinned_public_content_is_enough_and_private_content_is_not() 
 fn no_secret_shows_in_any_output_log_or_file_of_the_store() {
     const KEY: &str = "AKIATHEKEYOFTHETEST";
     const SECRET_KEY: &str = "thesecretkeyofthetest";
-    let hub = hub_of(HubBuilder::new().rate(3 * MIB));
+    let hub = hub_of(HubBuilder::new().rate(6 * MIB));
     let node = Node::new(&hub).with("LARDER_LOG", "trace").with("HF_TOKEN", OTHER_TOKEN);
     let bucket = json!({"type": "S3", "url": format!("{}/bucket/prefix", hub.endpoint()), "target": "/s3",
         "IAM": {"REGION": "us-east-1", "ACCESS_KEY_ID": KEY, "SECRET_ACCESS_KEY": SECRET_KEY}});
@@ -209,6 +230,11 @@ fn no_secret_shows_in_any_output_log_or_file_of_the_store() {
         (1, json!([bucket])),
     ];
     let secrets = [TOKEN, OTHER_TOKEN, KEY, SECRET_KEY, "Signature=", "Policy="];
+    let mut said = node.run(&["resources"]).ok();
+    let mut listen = |finished: Finished| {
+        said.stdout += &finished.stdout;
+        said.stderr += &finished.stderr;
+    };
     for (number, (code, job)) in jobs.into_iter().enumerate() {
         let (path, root) = (node.job(&format!("job{number}"), job), node.folder().join(format!("root{number}")));
         let run = |command: &'static str| node.start(&[command, &path, "--root", root.to_str().unwrap()]);
@@ -216,10 +242,12 @@ fn no_secret_shows_in_any_output_log_or_file_of_the_store() {
         let (first, second, plan) = (run("prepare"), run("prepare"), run("plan"));
         for (code, finished) in [(code, first.wait()), (code, second.wait()), (0, plan.wait())] {
             assert_eq!(finished.code, Some(code), "job {number}: {}", finished.stderr);
-            assert_kept(&node, &finished, &secrets);
+            listen(finished);
         }
     }
     for command in ["resources", "verify", "gc"] {
-        assert_kept(&node, &node.run(&[command]).ok(), &secrets);
+        listen(node.run(&[command]).ok());
     }
+    assert!(said.stderr.contains("TRACE") || said.stderr.contains("DEBUG"), "{}", said.stderr);
+    assert_kept(&node, &said, &secrets);
 }
