@@ -12,4 +12,6 @@ mod node;
 mod origin_faults;
 mod prepare;
 mod private;
+mod rooms;
+mod sharing;
 mod trees;
