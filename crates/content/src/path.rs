@@ -7,6 +7,8 @@ use std::str::FromStr;
 const MAX_SEGMENT_BYTES: usize = 255;
 /// The longest whole path, in bytes: room below Linux's 4,096 for the folder it is laid in.
 const MAX_PATH_BYTES: usize = 3_072;
+/// The most characters of a path that an error shows.
+const MAX_SHOWN: usize = 80;
 
 /// A path of a file inside a resource, with `/` between its segments.
 ///
@@ -22,7 +24,7 @@ impl RelativePath {
     /// Says which rule the path breaks.
     pub fn new(path: impl Into<String>) -> Result<Self, PathError> {
         let path = path.into();
-        let refuse = |why| Err(PathError { path: path.clone(), why });
+        let refuse = |why| Err(PathError { path: shown(&path), why });
         if path.is_empty() {
             return refuse("it is empty");
         }
@@ -69,6 +71,14 @@ impl RelativePath {
     pub fn below(&self, folder: &Self) -> Result<Self, PathError> {
         Self::new(format!("{}/{}", folder.0, self.0))
     }
+}
+
+/// The path, or its beginning if it is long.
+fn shown(path: &str) -> String {
+    if path.chars().nth(MAX_SHOWN).is_none() {
+        return path.to_owned();
+    }
+    path.chars().take(MAX_SHOWN - 1).chain(['\u{2026}']).collect()
 }
 
 fn segment_fault(segment: &str) -> Option<&'static str> {
@@ -130,6 +140,13 @@ mod tests {
             assert!(RelativePath::new(bad).is_err(), "{bad:?} was taken");
         }
         assert!(RelativePath::new("x/".repeat(1600) + "x").is_err());
+    }
+
+    #[test]
+    fn an_error_shows_only_the_beginning_of_a_long_path() {
+        let error = |path: String| RelativePath::new(path).unwrap_err().to_string();
+        assert!(error(format!("/{}", "é".repeat(79))).contains(&format!("\"/{}\"", "é".repeat(79))));
+        assert!(error(format!("/{}", "é".repeat(9000))).contains(&format!("\"/{}…\"", "é".repeat(78))));
     }
 
     #[test]
