@@ -15,8 +15,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
 /// Makes a request until it succeeds, fails for good, or was tried six times.
 ///
-/// Waits as long as a busy origin asks for, else twice as long each time, spread by a random half so that many
-/// nodes do not ask at once.
+/// Waits twice as long each time, spread by a random half so that many nodes do not ask at once; or as long as a busy
+/// origin asks for, where that is longer.
 pub(crate) async fn retried<T, F>(mut request: impl FnMut() -> F) -> Result<T, OriginError>
 where
     F: Future<Output = Result<T, OriginError>>,
@@ -35,7 +35,7 @@ where
         if let Some(asked) = asked {
             tracing::warn!(%error, "asked to wait {} s", asked.as_secs());
         }
-        let pause = asked.unwrap_or_else(|| wait.mul_f64(0.5 + fastrand::f64()));
+        let pause = wait.mul_f64(0.5 + fastrand::f64()).max(asked.unwrap_or_default());
         tracing::debug!(%error, pause_ms = pause.as_millis(), "asking again");
         tokio::time::sleep(pause).await;
         wait *= 2;
@@ -67,5 +67,17 @@ mod tests {
         assert_eq!(outcome(missing, 3).1, 1);
         let for_too_long = || OriginError::Busy { what: "x".into(), after: Some(LONGEST_WAIT * 2) };
         assert_eq!(outcome(for_too_long, 3).1, 1);
+    }
+
+    #[test]
+    fn who_asks_for_no_wait_is_not_asked_at_once() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let waited = runtime.block_on(async {
+            let start = tokio::time::Instant::now();
+            let busy = || async { Err::<(), _>(OriginError::Busy { what: "x".into(), after: Some(Duration::ZERO) }) };
+            retried(busy).await.unwrap_err();
+            start.elapsed()
+        });
+        assert!(waited >= FIRST_WAIT * 31 / 2, "{waited:?}");
     }
 }
