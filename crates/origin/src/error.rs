@@ -5,6 +5,9 @@ use std::time::Duration;
 /// The library's own error, kept as the cause.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+/// The most characters of a text from outside that an error shows.
+const MAX_SHOWN: usize = 200;
+
 /// What went wrong at an origin. `what` names the resource or file, never a credential.
 #[derive(Debug, thiserror::Error)]
 pub enum OriginError {
@@ -98,6 +101,31 @@ impl OriginError {
     }
 }
 
+/// A text from outside as an error may show it on a terminal: no control characters, and 200 characters at most, of which
+/// the first and the last are those of the text.
+pub(crate) fn plain(text: &str) -> String {
+    let text: Vec<char> = text.chars().filter(|c| !c.is_control()).collect();
+    if text.len() <= MAX_SHOWN {
+        return text.into_iter().collect();
+    }
+    let (head, tail) = (&text[..MAX_SHOWN / 2], &text[text.len() + 1 - MAX_SHOWN / 2..]);
+    head.iter().chain(&['\u{2026}']).chain(tail).collect()
+}
+
 fn because(why: &str) -> String {
     if why.is_empty() { String::new() } else { format!(": {why}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_from_outside_is_short_and_moves_no_cursor() {
+        assert_eq!(plain("no \u{1b}[31msuch\r\n file\u{9b}"), "no [31msuch file");
+        assert_eq!(plain(&"é".repeat(MAX_SHOWN)), "é".repeat(MAX_SHOWN));
+        let long = plain(&format!("begin{}end", "é".repeat(9000)));
+        assert!(long.starts_with("begin") && long.ends_with("end") && long.contains('…'), "{long}");
+        assert_eq!(long.chars().count(), MAX_SHOWN);
+    }
 }

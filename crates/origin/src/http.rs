@@ -3,11 +3,13 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
+use url::{Host, Url};
 
+use crate::error::plain;
 use crate::{ByteStream, OriginError};
 
 /// How long a connection may take to stand, in seconds.
@@ -17,22 +19,53 @@ const USER_AGENT: &str = concat!("larder/", env!("CARGO_PKG_VERSION"));
 
 /// A client that follows no redirect by itself: each is looked at, so that no credential goes along.
 ///
-/// HTTP/1.1 only: ranges of one file are to come over connections of their own.
-///
-/// A server that sends nothing for as long as `stall` has ended the request.
-pub(crate) fn client(stall: Duration) -> Result<reqwest::Client, OriginError> {
-    // Whoever installed a provider first has chosen the same one.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder()
-        .user_agent(USER_AGENT)
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(stall)
-        .pool_idle_timeout(Duration::from_secs(20))
-        .http1_only()
-        .dns_resolver(Resolver)
-        .build()
-        .map_err(|error| OriginError::Refused { what: "the HTTP client".into(), why: error.to_string() })
+/// HTTP/1.1 only: ranges of one file are to come over connections of their own. What is on this machine is asked
+/// directly: only that far may plain http carry a credential. All else goes through the proxies of the environment.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    direct: reqwest::Client,
+    proxied: reqwest::Client,
+}
+
+impl Client {
+    /// A server that sends nothing for as long as `stall` has ended the request.
+    pub(crate) fn new(stall: Duration) -> Result<Self, OriginError> {
+        // Whoever installed a provider first has chosen the same one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let builder = || {
+            reqwest::Client::builder()
+                .user_agent(USER_AGENT)
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(CONNECT_TIMEOUT)
+                .read_timeout(stall)
+                .pool_idle_timeout(Duration::from_secs(20))
+                .http1_only()
+                .dns_resolver(Resolver)
+        };
+        let failed = |error: reqwest::Error| OriginError::Refused { what: "the HTTP client".into(), why: error.to_string() };
+        Ok(Self { direct: builder().no_proxy().build().map_err(failed)?, proxied: builder().build().map_err(failed)? })
+    }
+
+    /// Begins a request.
+    pub(crate) fn request(&self, method: http::Method, url: Url) -> reqwest::RequestBuilder {
+        let client = if is_loopback(&url) { &self.direct } else { &self.proxied };
+        client.request(method, url)
+    }
+}
+
+/// Whether a URL's host is this machine, whatever a name server says: see [`resolve`].
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => is_local(name),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+fn is_local(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 /// The addresses of a host. Names below `localhost` are this machine whatever a name server says, since plain http is
@@ -40,8 +73,7 @@ pub(crate) fn client(stall: Duration) -> Result<reqwest::Client, OriginError> {
 ///
 /// Source: RFC 6761 §6.3.
 pub(crate) async fn resolve(name: &str) -> io::Result<Vec<SocketAddr>> {
-    let name = name.strip_suffix('.').unwrap_or(name);
-    if name == "localhost" || name.ends_with(".localhost") {
+    if is_local(name) {
         return Ok(vec![(Ipv4Addr::LOCALHOST, 0).into()]);
     }
     Ok(tokio::net::lookup_host((name, 0)).await?.collect())
@@ -67,9 +99,9 @@ pub(crate) fn unreachable(what: &str, error: reqwest::Error) -> OriginError {
 }
 
 /// The host of a URL, with its port if it has one: what an error may show of it.
-pub(crate) fn host(url: &url::Url) -> String {
+pub(crate) fn host(url: &Url) -> String {
     let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
-    format!("{}{port}", url.host_str().unwrap_or_default())
+    format!("{}{port}", plain(url.host_str().unwrap_or_default()))
 }
 
 /// As [`unreachable`], for the error of any library; it must hold no credential.
@@ -138,12 +170,12 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// How long a 429 or 503 asks to wait: `Retry-After` in seconds, else `t` of `RateLimit`.
+/// How long a 429 or 503 asks to wait: `Retry-After`, else `t` of `RateLimit`.
 ///
 /// Source: RFC 9110 §10.2.3; the hub's `RateLimit: "api";r=0;t=295` (huggingface.co/docs/hub/rate-limits).
 pub(crate) fn wait_asked(headers: &http::HeaderMap) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let seconds = text("retry-after").and_then(whole_seconds);
+    let seconds = text("retry-after").and_then(|asked| retry_after(asked, text("date")));
     let window = || {
         let limit = text("ratelimit")?;
         let field = |name: &str| limit.split(';').find_map(|part| part.trim().strip_prefix(name)?.parse::<u64>().ok());
@@ -152,9 +184,15 @@ pub(crate) fn wait_asked(headers: &http::HeaderMap) -> Option<Duration> {
     seconds.or_else(window)
 }
 
-/// `Retry-After`, where it is in seconds.
-pub(crate) fn whole_seconds(retry_after: &str) -> Option<Duration> {
-    retry_after.trim().parse().ok().map(believed)
+/// Reads `Retry-After`, seconds or a date. The date counts from the answer's own `Date`: our clock may be another.
+pub(crate) fn retry_after(asked: &str, date: Option<&str>) -> Option<Duration> {
+    let asked = asked.trim();
+    if let Ok(seconds) = asked.parse() {
+        return Some(believed(seconds));
+    }
+    let until = httpdate::parse_http_date(asked).ok()?;
+    let now = date.and_then(|date| httpdate::parse_http_date(date).ok()).unwrap_or_else(SystemTime::now);
+    Some(believed(until.duration_since(now).unwrap_or_default().as_secs()))
 }
 
 /// An hour is the longest wait that is believed: both windows in use are five minutes.
@@ -185,5 +223,27 @@ mod tests {
         assert_eq!(wait_asked(&headers(&[("ratelimit", "\"api\";r=0;t=295")])), Some(Duration::from_secs(296)));
         assert_eq!(wait_asked(&headers(&[("ratelimit", "\"api\";r=12;t=295")])), None);
         assert_eq!(wait_asked(&headers(&[("retry-after", "99999999")])), Some(Duration::from_secs(3600)));
+    }
+
+    #[test]
+    fn a_date_to_wait_for_counts_from_the_answers_own_date() {
+        let until = ("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT");
+        assert_eq!(wait_asked(&headers(&[until, ("date", "Wed, 21 Oct 2015 07:26:30 GMT")])), Some(Duration::from_secs(90)));
+        assert_eq!(wait_asked(&headers(&[until])), Some(Duration::ZERO), "it is past");
+        assert_eq!(wait_asked(&headers(&[("retry-after", "Fri, 31 Dec 9999 23:59:59 GMT")])), Some(Duration::from_secs(3600)));
+        assert_eq!(wait_asked(&headers(&[("retry-after", "soon")])), None);
+    }
+
+    #[test]
+    fn this_machine_is_known_by_any_of_its_names() {
+        let is_loopback = |url: &str| is_loopback(&Url::parse(url).unwrap());
+        for here in
+            ["http://127.0.0.1:80", "http://127.9.9.9", "http://[::1]:1", "http://localhost", "http://LOCALHOST.", "http://a.localhost"]
+        {
+            assert!(is_loopback(here), "{here}");
+        }
+        for elsewhere in ["http://128.0.0.1", "http://[::2]", "http://localhost.example.org", "http://notlocalhost", "http://0.0.0.0"] {
+            assert!(!is_loopback(elsewhere), "{elsewhere}");
+        }
     }
 }

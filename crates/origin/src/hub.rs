@@ -8,6 +8,7 @@
 mod answer;
 mod api;
 mod content;
+mod page;
 mod stored_token;
 
 use std::ops::Range;
@@ -17,8 +18,13 @@ use std::time::Duration;
 use larder_content::{HubResource, Manifest, OriginFile, Secret};
 use url::Url;
 
+use crate::error::plain;
+use crate::http::{Client, is_loopback};
 use crate::{Access, ByteStream, Listing, Origin, OriginError};
 use content::Links;
+
+/// The longest name of a revision, in bytes: what a hub can store as the name of one.
+const MAX_REVISION_BYTES: usize = 255;
 
 /// Which hub, and with what token.
 #[derive(Debug, Clone)]
@@ -40,7 +46,7 @@ impl Default for HubConfig {
 /// A HuggingFace hub.
 #[derive(Debug, Clone)]
 pub struct Hub {
-    client: reqwest::Client,
+    client: Client,
     endpoint: Url,
     token: Option<Secret>,
     links: Arc<Links>,
@@ -62,7 +68,13 @@ impl Hub {
         if !endpoint.username().is_empty() || endpoint.password().is_some() || endpoint.query().is_some() {
             return Err(refused("it may hold no user, password or query"));
         }
-        Ok(Self { client: crate::http::client(config.stall)?, endpoint, token: config.token, links: Arc::default() })
+        Ok(Self { client: Client::new(config.stall)?, endpoint, token: config.token, links: Arc::default() })
+    }
+
+    /// The token that there is for `resource`; one of nothing but spaces is none.
+    fn given_token<'a>(&'a self, resource: &'a HubResource) -> Option<&'a Secret> {
+        let is_given = |token: &&Secret| !token.expose().trim().is_empty();
+        resource.token.as_ref().filter(is_given).or(self.token.as_ref().filter(is_given))
     }
 
     /// The token that `resource` is read with, where credentials are used at all.
@@ -70,7 +82,7 @@ impl Hub {
     /// # Errors
     /// [`OriginError::Refused`] if it would travel in the clear.
     fn token<'a>(&'a self, resource: &'a HubResource) -> Result<Option<&'a Secret>, OriginError> {
-        let token = resource.token.as_ref().or(self.token.as_ref());
+        let token = self.given_token(resource);
         if token.is_some() && self.endpoint.scheme() == "http" && !is_loopback(&self.endpoint) {
             let why = "a token would travel to it in the clear: use https".into();
             return Err(OriginError::Refused { what: format!("the hub endpoint {}", self.endpoint), why });
@@ -98,15 +110,15 @@ impl Origin for Hub {
     type Resource = HubResource;
 
     fn address(&self, resource: &HubResource) -> Result<String, OriginError> {
-        Ok(Self::name(resource, resource.revision.as_deref().unwrap_or("main")))
+        Ok(Self::name(resource, revision(resource)?))
     }
 
     fn has_credentials(&self, resource: &HubResource) -> bool {
-        resource.token.is_some() || self.token.is_some()
+        self.given_token(resource).is_some()
     }
 
     async fn list(&self, resource: &HubResource, previous: Option<&Listing>) -> Result<Listing, OriginError> {
-        let revision = resource.revision.as_deref().unwrap_or("main");
+        let revision = revision(resource)?;
         let pinned = is_commit(revision);
         let (commit, access) = if pinned { (revision.to_owned(), Access::Anonymous) } else { self.commit(resource, revision).await? };
         let id = Self::name(resource, &commit);
@@ -120,9 +132,9 @@ impl Origin for Hub {
         } else {
             self.paths_info(resource, &commit, access).await?
         };
-        let invalid = |error: larder_content::ManifestError| OriginError::Invalid { what: id.clone(), why: error.to_string() };
+        let invalid = |error: larder_content::ManifestError| OriginError::Invalid { what: id.clone(), why: plain(&error.to_string()) };
         let manifest = Manifest::new(files).map_err(invalid)?;
-        let missing = |error: larder_content::ManifestError| OriginError::Missing { what: id.clone(), why: error.to_string() };
+        let missing = |error: larder_content::ManifestError| OriginError::Missing { what: id.clone(), why: plain(&error.to_string()) };
         let manifest = manifest.subset(&resource.files).map_err(missing)?;
         Ok(Listing { id, manifest, pinned, needed_credentials: access == Access::Credentials })
     }
@@ -143,13 +155,16 @@ fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
+/// The revision that is asked for: what a hub could have, so that errors can show it.
+fn revision(resource: &HubResource) -> Result<&str, OriginError> {
+    let revision = resource.revision.as_deref().unwrap_or("main");
+    let fits = revision.len() <= MAX_REVISION_BYTES && !revision.chars().any(char::is_control) && !matches!(revision, "" | "." | "..");
+    if fits {
+        return Ok(revision);
     }
+    let what = format!("the revision {:?} of {}", plain(revision), resource.repo);
+    let why = format!("write a branch, tag or commit, of at most {MAX_REVISION_BYTES} bytes");
+    Err(OriginError::Refused { what, why })
 }
 
 #[cfg(test)]
@@ -189,5 +204,26 @@ mod tests {
     fn only_a_whole_commit_id_is_pinned() {
         assert!(is_commit(&"a1".repeat(20)));
         assert!(!is_commit("main") && !is_commit(&"a1".repeat(19)) && !is_commit(&"G1".repeat(20)));
+    }
+
+    #[test]
+    fn a_token_of_nothing_but_spaces_is_none() {
+        let without = |token: &str| {
+            let config = HubConfig { token: Some(Secret::new(token)), ..HubConfig::default() };
+            Hub::new(config).unwrap().has_credentials(&HubResource { token: Some(Secret::new(" ")), ..resource() })
+        };
+        assert!(!without("") && !without(" \n") && without("hf_secret"));
+    }
+
+    #[test]
+    fn a_revision_that_no_hub_has_is_refused() {
+        let of = |revision: &str| HubResource { revision: Some(revision.into()), ..resource() };
+        let hub = hub("https://hub").unwrap();
+        for bad in ["", "..", "a\u{1b}[2J", &"x".repeat(256)] {
+            let refusal = hub.address(&of(bad)).unwrap_err();
+            assert!(matches!(&refusal, OriginError::Refused { .. }) && refusal.to_string().len() < 400, "{refusal}");
+            assert!(!refusal.to_string().contains('\u{1b}'));
+        }
+        assert_eq!(hub.address(&of("refs/pr/1")).unwrap(), "hf:models/org/name@refs/pr/1");
     }
 }

@@ -23,14 +23,14 @@ const MAX_ERROR_BYTES: usize = 64 * 1024;
 /// A host, seen as a folder of objects.
 #[derive(Clone)]
 pub(super) struct Folder {
-    client: reqwest::Client,
+    client: crate::http::Client,
     endpoint: String,
     query: Option<Secret>,
 }
 
 impl Folder {
     /// The folder at the root of `endpoint`; `query` is a signature that goes with each request.
-    pub(super) fn new(client: reqwest::Client, endpoint: String, query: Option<Secret>) -> Self {
+    pub(super) fn new(client: crate::http::Client, endpoint: String, query: Option<Secret>) -> Self {
         Self { client, endpoint, query }
     }
 

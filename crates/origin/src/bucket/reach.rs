@@ -24,7 +24,7 @@ const MAX_REGIONS: usize = 1024;
 pub(super) struct Shared {
     pub(super) config: BucketConfig,
     sdk: Sdk,
-    client: reqwest::Client,
+    client: crate::http::Client,
     /// Where buckets were found to be, by endpoint and bucket.
     regions: Mutex<HashMap<Locator, String>>,
     /// A permit for each request for metadata.
@@ -39,7 +39,7 @@ impl Shared {
             return Err(OriginError::Refused { what: "metadata_requests = 0".into(), why: "it must be at least 1".into() });
         }
         let gate = Semaphore::new(config.metadata_requests);
-        let (sdk, client) = (Sdk::new(config.stall), crate::http::client(config.stall)?);
+        let (sdk, client) = (Sdk::new(config.stall), crate::http::Client::new(config.stall)?);
         Ok(Self { config, sdk, client, regions: Mutex::default(), gate })
     }
 }

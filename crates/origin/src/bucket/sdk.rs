@@ -191,7 +191,7 @@ where
         status,
         code: error.as_service_error().and_then(|error| xml::word(error.code()?)).or(code),
         region: header("x-amz-bucket-region").and_then(xml::word).or(region),
-        after: header("retry-after").and_then(http::whole_seconds),
+        after: header("retry-after").and_then(|asked| http::retry_after(asked, header("date"))),
     })
 }
 

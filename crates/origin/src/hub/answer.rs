@@ -6,6 +6,7 @@ use http::StatusCode;
 use reqwest::Response;
 
 use crate::OriginError;
+use crate::error::plain;
 
 /// The error that an answer other than success or redirect stands for.
 pub(super) fn error(what: &str, response: &Response, with_token: bool) -> OriginError {
@@ -41,9 +42,4 @@ pub(super) fn error(what: &str, response: &Response, with_token: bool) -> Origin
         _ if status.is_server_error() => passing(),
         _ => OriginError::Invalid { what, why: said },
     }
-}
-
-/// A header's text, short and without control characters: it ends up on a terminal.
-fn plain(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(200).collect()
 }

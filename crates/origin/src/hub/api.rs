@@ -1,17 +1,17 @@
 //! The hub's API: revisions, trees, and what it says of single paths.
 
+use http::Method;
 use larder_content::{HubResource, Locator, MAX_FILES, OriginDigest, OriginFile, RelativePath, Secret};
 use reqwest::Response;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use url::Url;
 
 use super::Hub;
+use super::page::{self, MAX_PAGES, json};
+use crate::error::plain;
 use crate::retry::retried;
 use crate::{Access, OriginError};
 
-/// The most bytes one page of an answer may have.
-const MAX_PAGE_BYTES: usize = 64 * 1024 * 1024;
 /// The most redirects that are followed for one request.
 pub(super) const MAX_REDIRECTS: usize = 5;
 /// How many paths are asked about in one request.
@@ -68,18 +68,13 @@ impl Hub {
         let what = Self::name(resource, commit);
         let (mut page, access) = self.first_page(resource, &what, access, |access| self.get(resource, &what, &url, access)).await?;
         let mut files = Vec::new();
-        loop {
-            let next = next_page(&what, &page)?;
-            let entries: Vec<EntryAnswer> = json(&what, page).await?;
-            for entry in entries {
-                files.extend(self.file(resource, commit, entry)?);
-            }
-            if files.len() > MAX_FILES {
-                return Err(OriginError::Invalid { what, why: format!("it lists more than {MAX_FILES} files") });
-            }
+        for _ in 0..MAX_PAGES {
+            let next = page::next(&what, page.url(), page.headers())?;
+            self.add(&mut files, resource, commit, json(&what, page).await?)?;
             let Some(next) = next else { return Ok((files, access)) };
             page = retried(|| self.get(resource, &what, &next, access)).await?;
         }
+        Err(OriginError::Invalid { what, why: format!("its list has more than {MAX_PAGES} pages") })
     }
 
     /// The files at `commit` that `resource` names, and how they could be listed.
@@ -97,15 +92,13 @@ impl Hub {
             let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
             let answer = self.first_page(resource, &what, access, |access| self.post(resource, &what, &url, &form, access)).await?;
             access = answer.1;
-            let entries: Vec<EntryAnswer> = json(&what, answer.0).await?;
-            for entry in entries {
-                files.extend(self.file(resource, commit, entry)?);
-            }
+            self.add(&mut files, resource, commit, json(&what, answer.0).await?)?;
         }
         Ok((files, access))
     }
 
-    /// Makes a request without the token, and with it where the hub denies the first and there is one.
+    /// Makes a request without the token; with it where there is one and the hub denies the first, or is too busy for
+    /// those without.
     async fn first_page<F>(
         &self,
         resource: &HubResource,
@@ -116,28 +109,31 @@ impl Hub {
     where
         F: Future<Output = Result<Response, OriginError>>,
     {
-        let error = match retried(|| request(access)).await {
-            Ok(answer) => return Ok((answer, access)),
-            Err(error) => error,
-        };
-        let token_may_help = matches!(
-            error,
-            OriginError::Denied { .. } | OriginError::Gated { .. } | OriginError::Missing { .. } | OriginError::Busy { .. }
-        );
-        if access == Access::Credentials || !token_may_help || self.token(resource)?.is_none() {
-            return Err(error);
+        if access == Access::Credentials || self.given_token(resource).is_none() {
+            return Ok((retried(|| request(access)).await?, access));
+        }
+        // What the token may help with is not waited out first.
+        let anonymous = retried(|| async {
+            match request(Access::Anonymous).await {
+                Ok(answer) => Ok(Some(answer)),
+                Err(error) if token_may_help(&error) => Ok(None),
+                Err(error) => Err(error),
+            }
+        });
+        if let Some(answer) = anonymous.await? {
+            return Ok((answer, Access::Anonymous));
         }
         tracing::debug!(resource = what, "not to be listed without the token");
         Ok((retried(|| request(Access::Credentials)).await?, Access::Credentials))
     }
 
     async fn get(&self, resource: &HubResource, what: &str, url: &Url, access: Access) -> Result<Response, OriginError> {
-        self.follow(resource, what, url, access, |url| self.client.get(url)).await
+        self.follow(resource, what, url, access, |url| self.client.request(Method::GET, url)).await
     }
 
     async fn post(&self, resource: &HubResource, what: &str, url: &Url, form: &str, access: Access) -> Result<Response, OriginError> {
         let request = |url| {
-            let request = self.client.post(url).header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+            let request = self.client.request(Method::POST, url).header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded");
             request.body(form.to_owned())
         };
         self.follow(resource, what, url, access, request).await
@@ -171,13 +167,25 @@ impl Hub {
     /// Adds the token, if `url` is of the hub itself.
     pub(super) fn with_token(&self, request: reqwest::RequestBuilder, url: &Url, token: Option<&Secret>) -> reqwest::RequestBuilder {
         match token {
-            Some(token) if url.origin() == self.endpoint.origin() => request.bearer_auth(token.expose()),
+            Some(token) if url.origin() == self.endpoint.origin() => request.bearer_auth(token.expose().trim()),
             Some(_) | None => request,
         }
     }
 
     fn api_url<const N: usize>(&self, resource: &HubResource, rest: [&str; N]) -> Url {
         self.url(["api", resource.kind.plural()].into_iter().chain(resource.repo.as_str().split('/')).chain(rest))
+    }
+
+    /// Adds the files of a page to those listed before.
+    fn add(&self, files: &mut Vec<OriginFile>, resource: &HubResource, commit: &str, page: Vec<EntryAnswer>) -> Result<(), OriginError> {
+        for entry in page {
+            files.extend(self.file(resource, commit, entry)?);
+        }
+        if files.len() > MAX_FILES {
+            let why = format!("it lists more than {MAX_FILES} files");
+            return Err(OriginError::Invalid { what: Self::name(resource, commit), why });
+        }
+        Ok(())
     }
 
     /// An entry of a tree as a file; `None` for a folder.
@@ -192,6 +200,7 @@ impl Hub {
             |digest: Result<OriginDigest, larder_content::ParseDigestError>| digest.map_err(|error| invalid(format!("{path}: {error}")));
         match &entry.lfs {
             Some(lfs) if lfs.size != entry.size => {
+                let path = plain(path.as_str());
                 return Err(invalid(format!("{path} is listed with {} bytes and with {}", entry.size, lfs.size)));
             }
             Some(lfs) => digests.push(parsed(OriginDigest::sha256(&lfs.oid))?),
@@ -210,6 +219,11 @@ impl Hub {
     }
 }
 
+/// Whether the same request may succeed at once with a token.
+fn token_may_help(error: &OriginError) -> bool {
+    matches!(error, OriginError::Denied { .. } | OriginError::Gated { .. } | OriginError::Missing { .. } | OriginError::Busy { .. })
+}
+
 /// Where an answer redirects to. Never from https to http.
 pub(super) fn location(what: &str, from: &Url, answer: &Response) -> Result<Url, OriginError> {
     let invalid = |why: &str| OriginError::Invalid { what: what.to_owned(), why: why.into() };
@@ -220,26 +234,4 @@ pub(super) fn location(what: &str, from: &Url, answer: &Response) -> Result<Url,
         (_, "https") | ("http", "http") => Ok(url),
         (_, _) => Err(invalid("a redirect away from https")),
     }
-}
-
-/// The address of the next page: `Link: <…>; rel="next"`.
-fn next_page(what: &str, page: &Response) -> Result<Option<Url>, OriginError> {
-    let links = page.headers().get_all(http::header::LINK);
-    let next = links.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).find_map(|link| {
-        let (address, rest) = link.trim().strip_prefix('<')?.split_once('>')?;
-        rest.contains("rel=\"next\"").then(|| page.url().join(address))
-    });
-    next.transpose().map_err(|_| OriginError::Invalid { what: what.to_owned(), why: "the address of its next page cannot be read".into() })
-}
-
-/// A JSON body of bounded size.
-async fn json<T: DeserializeOwned>(what: &str, mut answer: Response) -> Result<T, OriginError> {
-    let mut body = Vec::new();
-    while let Some(part) = answer.chunk().await.map_err(|error| crate::http::unreachable(what, error))? {
-        body.extend_from_slice(&part);
-        if body.len() > MAX_PAGE_BYTES {
-            return Err(OriginError::Invalid { what: what.to_owned(), why: format!("a page of over {MAX_PAGE_BYTES} bytes") });
-        }
-    }
-    serde_json::from_slice(&body).map_err(|error| OriginError::Invalid { what: what.to_owned(), why: format!("its JSON: {error}") })
 }

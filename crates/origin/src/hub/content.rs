@@ -11,28 +11,44 @@ use url::Url;
 
 use super::Hub;
 use super::api::{MAX_REDIRECTS, location};
+use crate::error::plain;
 use crate::{Access, ByteStream, OriginError};
 
 /// The most links kept: beyond it all are forgotten and asked for again.
 const MAX_LINKS: usize = 1024;
 
-/// Where the hub redirected to for files that it does not send itself.
+/// Who sends the bytes of files. That one token was shown a link says nothing of another.
 ///
 /// Signed links serve many ranges, and a hub counts each time it is asked for one.
 #[derive(Debug, Default)]
-pub(super) struct Links(Mutex<HashMap<(Locator, Access), Arc<Link>>>);
+pub(super) struct Links(Mutex<HashMap<Asked, Arc<Link>>>);
 
-/// One of them; locked while the hub is asked for it, so that it is asked once.
+/// What the hub is asked for, and with which token.
+type Asked = (Locator, Option<Secret>);
+
+/// One of them; locked while nothing is known and the hub is asked, so that it is asked once.
 #[derive(Debug, Default)]
-struct Link(TaskMutex<Option<Url>>);
+struct Link(TaskMutex<Sender>);
+
+/// Who sends a file's bytes, as the hub said last.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+enum Sender {
+    /// It was not asked yet, or its link has failed.
+    #[default]
+    Unknown,
+    /// The hub itself.
+    Hub,
+    /// Whoever is behind this link.
+    Elsewhere(Url),
+}
 
 impl Links {
-    fn slot(&self, locator: &Locator, access: Access) -> Arc<Link> {
+    fn slot(&self, locator: &Locator, token: Option<&Secret>) -> Arc<Link> {
         let mut links = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if links.len() >= MAX_LINKS {
             links.clear();
         }
-        links.entry((locator.clone(), access)).or_default().clone()
+        links.entry((locator.clone(), token.cloned())).or_default().clone()
     }
 }
 
@@ -52,7 +68,7 @@ impl Hub {
         range: Range<u64>,
         access: Access,
     ) -> Result<ByteStream, OriginError> {
-        let what = file.locator.to_string();
+        let what = plain(&file.locator.to_string());
         let token = if access == Access::Credentials { self.token(resource)? } else { None };
         let header = crate::http::range_header(&range, file.size);
         if header.is_none() {
@@ -63,22 +79,34 @@ impl Hub {
             };
             return crate::http::ranged_body(&what, answer, range, file.size);
         }
-        let slot = self.links.slot(&file.locator, access);
+        let slot = self.links.slot(&file.locator, token);
         let mut known = slot.0.lock().await;
-        let link = match known.clone() {
-            Some(link) => link,
-            None => match self.resolve(resource, file, header.as_deref(), token).await? {
-                Resolved::Sent(answer) => return crate::http::ranged_body(&what, answer, range, file.size),
-                Resolved::Elsewhere(link) => known.insert(link).clone(),
-            },
+        let resolved = match known.clone() {
+            Sender::Elsewhere(link) => Resolved::Elsewhere(link),
+            Sender::Unknown => self.resolve(resource, file, header.as_deref(), token).await?,
+            Sender::Hub => {
+                // There is no link to wait for: ranges are asked for side by side.
+                drop(known);
+                let resolved = self.resolve(resource, file, header.as_deref(), token).await?;
+                known = slot.0.lock().await;
+                resolved
+            }
         };
+        let link = match resolved {
+            Resolved::Sent(answer) => {
+                *known = Sender::Hub;
+                return crate::http::ranged_body(&what, answer, range, file.size);
+            }
+            Resolved::Elsewhere(link) => link,
+        };
+        *known = Sender::Elsewhere(link.clone());
         drop(known);
         let answer = self.fetch_link(&what, &link, header.as_deref()).await;
         if answer.is_err() {
             // The link may have expired: who asks again asks the hub. Unless someone has already.
             let mut known = slot.0.lock().await;
-            if known.as_ref() == Some(&link) {
-                *known = None;
+            if *known == Sender::Elsewhere(link) {
+                *known = Sender::Unknown;
             }
         }
         crate::http::ranged_body(&what, answer?, range, file.size)
@@ -92,7 +120,7 @@ impl Hub {
         range: Option<&str>,
         token: Option<&Secret>,
     ) -> Result<Resolved, OriginError> {
-        let what = file.locator.to_string();
+        let what = plain(&file.locator.to_string());
         let kind = match resource.kind {
             HubKind::Model => None,
             HubKind::Dataset | HubKind::Space => Some(resource.kind.plural()),
@@ -142,7 +170,7 @@ impl Hub {
     }
 
     fn request(&self, url: &Url, range: Option<&str>) -> reqwest::RequestBuilder {
-        let request = self.client.get(url.clone()).header(http::header::ACCEPT_ENCODING, "identity");
+        let request = self.client.request(http::Method::GET, url.clone()).header(http::header::ACCEPT_ENCODING, "identity");
         match range {
             Some(range) => request.header(http::header::RANGE, range),
             None => request,
