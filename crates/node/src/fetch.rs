@@ -7,6 +7,7 @@ mod active;
 mod driver;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use larder_content::{FileKey, Mismatch, OriginFile, Resource, Scope};
 use larder_engine::{Config, GroupId};
@@ -23,6 +24,7 @@ const QUEUE: usize = 1024;
 #[derive(Clone)]
 pub(crate) struct Fetcher {
     commands: mpsc::Sender<Command>,
+    groups: Arc<AtomicU64>,
 }
 
 /// A file that a job wants.
@@ -81,7 +83,12 @@ impl Fetcher {
     pub(crate) fn start(store: Store, config: Config) -> Self {
         let (commands, receiver) = mpsc::channel(QUEUE);
         tokio::spawn(driver::Driver::new(store, config, receiver).run());
-        Self { commands }
+        Self { commands, groups: Arc::default() }
+    }
+
+    /// A number for files that are wanted for one purpose.
+    pub(crate) fn new_group(&self) -> GroupId {
+        GroupId(self.groups.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Fetches a file. Dropping the future gives it up, unless others want it too.

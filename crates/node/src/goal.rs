@@ -120,6 +120,7 @@ pub(crate) struct GoalMount {
 pub(crate) fn of_job(request: &Prepare, origins: &Origins) -> Result<Goal, NodeError> {
     let job = larder_job::parse(&request.definition, &Settings::from_pairs(&request.set)?)?;
     let wants = wants(&job, origins)?;
+    // What the layout and the entries name is what the job asks for, so it is there.
     let want_of = |resource: &Resource| wants.iter().position(|want| want.resource == *resource).unwrap_or_default();
     let trees = job.layout.trees.iter().map(|tree| GoalTree {
         dest: request.root.as_ref().map(|root| root.join(tree.folder.as_str())),

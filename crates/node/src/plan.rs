@@ -7,7 +7,7 @@ use larder_job::Settings;
 use larder_origin::Origins;
 use serde::Serialize;
 
-use crate::goal::{self, Prepare};
+use crate::goal::Prepare;
 use crate::{MountReport, NodeError};
 
 /// What `larder plan` prints with `--json`.
@@ -49,7 +49,6 @@ pub fn plan(request: &Prepare, origins: &Origins, home: &Path) -> Result<PlanRep
     let job = larder_job::parse(&request.definition, &Settings::from_pairs(&request.set)?)?;
     let mut warnings = job.warnings.clone();
     let mut resources = Vec::new();
-    goal::wants(&job, origins)?;
     for op in &job.ops {
         for entry in &op.entries {
             for resource in &entry.resources {

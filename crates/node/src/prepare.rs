@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -27,9 +26,6 @@ const LISTINGS: usize = 16;
 const FILES: usize = 512;
 /// Files of one resource whose access is shown at once.
 const PROBES: usize = 16;
-
-/// Numbers the groups of all jobs of this process.
-static NEXT_GROUP: AtomicU64 = AtomicU64::new(0);
 
 /// One resource, listed.
 pub(crate) struct Listed {
@@ -139,12 +135,12 @@ impl<'a> Pipeline<'a> {
             want,
             resource: Arc::new(want.resource.clone()),
             scope,
-            group: GroupId(NEXT_GROUP.fetch_add(1, Ordering::Relaxed)),
+            group: self.node.fetcher.new_group(),
             meter,
             room,
         };
         let listed = listing.manifest.files();
-        let (here, away): (Vec<(usize, Home)>, Vec<_>) =
+        let (here, away): (Vec<(usize, Home)>, Vec<(usize, Home)>) =
             home.into_iter().enumerate().partition(|(_, home)| matches!(home, Home::Public(_)) || fetch.is_shown_private(home));
         let mut files: Vec<GatheredFile> = stream::iter(here)
             .map(|(number, home)| fetch.take_from_home(&listed[number], home))
