@@ -329,19 +329,24 @@ fn without_a_root_the_files_are_laid_in_the_store_ready_to_mount() {
 }
 
 #[test]
-fn a_commit_that_is_complete_needs_no_hub_and_a_branch_does() {
+fn what_was_listed_lately_and_is_complete_needs_no_hub() {
     let files = model_files();
     let hub = hub_of(&files);
     let node = Node::new(&hub);
-    let pinned = json!([{"type": "HF", "repo": "org/name", "revision": hub.commit("models/org/name", "main"), "target": "/data"}]);
+    let commit = hub.commit("models/org/name", "main");
+    let pinned = json!([{"type": "HF", "repo": "org/name", "revision": commit, "target": "/data"}]);
     node.prepare(json!([model_at("/data")]), "by-branch").ready();
     node.prepare(pinned.clone(), "by-commit").ready();
+    let some = json!([{"type": "HF", "repo": "org/name", "files": ["config.json"], "target": "/data"}]);
     let host = hub.endpoint().trim_start_matches("http://").to_owned();
     drop(hub);
-    let report = node.prepare(pinned, "again").ready();
-    assert_holds(&node.folder().join("again/data"), &files);
-    assert_eq!(report["totals"]["from"]["origin"], 0);
-    node.prepare(json!([model_at("/data")]), "branch-again").says(1, &["serve", "resources[0]", "models/org/name@main", &host]);
+    for (entry, root) in [(pinned, "commit-again"), (json!([model_at("/data")]), "branch-again")] {
+        let report = node.prepare(entry, root).ready();
+        assert_holds(&node.folder().join(root).join("data"), &files);
+        assert_eq!(report["totals"]["from"]["origin"], 0);
+    }
+    node.prepare(some, "never-listed").says(1, &["ops[0] \"serve\", resources[0]", "models/org/name@main", &host]);
+    assert!(!node.folder().join("never-listed").exists());
 }
 
 #[test]
