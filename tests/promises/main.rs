@@ -7,7 +7,6 @@ mod crash;
 mod disk;
 mod files;
 mod hub_origin;
-mod hub_origin;
 mod input;
 mod joining;
 mod leases;
