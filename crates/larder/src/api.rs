@@ -86,25 +86,44 @@ pub(crate) fn tell(work: impl Future<Output = Telling> + Send + 'static, progres
     })
 }
 
-/// Has the process that holds the store carry out an order.
-///
-/// # Errors
-/// Nobody answers at the socket. What goes wrong later ends the stream without a last word.
-pub(crate) async fn order(home: &Path, order: &Order) -> anyhow::Result<impl Stream<Item = Telling> + Send + use<>> {
+/// How it ended that another process was asked to carry out an order.
+pub(crate) enum Joined {
+    /// The order is carried out, and its last word told.
+    Answered,
+    /// Nobody answers at the socket.
+    Nobody,
+    /// The answer ended without a last word: the process has ended, or something in it has.
+    Ended,
+    /// The answer is none that is known here.
+    NotUnderstood,
+}
+
+/// Has the process that holds the store carry out an order, and passes on what it tells.
+pub(crate) async fn join(home: &Path, order: &Order, tell: &mut impl FnMut(Telling)) -> Joined {
+    let Ok((answer, _place)) = send(home, order).await else { return Joined::Nobody };
+    if !answer.status().is_success() {
+        return Joined::NotUnderstood;
+    }
+    let (mut body, mut buffer) = (answer.bytes_stream(), Vec::new());
+    while let Some(Ok(bytes)) = body.next().await {
+        buffer.extend_from_slice(&bytes);
+        while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = buffer.drain(..=end).collect();
+            let Ok(telling) = serde_json::from_slice(&line) else { return Joined::NotUnderstood };
+            let last = !matches!(telling, Telling::Progress(_));
+            tell(telling);
+            if last {
+                return Joined::Answered;
+            }
+        }
+    }
+    Joined::Ended
+}
+
+async fn send(home: &Path, order: &Order) -> anyhow::Result<(reqwest::Response, Place)> {
     let place = Place::of(home)?;
     // No TLS is spoken on a socket, but a client is not made without someone who could.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().unix_socket(place.path.as_path()).no_proxy().read_timeout(SILENCE).build()?;
-    let answer = client.post("http://larder/v1/orders").json(order).send().await?.error_for_status()?;
-    let body = Box::pin(answer.bytes_stream());
-    Ok(stream::unfold((body, Vec::new(), place), |(mut body, mut buffer, place)| async move {
-        loop {
-            if let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = buffer.drain(..=end).collect();
-                let telling = serde_json::from_slice(&line).ok()?;
-                return Some((telling, (body, buffer, place)));
-            }
-            buffer.extend_from_slice(&body.next().await?.ok()?);
-        }
-    }))
+    Ok((client.post("http://larder/v1/orders").json(order).send().await?, place))
 }

@@ -29,7 +29,7 @@ pub(crate) enum Command {
     Resources(OutputArguments),
     /// Hash everything in the store again; what is damaged is removed and listed.
     Verify(OutputArguments),
-    /// Remove what expired leases held and what was not used for long.
+    /// Remove what expired leases held and what was not used within keep_hours.
     Gc(GcArguments),
     /// Give up a lease: removes the trees that were laid for it.
     Release(ReleaseArguments),
@@ -80,7 +80,7 @@ pub(crate) struct PullArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct GcArguments {
-    /// Also remove what was used lately but is held by no lease.
+    /// Remove also what was used lately but no lease holds.
     #[arg(long)]
     pub(crate) all: bool,
     #[command(flatten)]

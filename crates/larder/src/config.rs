@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use larder_content::Secret;
 use larder_node::{EngineConfig, PullKeys};
 use larder_origin::HubConfig;
@@ -38,6 +38,9 @@ const FIELDS: [Field; 9] = [
     field("origin", "range_bytes", "8388608", "Bytes asked for in one read, in steps of 262144. Less costs more requests."),
 ];
 
+/// The most hours that anything is kept or held: ten years.
+const MAX_HOURS: u64 = 10 * 365 * 24;
+
 /// Variables that begin as ours do and are no fields.
 const OTHER_VARIABLES: [&str; 4] = ["LARDER_HOME", "LARDER_LOG", "LARDER_ROUNDS", "LARDER_SERVERS"];
 
@@ -47,8 +50,6 @@ pub(crate) struct Config {
     pub(crate) store: StoreConfig,
     pub(crate) engine: EngineConfig,
     pub(crate) hub: HubConfig,
-    /// `AWS_ACCESS_KEY_ID` and its fellows, for `pull s3://…`.
-    pub(crate) aws: Option<PullKeys>,
 }
 
 #[derive(Default, Deserialize)]
@@ -94,11 +95,14 @@ impl Config {
 
     fn compose(home: PathBuf, fields: FileConfig) -> anyhow::Result<Self> {
         let FileConfig { store: of_store, origin: of_origin } = fields;
-        let hours = |hours: u64| Duration::from_secs(hours.saturating_mul(3600));
+        let hours = |name: &str, hours: u64| {
+            ensure!(hours <= MAX_HOURS, "store.{name} must be at most {MAX_HOURS}: ten years");
+            Ok(Duration::from_secs(hours * 3600))
+        };
         let mut store = StoreConfig { quota_bytes: of_store.quota_bytes.filter(|bytes| *bytes > 0), ..StoreConfig::default() };
         store.free_floor_bytes = of_store.free_floor_bytes.unwrap_or(store.free_floor_bytes);
-        store.keep = of_store.keep_hours.map_or(store.keep, hours);
-        store.lease = of_store.lease_hours.map_or(store.lease, hours);
+        store.keep = of_store.keep_hours.map_or(Ok(store.keep), |keep| hours("keep_hours", keep))?;
+        store.lease = of_store.lease_hours.map_or(Ok(store.lease), |lease| hours("lease_hours", lease))?;
         let mut engine = EngineConfig::default();
         engine.reads = of_origin.reads.unwrap_or(engine.reads);
         engine.reads_per_file = of_origin.reads_per_file.unwrap_or(engine.reads_per_file);
@@ -112,7 +116,7 @@ impl Config {
         }
         let mut hub = HubConfig { stall, token: hub_token(), ..HubConfig::default() };
         hub.endpoint = variable("HF_ENDPOINT").or(of_origin.hub_endpoint).unwrap_or(hub.endpoint);
-        Ok(Self { home, store, engine, hub, aws: aws_keys() })
+        Ok(Self { home, store, engine, hub })
     }
 }
 
@@ -202,15 +206,31 @@ fn hub_token() -> Option<Secret> {
     HubConfig::stored_token(hf_home?)
 }
 
-fn aws_keys() -> Option<PullKeys> {
-    let region = variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION"));
-    let (access_key_id, secret_access_key) = (variable("AWS_ACCESS_KEY_ID")?, variable("AWS_SECRET_ACCESS_KEY")?);
-    Some(PullKeys { region, access_key_id, secret_access_key })
+/// The keys for `pull s3://…`, by the AWS conventions. Temporary ones are not used: no origin takes their session token.
+///
+/// # Errors
+/// One key is set without the other.
+pub(crate) fn aws_keys() -> anyhow::Result<Option<PullKeys>> {
+    aws_keys_of(variable)
 }
 
-/// A variable that is set and not empty.
+fn aws_keys_of(variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Option<PullKeys>> {
+    if variable("AWS_SESSION_TOKEN").is_some() {
+        tracing::warn!("AWS_SESSION_TOKEN is not supported: the bucket is read without the keys in the environment");
+        return Ok(None);
+    }
+    let region = variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION"));
+    match (variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY")) {
+        (Some(access_key_id), Some(secret_access_key)) => Ok(Some(PullKeys { region, access_key_id, secret_access_key })),
+        (None, None) => Ok(None),
+        (Some(_), None) => bail!("AWS_ACCESS_KEY_ID is set without AWS_SECRET_ACCESS_KEY: set both, or neither to read without keys"),
+        (None, Some(_)) => bail!("AWS_SECRET_ACCESS_KEY is set without AWS_ACCESS_KEY_ID: set both, or neither to read without keys"),
+    }
+}
+
+/// A variable that is set to more than space.
 fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
+    std::env::var(name).ok().filter(|value| !value.trim().is_empty())
 }
 
 #[cfg(test)]
@@ -249,5 +269,30 @@ mod tests {
         assert!(message(parse("[stores]", &[])).ends_with("did you mean store?"));
         assert!(message(parse("", &[("LARDER_STORE_QUOTA", "5")])).ends_with("did you mean LARDER_STORE_QUOTA_BYTES?"));
         assert!(message(parse("", &[("LARDER_ORIGIN_READS", "many")])).contains("whole number"));
+    }
+
+    #[test]
+    fn times_that_no_clock_reaches_are_refused() {
+        let compose = |text: &str| Config::compose(PathBuf::from("/x"), parse(text, &[]).unwrap());
+        for field in ["keep_hours", "lease_hours"] {
+            let error = compose(&format!("[store]\n{field} = 5_000_000_000_000_000")).err().unwrap().to_string();
+            assert_eq!(error, format!("store.{field} must be at most 87600: ten years"));
+            assert!(compose(&format!("[store]\n{field} = 87600")).is_ok());
+        }
+    }
+
+    #[test]
+    fn keys_of_the_environment_are_used_whole_or_not_at_all() {
+        let keys = |set: &[(&str, &str)]| {
+            let find = |name: &str| set.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).to_owned());
+            aws_keys_of(find).map(|keys| keys.map(|keys| (keys.region, keys.access_key_id, keys.secret_access_key)))
+        };
+        let (id, secret, token) = (("AWS_ACCESS_KEY_ID", "i"), ("AWS_SECRET_ACCESS_KEY", "s"), ("AWS_SESSION_TOKEN", "t"));
+        assert_eq!(keys(&[]).unwrap(), None);
+        assert_eq!(keys(&[id, secret, ("AWS_DEFAULT_REGION", "r")]).unwrap(), Some((Some("r".into()), "i".into(), "s".into())));
+        assert!(keys(&[id]).unwrap_err().to_string().starts_with("AWS_ACCESS_KEY_ID is set without AWS_SECRET_ACCESS_KEY"));
+        assert!(keys(&[secret]).unwrap_err().to_string().starts_with("AWS_SECRET_ACCESS_KEY is set without AWS_ACCESS_KEY_ID"));
+        // With their token temporary keys would be others: a server would call them wrong.
+        assert_eq!(keys(&[id, secret, token]).unwrap(), None);
     }
 }

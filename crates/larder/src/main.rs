@@ -9,6 +9,7 @@ mod config;
 mod print;
 mod screen;
 mod session;
+mod terminal;
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use config::Config;
 use larder_node::{NodeError, Prepare, Pull};
 use screen::Screen;
 use serde_json::json;
+use terminal::{remark, say};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -53,9 +55,9 @@ fn run(arguments: Arguments, json: bool) -> anyhow::Result<ExitCode> {
     let failed = |error: anyhow::Error| fail(json, &format!("{error:#}"), FAILED);
     let command = match arguments.command {
         Command::Init => return Ok(init(&config).unwrap_or_else(failed)),
-        Command::Plan(job) => return plan(&config, &job),
+        Command::Plan(job) => return Ok(plan(&config, &prepare_request(&job)?, json).unwrap_or_else(failed)),
         Command::Prepare(job) => NodeCommand::Prepare(prepare_request(&job)?),
-        Command::Pull(pull) => NodeCommand::Pull(pull_request(&config, &pull)?),
+        Command::Pull(pull) => NodeCommand::Pull(pull_request(pull)?),
         Command::Resources(_) => NodeCommand::Resources,
         Command::Verify(_) => NodeCommand::Verify,
         Command::Gc(gc) => NodeCommand::Gc { all: gc.all },
@@ -110,9 +112,9 @@ fn finish(outcome: &Outcome, json: bool) -> anyhow::Result<ExitCode> {
             Outcome::Collected(collected) => serde_json::to_string_pretty(collected)?,
             Outcome::Released(released) => serde_json::to_string_pretty(released)?,
         };
-        say(&format!("{document}\n"))?;
+        say(document.lines())?;
     } else {
-        say(&print::outcome(outcome))?;
+        say(print::outcome(outcome))?;
     }
     match outcome {
         Outcome::Verified(verified) if !verified.damaged.is_empty() => Ok(ExitCode::from(FAILED)),
@@ -126,15 +128,10 @@ fn fail(json: bool, message: &str, code: u8) -> ExitCode {
     let message = message.trim_end();
     if json {
         // A closed standard output leaves the exit code to tell of it.
-        let _ = say(&format!("{:#}\n", json!({"state": "failed", "error": message})));
+        let _ = say(format!("{:#}", json!({"state": "failed", "error": message})).lines());
     }
-    eprintln!("error: {message}");
+    remark(format!("error: {message}").lines());
     ExitCode::from(code)
-}
-
-fn say(text: &str) -> anyhow::Result<()> {
-    let mut output = std::io::stdout().lock();
-    output.write_all(text.as_bytes()).and_then(|()| output.flush()).context("standard output")
 }
 
 async fn signalled() {
@@ -156,23 +153,22 @@ fn init(config: &Config) -> anyhow::Result<ExitCode> {
     match std::fs::OpenOptions::new().write(true).create_new(true).open(&path) {
         Ok(mut file) => {
             file.write_all(config::explained().as_bytes()).with_context(|| path.display().to_string())?;
-            say(&format!("wrote {}\n", path.display()))?;
+            say([format!("wrote {}", path.display())])?;
         }
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            say(&format!("{} is there already, and stays\n", path.display()))?
+            say([format!("{} is there already, and stays", path.display())])?
         }
         Err(error) => return Err(error).with_context(|| path.display().to_string()),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn plan(config: &Config, job: &JobArguments) -> anyhow::Result<ExitCode> {
-    let request = prepare_request(job)?;
-    let made = config.order(NodeCommand::Resources).origins().and_then(|origins| larder_node::plan(&request, &origins, &config.home));
+fn plan(config: &Config, request: &Prepare, json: bool) -> anyhow::Result<ExitCode> {
+    let made = config.order(NodeCommand::Resources).origins().and_then(|origins| larder_node::plan(request, &origins, &config.home));
     match made {
-        Ok(made) if job.output.json => say(&format!("{}\n", serde_json::to_string_pretty(&made)?))?,
-        Ok(made) => say(&print::plan(&made))?,
-        Err(error) => return Ok(fail(job.output.json, &error.to_string(), exit_code(&error))),
+        Ok(made) if json => say(serde_json::to_string_pretty(&made)?.lines())?,
+        Ok(made) => say(print::plan(&made))?,
+        Err(error) => return Ok(fail(json, &error.to_string(), exit_code(&error))),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -187,9 +183,10 @@ fn prepare_request(job: &JobArguments) -> anyhow::Result<Prepare> {
     Ok(Prepare { name, definition: read_definition(&job.definition)?, set: job.set.clone(), root, owner: job.owner })
 }
 
-fn pull_request(config: &Config, pull: &PullArguments) -> anyhow::Result<Pull> {
+fn pull_request(pull: PullArguments) -> anyhow::Result<Pull> {
     let to = pull.to.as_deref().map(absolute).transpose()?;
-    Ok(Pull { resource: pull.resource.clone(), to, keys: config.aws.clone() })
+    let keys = if pull.resource.trim().starts_with("s3://") { config::aws_keys()? } else { None };
+    Ok(Pull { resource: pull.resource, to, keys })
 }
 
 /// The path as seen from anywhere: another process may do the work.

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use larder_node::{Node, Progress};
 use larder_store::{Store, StoreError};
 
-use crate::api;
+use crate::api::{self, Joined};
 use crate::command::{Order, Telling, execute};
 use crate::config::Config;
 
@@ -21,26 +21,28 @@ const ASK_EVERY: Duration = Duration::from_millis(50);
 /// The first command on a store opens it and serves others while it runs; one that comes later has the first carry it out,
 /// and goes on by itself when the first has ended.
 pub(crate) async fn run(config: &Config, order: Order, mut tell: impl FnMut(Telling)) {
+    let failed = |message: String| Telling::Failed { message, wrong_input: false };
+    let held = |holder: &str, fault: &str| failed(format!("the store {} is held by {holder}, which {fault}", config.home.display()));
     let mut asked_since = Instant::now();
+    let mut dropped_by = None;
     loop {
         let holder = match open(config).await {
             Ok(store) => return own(config, store, order, tell).await,
             Err(StoreError::InUse { holder, .. }) => holder,
-            Err(error) => return tell(Telling::Failed { message: error.to_string(), wrong_input: false }),
+            Err(error) => return tell(failed(error.to_string())),
         };
-        if let Ok(mut tellings) = api::order(&config.home, &order).await.map(Box::pin) {
-            while let Some(telling) = tellings.next().await {
-                let last = !matches!(telling, Telling::Progress(_));
-                tell(telling);
-                if last {
-                    return;
-                }
+        match api::join(&config.home, &order, &mut tell).await {
+            Joined::Answered => return,
+            Joined::NotUnderstood => return tell(held(&holder, "is of another version of Larder: wait for it, or end it")),
+            // A process that ends leaves the store to others. One that stays would drop the order again and again.
+            Joined::Ended if dropped_by.as_ref() == Some(&holder) => {
+                return tell(held(&holder, "drops this command without a result: see what it wrote, and end it"));
             }
-            asked_since = Instant::now();
-        }
-        if asked_since.elapsed() > HOLDER_ANSWERS {
-            let message = format!("the store {} is held by {holder}, which does not answer: end it, or wait for it", config.home.display());
-            return tell(Telling::Failed { message, wrong_input: false });
+            Joined::Ended => (dropped_by, asked_since) = (Some(holder), Instant::now()),
+            Joined::Nobody if asked_since.elapsed() > HOLDER_ANSWERS => {
+                return tell(held(&holder, "does not answer: end it, or wait for it"));
+            }
+            Joined::Nobody => {}
         }
         tokio::time::sleep(ASK_EVERY).await;
     }
@@ -48,7 +50,8 @@ pub(crate) async fn run(config: &Config, order: Order, mut tell: impl FnMut(Tell
 
 async fn open(config: &Config) -> Result<Store, StoreError> {
     let (home, settings) = (config.home.clone(), config.store.clone());
-    let holder = std::env::args().take(2).collect::<Vec<_>>().join(" ");
+    let words = std::env::args_os().take(2).map(|word| word.to_string_lossy().into_owned());
+    let holder = words.collect::<Vec<_>>().join(" ");
     let opened = tokio::task::spawn_blocking(move || Store::open(&home, settings, &holder)).await;
     opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
@@ -62,20 +65,19 @@ async fn own(config: &Config, store: Store, order: Order, mut tell: impl FnMut(T
     let progress = Progress::default();
     let watched = progress.clone();
     let work = async move { execute(&node, order, &progress).await };
-    let mut tellings = std::pin::pin!(api::tell(work, watched));
-    tokio::pin!(served);
-    loop {
-        tokio::select! {
-            telling = tellings.next() => match telling {
-                Some(telling) => tell(telling),
-                None => break,
-            },
-            () = &mut served => {}
+    let ours = async {
+        let mut tellings = std::pin::pin!(api::tell(work, watched));
+        while let Some(telling) = tellings.next().await {
+            tell(telling);
         }
-    }
-    // The process may end now: what no sync has covered yet is hashed again if the power fails before the disk has it.
-    if let Err(error) = kept.blocking(larder_store::Store::flush).await {
-        tracing::warn!(%error, "the last moments may have to be done again");
+        // The process may end then: what no sync has covered yet is hashed again if the power fails before the disk has it.
+        if let Err(error) = kept.blocking(Store::flush).await {
+            tracing::warn!(%error, "the last moments may have to be done again");
+        }
+    };
+    tokio::select! {
+        () = ours => {}
+        () = served => {}
     }
 }
 
