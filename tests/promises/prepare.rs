@@ -7,6 +7,7 @@ use std::path::Path;
 use larder_harness::faults::{Fault, Rule};
 use larder_harness::hub::{HubBuilder, HubServer, Repo, Tree};
 use larder_harness::proxy::Proxy;
+use larder_harness::servers::real_model;
 use serde_json::{Value, json};
 
 use crate::bucket_origin::seaweed;
@@ -73,6 +74,32 @@ fn a_job_definition_becomes_proven_files_in_its_target_and_a_report() {
     assert_eq!(report["resources"], json!([resource]));
     assert_eq!(report["mounts"], json!([{"op": "serve", "target": "/data-models/", "source": source, "readonly": true}]));
     assert_eq!(report["totals"], json!({"files": 5, "bytes": total(&files), "from": from}));
+}
+
+#[test]
+fn a_real_model_is_the_same_from_a_hub_and_from_a_bucket() {
+    let model = real_model().unwrap();
+    let (tree, parts) = (Tree::folder(&model).unwrap(), 8 * MIB as u64);
+    let hub = HubBuilder::new().repo(Repo::model("sentence-transformers/all-MiniLM-L6-v2").at("main", tree)).start().unwrap();
+    let files = seaweed().store().unwrap().put_folder("pub", "prepare-real/model", &model, parts).unwrap();
+    let node = Node::new(&hub);
+    let url = format!("{}/pub/prepare-real/model", seaweed().endpoint());
+    let report = node.prepare(
+        json!([
+            {"type": "HF", "repo": "sentence-transformers/all-MiniLM-L6-v2", "target": "/hub"},
+            {"type": "S3", "url": url, "bucket": "pub", "target": "/bucket"},
+        ]),
+        "root",
+    );
+    let report = report.ready();
+    let (real, laid) = (files_below(&model), ["hub", "bucket"].map(|target| files_below(node.folder().join("root").join(target))));
+    assert!(laid.iter().all(|laid| *laid == real), "{:?} instead of {:?}", laid.map(|laid| laid.into_keys()), real.keys());
+    assert_ready_to_mount(node.folder().join("root"));
+    for resource in report["resources"].as_array().unwrap() {
+        assert_eq!((&resource["files"], &resource["proof"]["none"]), (&json!(files), &Value::Null), "{resource}");
+    }
+    let contents: BTreeSet<&Vec<u8>> = real.values().collect();
+    assert_eq!(blob_sizes(&node).len(), contents.len(), "what is the same is kept once");
 }
 
 #[test]
