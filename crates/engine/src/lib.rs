@@ -9,7 +9,7 @@
 //! | state | where it is kept | leaves it by |
 //! |---|---|---|
 //! | waiting | `WantedFile::waiting` | [`Action::Read`] → reading |
-//! | reading | the range of one [`Read`] | [`Event::Arrived`] → had; [`Event::Ended`] or [`Action::Cancel`] → waiting |
+//! | reading | the range of one `Read` | [`Event::Arrived`] → had; [`Event::Ended`] or [`Action::Cancel`] → waiting |
 //! | had | in neither | never, unless its origin sends whole files only: then [`Action::Read`] takes it along → reading |
 //!
 //! A read that takes along what was had leaves it had up to the chunk that any such read came to, and the rest waiting.

@@ -21,7 +21,7 @@ fn a_file_is_given_up_after_failures_in_a_row_and_progress_starts_the_count_anew
     want(&mut engine, 1, 1000, 1);
     let mut now = Time::ZERO;
     let mut rounds = 0;
-    loop {
+    for _ in 0..100 {
         let round = actions(&mut engine, now);
         if round.contains(&Action::GiveUp { file: key(1) }) {
             break;
@@ -120,7 +120,7 @@ fn an_origin_that_sends_the_same_start_of_a_whole_file_again_and_again_is_given_
         end(&mut engine, read.0, Outcome::RangeIgnored, now);
     }
     let mut rounds = 0;
-    loop {
+    for _ in 0..100 {
         let round = actions(&mut engine, now);
         if round.contains(&Action::GiveUp { file: key(1) }) {
             break;
@@ -168,7 +168,7 @@ fn a_file_whose_reads_stall_again_and_again_is_given_up() {
     want(&mut engine, 1, 1000, 1);
     let mut now = Time::ZERO;
     let mut rounds = 0;
-    loop {
+    for _ in 0..100 {
         let round = actions(&mut engine, now);
         if round.contains(&Action::GiveUp { file: key(1) }) {
             break;
