@@ -1,5 +1,7 @@
 //! From blobs to trees that can be mounted, under a lease.
 
+mod places;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,6 +13,8 @@ use larder_store::{Blob, BlobName, Lay, Store, StoreError, Tree};
 use crate::goal::{Goal, GoalTree};
 use crate::prepare::{Gathered, Listed};
 use crate::{Node, NodeError};
+
+pub(crate) use places::Places;
 
 /// What was laid.
 pub(crate) struct Laid {
@@ -42,7 +46,9 @@ pub(crate) async fn lay(node: &Node, goal: &Goal, gathered: &[Gathered]) -> Resu
     // Whoever asked may be gone by the time it is laid: then nobody would know the lease.
     let asker = Arc::new(());
     let asked = Arc::downgrade(&asker);
+    let places = node.places.clone();
     let lay = move |store: &Store| {
+        let _taken = places.take(trees.iter().map(|tree| tree.dest.clone()).collect());
         trees.iter().try_for_each(|tree| refuse_links(root.as_deref(), &tree.dest))?;
         let lease = lay_under_lease(store, &job, &trees, owner)?;
         if asked.strong_count() == 0 {

@@ -37,6 +37,7 @@ pub use report::{MountReport, Report, ResourceReport, Sources, Totals};
 pub struct Node {
     store: Store,
     fetcher: fetch::Fetcher,
+    places: Arc<lay::Places>,
 }
 
 impl Node {
@@ -44,7 +45,7 @@ impl Node {
     #[must_use]
     pub fn start(store: Store, engine: EngineConfig) -> Self {
         let fetcher = fetch::Fetcher::start(store.clone(), engine);
-        Self { store, fetcher }
+        Self { store, fetcher, places: Arc::default() }
     }
 
     /// The store it keeps its files in.
@@ -69,6 +70,19 @@ impl Node {
     pub async fn pull(&self, origins: Arc<Origins>, request: &Pull, progress: &Progress) -> Result<Report, NodeError> {
         let goal = goal::of_pull(request, &origins)?;
         prepare::Pipeline::new(self, origins, progress).run(goal).await
+    }
+
+    /// As [`Node::blocking`] for work that takes back what was laid: it waits until nothing is being laid.
+    ///
+    /// # Errors
+    /// As [`Node::blocking`].
+    pub async fn taking_back<T, E>(&self, work: impl FnOnce(&Store) -> Result<T, E> + Send + 'static) -> Result<T, NodeError>
+    where
+        T: Send + 'static,
+        E: Into<NodeError> + Send + 'static,
+    {
+        let places = self.places.clone();
+        self.blocking(move |store| places.undisturbed(|| work(store))).await
     }
 
     /// Runs `work`, which blocks, beside the asynchronous tasks.

@@ -155,8 +155,9 @@ impl Driver {
             }
             Action::Complete { file } => self.complete(file),
             Action::GiveUp { file } => {
-                let error = self.active.get_mut(&file).and_then(|active| active.last_error.take());
-                self.fail(file, error.unwrap_or_else(|| FetchError::Defect("given up without a reason".into())));
+                let Some(active) = self.active.get_mut(&file) else { return };
+                let error = active.last_error.take().unwrap_or_else(|| too_slow(&active.source.file));
+                self.fail(file, error);
             }
         }
     }
@@ -332,6 +333,12 @@ impl Driver {
             self.begin(key);
         }
     }
+}
+
+/// What is wrong when the engine gave up on reads that reported nothing.
+fn too_slow(file: &OriginFile) -> FetchError {
+    let why = "it sends too slowly: its reads brought nothing for minutes".into();
+    FetchError::Origin(OriginError::Unreachable { what: file.locator.to_string(), why, source: None })
 }
 
 /// What an error of an origin means to the engine.
