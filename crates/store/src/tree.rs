@@ -306,7 +306,9 @@ impl Shared {
 
     /// Whether files on the device of `root` can share blocks with blobs: tried once, and remembered.
     fn can_reflink(&self, root: &Folder, device: u64, sample: &Blob) -> Result<bool, StoreError> {
-        if let Some(known) = lock(&self.reflinks).get(&device) {
+        // Held to the end: two that lay at one place would probe with the same file.
+        let mut reflinks = lock(&self.reflinks);
+        if let Some(known) = reflinks.get(&device) {
             return Ok(*known);
         }
         if sample.size() == 0 {
@@ -318,7 +320,7 @@ impl Shared {
         let file = self.disk.create(root, &probe).map_err(|error| root.fault(&probe, error))?;
         let can = self.disk.clone_blocks(&source, &file).is_ok();
         self.disk.remove_file(root, &probe).map_err(|error| root.fault(&probe, error))?;
-        lock(&self.reflinks).insert(device, can);
+        reflinks.insert(device, can);
         Ok(can)
     }
 }

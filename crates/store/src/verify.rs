@@ -93,8 +93,8 @@ impl Store {
         Ok(report)
     }
 
-    /// Removes what is not needed any more: expired leases with what was laid for them, files that nobody goes on fetching, old
-    /// listings, and blobs that nothing holds: those not used for as long as blobs are kept, or `all` of them.
+    /// Removes what is not needed any more: expired leases with what was laid for them, old listings, and, if they were not used
+    /// for as long as blobs are kept or `all` are to go, blobs that nothing holds and files that nobody is fetching.
     ///
     /// # Errors
     /// If something cannot be removed.
@@ -110,7 +110,7 @@ impl Store {
         }
         for (key, row) in shared.index.partials()? {
             let status = shared.home.status(&file_name(&key))?;
-            let unused = status.is_none_or(|status| status.fingerprint.modified_s() + shared.config.keep.as_secs() <= seconds(now));
+            let unused = status.is_none_or(|status| status.fingerprint.modified_s() + keep.as_secs() <= seconds(now));
             let partials = lock(&shared.partials);
             let open = partials.get(&key).is_some_and(|coming| coming.strong_count() > 0);
             if unused && !open && row.sealed_as.is_none() {
