@@ -126,11 +126,11 @@ async fn carry_out(node: &Node, order: Order, progress: &Progress) -> Result<Out
         NodeCommand::Verify => node.blocking(verify).await.map(Outcome::Verified),
         NodeCommand::Gc { all } => {
             let all = *all;
-            node.blocking(move |store| collect(store, all)).await.map(Outcome::Collected)
+            node.taking_back(move |store| collect(store, all)).await.map(Outcome::Collected)
         }
         NodeCommand::Release { lease } => {
             let id = lease.clone();
-            let released = node.blocking(move |store| store.release(&id, SystemTime::now())).await?;
+            let released = node.taking_back(move |store| store.release(&id, SystemTime::now())).await?;
             let released = released.ok_or_else(|| NodeError::Input(format!("there is no lease {lease}: `larder resources` lists them")))?;
             Ok(Outcome::Released(Released { lease: lease.clone(), files: released.files, trees: released.trees }))
         }
