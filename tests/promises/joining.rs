@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use larder_harness::hub::HubServer;
-use serde_json::json;
+use larder_harness::hub::{HubServer, Repo};
+use serde_json::{Value, json};
 
 use crate::crash::recorded;
 use crate::files::{Files, MIB, resource};
@@ -57,6 +58,31 @@ fn two_commands_that_want_the_same_fetch_it_once() {
 }
 
 #[test]
+fn commands_can_lay_the_same_at_the_same_place_at_the_same_time() {
+    let small = (0..300).map(|number| (format!("{number}.txt"), 100 + number));
+    let many = Files::of_sizes(small.chain([("model.safetensors".to_owned(), 30 * MIB)]));
+    let hub = many.hub(14 * MIB);
+    let node = Node::new(&hub);
+    let job = node.job("job", resource());
+    // All wait for the same file, and lay when its last byte is there.
+    let in_store: Vec<Running> = (0..6).map(|_| node.start(&["prepare", &job, "--json"])).collect();
+    let below_root: Vec<Running> = (0..6).map(|_| start(&node, &job, "root")).collect();
+    let reports: Vec<Value> = in_store.into_iter().map(|running| running.wait().ready()).collect();
+    below_root.into_iter().for_each(|running| drop(running.wait().ok()));
+    assert_eq!(hub.counts().content().body_bytes, many.bytes());
+    many.assert_laid(&node.folder().join("root/data"));
+    // The place in the store is held by all, and gone with the last: also when all let go at the same time.
+    let source = PathBuf::from(reports[0]["mounts"][0]["source"].as_str().unwrap());
+    many.assert_laid(&source);
+    let releases = reports[1..].iter().map(|report| node.start(&["release", report["lease"].as_str().unwrap()]));
+    let releases: Vec<Running> = releases.collect();
+    releases.into_iter().for_each(|running| drop(running.wait().ok()));
+    many.assert_laid(&source);
+    node.run(&["release", reports[0]["lease"].as_str().unwrap()]).ok();
+    assert!(!source.exists());
+}
+
+#[test]
 fn a_command_is_answered_while_another_prepares() {
     let hub = slow();
     let node = Node::new(&hub);
@@ -98,7 +124,7 @@ fn a_command_that_joined_goes_on_by_itself_when_the_first_is_killed() {
 #[test]
 fn a_command_that_joined_goes_on_by_itself_when_the_first_is_interrupted_or_done() {
     let hub = slow();
-    hub.publish(larder_harness::hub::Repo::model("org/small").at("main", Files::of_sizes([("s.bin", 3 * MIB)]).tree())).unwrap();
+    hub.publish(Repo::model("org/small").at("main", Files::of_sizes([("s.bin", 3 * MIB)]).tree())).unwrap();
     let node = Node::new(&hub);
     let small = node.job("small", json!([{"type": "HF", "repo": "org/small", "target": "/data"}]));
     let first = started(&node, &hub, &small, "first");
