@@ -4,6 +4,7 @@
 //! at the end. The socket lies in the store's folder, which only its owner can enter.
 
 use std::convert::Infallible;
+use std::iter;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -71,19 +72,17 @@ fn line(telling: &Telling) -> Bytes {
     line.into()
 }
 
-/// Runs `work` and tells of its progress until it ends.
+/// Runs `work` and tells of its progress now and then and at its end, before what came of it.
 pub(crate) fn tell(work: impl Future<Output = Telling> + Send + 'static, progress: Progress) -> impl Stream<Item = Telling> + Send {
     let work: futures::future::BoxFuture<'static, Telling> = Box::pin(work);
-    stream::unfold(Some(work), move |work| {
-        let progress = progress.clone();
-        async move {
-            let mut work = work?;
-            match tokio::time::timeout(TELL_EVERY, &mut work).await {
-                Ok(end) => Some((end, None)),
-                Err(_) => Some((Telling::Progress(progress.snapshot()), Some(work))),
-            }
+    let ticks = stream::unfold(Some(work), |work| async {
+        let mut work = work?;
+        match tokio::time::timeout(TELL_EVERY, &mut work).await {
+            Ok(end) => Some((Some(end), None)),
+            Err(_) => Some((None, Some(work))),
         }
-    })
+    });
+    ticks.flat_map(move |end| stream::iter(iter::once(Telling::Progress(progress.snapshot())).chain(end)))
 }
 
 /// How it ended that another process was asked to carry out an order.

@@ -21,8 +21,9 @@ use arguments::{Arguments, Command, JobArguments, PullArguments};
 use clap::Parser;
 use command::{NodeCommand, Order, Outcome, Telling};
 use config::Config;
+use indicatif::MultiProgress;
 use larder_node::{NodeError, Prepare, Pull};
-use screen::Screen;
+use screen::{Beside, Screen};
 use serde_json::json;
 use terminal::{remark, say};
 use tracing_subscriber::filter::filter_fn;
@@ -43,14 +44,15 @@ fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("LARDER_LOG").unwrap_or_else(|_| "warn".into());
     // What libraries tell of their work holds keys and signed links: of them only warnings are shown, whatever is asked for.
     let discreet = filter_fn(|data| data.target().starts_with("larder") || *data.level() <= tracing::Level::WARN);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let (json, bars) = (arguments.command.json(), MultiProgress::new());
+    let screen = Screen::new(json, bars.clone());
+    let lines = tracing_subscriber::fmt::layer().with_ansi(!bars.is_hidden()).with_writer(move || Beside(bars.clone()));
     tracing_subscriber::registry().with(lines).with(filter).with(discreet).init();
-    let json = arguments.command.json();
     // What cannot be understood before anything was done is wrong input.
-    run(arguments, json).unwrap_or_else(|error| fail(json, &format!("{error:#}"), WRONG_INPUT))
+    run(arguments, json, screen).unwrap_or_else(|error| fail(json, &format!("{error:#}"), WRONG_INPUT))
 }
 
-fn run(arguments: Arguments, json: bool) -> anyhow::Result<ExitCode> {
+fn run(arguments: Arguments, json: bool, screen: Screen) -> anyhow::Result<ExitCode> {
     let config = Config::load(arguments.home)?;
     let failed = |error: anyhow::Error| fail(json, &format!("{error:#}"), FAILED);
     let command = match arguments.command {
@@ -63,7 +65,7 @@ fn run(arguments: Arguments, json: bool) -> anyhow::Result<ExitCode> {
         Command::Gc(gc) => NodeCommand::Gc { all: gc.all },
         Command::Release(release) => NodeCommand::Release { lease: release.lease },
     };
-    Ok(carry_out(&config, config.order(command), json).unwrap_or_else(failed))
+    Ok(carry_out(&config, config.order(command), json, screen).unwrap_or_else(failed))
 }
 
 impl Config {
@@ -75,9 +77,8 @@ impl Config {
 }
 
 /// Runs an order to its end or to a signal, and prints what came of it.
-fn carry_out(config: &Config, order: Order, json: bool) -> anyhow::Result<ExitCode> {
+fn carry_out(config: &Config, order: Order, json: bool, mut screen: Screen) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let mut screen = Screen::new(json);
     let mut last = None;
     let tell = |telling| match telling {
         Telling::Progress(resources) => screen.show(&resources),
@@ -89,12 +90,13 @@ fn carry_out(config: &Config, order: Order, json: bool) -> anyhow::Result<ExitCo
             () = signalled() => true,
         }
     });
-    screen.end();
     if interrupted {
+        screen.interrupt();
         // Reads and writes under way are cut off; the store has this long to leave all in good order.
         runtime.shutdown_timeout(CLOSING);
         return Ok(fail(json, "stopped; what was fetched is kept, and the same command goes on from there", FAILED));
     }
+    screen.end();
     runtime.shutdown_background();
     match last {
         Some(Telling::Done(outcome)) => finish(&outcome, json),

@@ -24,7 +24,7 @@ pub(crate) fn plan(plan: &PlanReport) -> Vec<String> {
     for resource in &plan.resources {
         let rights = if resource.readonly { "" } else { ", writable" };
         let credentials = if resource.credentials { ", with credentials" } else { "" };
-        let files = if resource.files.is_empty() { "all files".to_owned() } else { format!("{} files", resource.files.len()) };
+        let files = if resource.files.is_empty() { "all files".to_owned() } else { counted(resource.files.len() as u64, "file") };
         lines.push(format!("{}: {} ({files}{rights}{credentials}) at {}", resource.op, resource.id, resource.target));
     }
     lines.extend(plan.mounts.iter().map(mount));
@@ -41,9 +41,9 @@ fn ready(report: &Report) -> Vec<String> {
         let proofs: Vec<String> = resource.proof.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
         let from = resource.from;
         lines.push(format!(
-            "{}: {} files, {} (cache {}, peers {}, origin {}), proven by {}",
+            "{}: {}, {} (cache {}, peers {}, origin {}), proven by {}",
             resource.id,
-            resource.files,
+            counted(resource.files, "file"),
             HumanBytes(resource.bytes),
             HumanBytes(from.cache),
             HumanBytes(from.peers),
@@ -69,7 +69,8 @@ fn mount(mount: &MountReport) -> String {
 fn resources(inventory: &Inventory) -> Vec<String> {
     let mut lines = Vec::new();
     for resource in &inventory.resources {
-        lines.push(format!("{}: {} files, {}, used {} ago", resource.id, resource.files, HumanBytes(resource.bytes), since(resource.used)));
+        let (files, bytes) = (counted(resource.files, "file"), HumanBytes(resource.bytes));
+        lines.push(format!("{}: {files}, {bytes}, used {} ago", resource.id, since(resource.used)));
     }
     for lease in &inventory.leases {
         lines.push(format!("lease {} of {}: {} more; {}", lease.lease, lease.job, until(lease.expires), lease.trees.join(", ")));
@@ -88,19 +89,25 @@ fn resources(inventory: &Inventory) -> Vec<String> {
 fn verify(verified: &Verified) -> Vec<String> {
     let mut lines: Vec<String> = verified.damaged.iter().map(|damaged| format!("damaged, removed: {damaged}")).collect();
     let Verified { files, bytes, damaged, partial_files, partial_bytes } = verified;
-    let (bytes, partial_bytes, damaged) = (HumanBytes(*bytes), HumanBytes(*partial_bytes), damaged.len());
-    lines.push(format!("{files} files, {bytes}; {partial_files} coming, {partial_bytes} of them recorded; {damaged} damaged"));
+    let (files, bytes, partial_bytes, damaged) = (counted(*files, "file"), HumanBytes(*bytes), HumanBytes(*partial_bytes), damaged.len());
+    lines.push(format!("{files}, {bytes}; {partial_files} coming, {partial_bytes} of them recorded; {damaged} damaged"));
     lines
 }
 
 fn collect(collected: &Collected) -> Vec<String> {
     let mut lines: Vec<String> = collected.leases.iter().map(|lease| format!("lease {lease} had expired")).collect();
-    lines.push(format!("{} files removed, {}", collected.files, HumanBytes(collected.bytes)));
+    lines.push(format!("{} removed, {}", counted(collected.files, "file"), HumanBytes(collected.bytes)));
     lines
 }
 
 fn release(released: &Released) -> Vec<String> {
-    vec![format!("lease {} released: {} files in {} folders removed", released.lease, released.files, released.trees)]
+    let (files, folders) = (counted(released.files, "file"), counted(released.trees, "folder"));
+    vec![format!("lease {} released: {files} in {folders} removed", released.lease)]
+}
+
+fn counted(count: u64, noun: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{ending}")
 }
 
 fn since(seconds: u64) -> HumanDuration {

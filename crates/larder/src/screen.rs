@@ -1,10 +1,10 @@
 //! Shows how far a command is: bars on a terminal, plain lines elsewhere, nothing where only a document is wanted.
 
-use std::io::{IsTerminal, stderr};
+use std::io::{Write, stderr};
 use std::time::{Duration, Instant};
 
 use console::{Term, measure_text_width};
-use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use larder_node::{Phase, ResourceProgress};
 
 use crate::terminal::{plain, remark};
@@ -15,6 +15,8 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 const MAX_BARS: usize = 20;
 /// The fewest columns of an address that are shown.
 const MIN_ADDRESS: usize = 16;
+/// The columns beside the address: a bar of 12, and the figures.
+const BAR_AND_FIGURES: usize = 54;
 
 /// Where progress goes. Everything is written to standard error.
 pub(crate) enum Screen {
@@ -24,14 +26,15 @@ pub(crate) enum Screen {
 }
 
 impl Screen {
-    pub(crate) fn new(json: bool) -> Self {
+    /// A screen that draws with `all`, unless only a document is wanted or standard error is no terminal.
+    pub(crate) fn new(json: bool, all: MultiProgress) -> Self {
         if json {
             return Self::Silent;
         }
-        if stderr().is_terminal() {
-            return Self::Bars { all: MultiProgress::new(), bars: Vec::new() };
+        if all.is_hidden() {
+            return Self::Lines { written: Instant::now(), phases: Vec::new() };
         }
-        Self::Lines { written: Instant::now(), phases: Vec::new() }
+        Self::Bars { all, bars: Vec::new() }
     }
 
     /// Shows how far each resource is.
@@ -56,19 +59,44 @@ impl Screen {
         }
     }
 
-    /// Leaves the terminal as it was, with the bars where they ended.
+    /// Leaves the bars where they are.
     pub(crate) fn end(&mut self) {
         if let Self::Bars { bars, .. } = self {
             bars.iter().filter(|bar| !bar.is_finished()).for_each(ProgressBar::abandon);
         }
     }
+
+    /// Leaves the bars as they are shown: the terminal may have written the key that interrupted them where they end.
+    pub(crate) fn interrupt(&mut self) {
+        if let Self::Bars { all, .. } = self {
+            all.set_draw_target(ProgressDrawTarget::hidden());
+            remark([""]);
+        }
+        self.end();
+    }
+}
+
+/// Writes lines to standard error, above the bars if there are any.
+pub(crate) struct Beside(pub(crate) MultiProgress);
+
+impl Write for Beside {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0.is_hidden() {
+            return stderr().write(bytes);
+        }
+        self.0.println(String::from_utf8_lossy(bytes).trim_end())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 fn show_bars(all: &MultiProgress, bars: &mut Vec<ProgressBar>, rows: &[ResourceProgress]) {
     bars.extend((bars.len()..rows.len()).map(|_| all.add(ProgressBar::new(0))));
-    // The bar and its figures need the rest of the line.
     let columns = usize::from(Term::stderr().size().1);
-    let most = MIN_ADDRESS.max((columns * 2 / 5).min(columns.saturating_sub(60)));
+    let most = (columns * 2 / 5).min(columns.saturating_sub(BAR_AND_FIGURES)).max(MIN_ADDRESS);
     let addresses: Vec<String> = rows.iter().map(|row| shortened(&plain(&row.address), most)).collect();
     let longest = addresses.iter().map(|address| measure_text_width(address)).max().unwrap_or_default();
     for ((bar, row), address) in bars.iter().zip(rows).zip(addresses) {
@@ -87,7 +115,7 @@ fn show_bars(all: &MultiProgress, bars: &mut Vec<ProgressBar>, rows: &[ResourceP
 fn style(phase: Phase) -> ProgressStyle {
     let template = match phase {
         Phase::Listing | Phase::Complete => "{prefix:.bold} {msg}",
-        Phase::Fetching => "{prefix:.bold} {wide_bar:.cyan/blue} {bytes:>10}/{total_bytes} {bytes_per_sec:>12} {eta:>4}",
+        Phase::Fetching => "{prefix:.bold} {wide_bar:.cyan/blue} {bytes:>10}/{total_bytes:10} {bytes_per_sec:>12} {eta:>4}",
     };
     // The templates are ours: if one were wrong, the plain bar would do.
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
