@@ -193,9 +193,9 @@ async fn an_object_in_parts_is_proven_by_its_parts() {
     let sizes: Vec<_> = file
         .digests
         .iter()
-        .map(|digest| match digest {
-            OriginDigest::Parts { sizes, .. } => sizes.clone(),
-            other => panic!("{other:?}"),
+        .map(|digest| {
+            let OriginDigest::Parts { sizes, .. } = digest else { panic!("{digest:?}") };
+            sizes.clone()
         })
         .collect();
     assert_eq!(sizes, [PartSizes::Uniform { bytes: 5 * MIB }, PartSizes::Uniform { bytes: 5 * MIB }]);

@@ -97,6 +97,8 @@ impl Node {
         let store = self.store.clone();
         match tokio::task::spawn_blocking(move || work(&store)).await {
             Ok(result) => result.map_err(Into::into),
+            // Only a process that ends cancels it, and with it whoever waits.
+            Err(ended) if ended.is_cancelled() => std::future::pending().await,
             Err(panic) => Err(NodeError::Defect(panic.to_string())),
         }
     }

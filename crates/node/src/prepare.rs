@@ -140,7 +140,7 @@ impl<'a> Pipeline<'a> {
             room,
         };
         let listed = listing.manifest.files();
-        let (here, away): (Vec<(usize, Home)>, Vec<(usize, Home)>) =
+        let (here, away): (Vec<_>, Vec<_>) =
             home.into_iter().enumerate().partition(|(_, home)| matches!(home, Home::Public(_)) || fetch.is_shown_private(home));
         let mut files: Vec<GatheredFile> = stream::iter(here)
             .map(|(number, home)| fetch.take_from_home(&listed[number], home))

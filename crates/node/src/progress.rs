@@ -16,6 +16,13 @@ impl Progress {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|meter| meter.snapshot()).collect()
     }
 
+    /// Whether all files are in the store: what is left is to lay them.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let resources = self.snapshot();
+        !resources.is_empty() && resources.iter().all(|resource| resource.phase == Phase::Complete)
+    }
+
     /// Begins to count for a resource.
     pub(crate) fn meter(&self, address: String) -> Arc<Meter> {
         let meter = Arc::new(Meter { address, ..Meter::default() });
