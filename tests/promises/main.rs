@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bucket_origin;
+mod command;
 mod crash;
 mod disk;
 mod files;

@@ -67,12 +67,17 @@ impl Node {
 
     /// Starts a command.
     pub(crate) fn start<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Running {
+        Running::spawn(&mut self.command(arguments))
+    }
+
+    /// A command that is yet to be started.
+    pub(crate) fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = Command::new(binary());
         command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
         command.env("HOME", self.folder.path()).env("HF_HOME", self.folder.path().join("huggingface")).env("LARDER_HOME", &self.home);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.args(arguments).current_dir(self.folder.path());
-        Running::spawn(&mut command)
+        command
     }
 
     /// Writes a job definition of the market's shape, with one op that needs `resources`.
