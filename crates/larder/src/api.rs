@@ -17,6 +17,7 @@ use axum::{Json, Router};
 use futures::{Stream, StreamExt, stream};
 use larder_node::{Node, Progress};
 use tokio::net::UnixListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::command::{Order, Telling, execute};
 
@@ -48,22 +49,31 @@ impl Place {
     }
 }
 
-/// Serves the store's socket until the future is dropped.
-pub(crate) async fn serve(home: &Path, node: Node) -> anyhow::Result<()> {
+/// Serves the store's socket until `ending`, and then ends the orders that are under way: those that are as good as done are done,
+/// and whoever gave another goes on with it by itself.
+pub(crate) async fn serve(home: &Path, node: Node, ending: CancellationToken) -> anyhow::Result<()> {
     let place = Place::of(home)?;
     // Who holds the store's lock owns the socket: one that lies there is left over from a crash.
     let _ = std::fs::remove_file(&place.path);
     let listener = UnixListener::bind(&place.path).with_context(|| format!("the socket in {}", home.display()))?;
-    let router = Router::new().route("/v1/orders", post(take_order)).layer(DefaultBodyLimit::max(MAX_ORDER_BYTES)).with_state(node);
-    axum::serve(listener, router).await?;
+    let orders = post(take_order).layer(DefaultBodyLimit::max(MAX_ORDER_BYTES));
+    let router = Router::new().route("/v1/orders", orders).with_state((node, ending.clone()));
+    axum::serve(listener, router).with_graceful_shutdown(ending.cancelled_owned()).await?;
     Ok(())
 }
 
-async fn take_order(State(node): State<Node>, Json(order): Json<Order>) -> Body {
+async fn take_order(State((node, ending)): State<(Node, CancellationToken)>, Json(order): Json<Order>) -> Body {
     let progress = Progress::default();
-    let watched = progress.clone();
+    let (watched, asked) = (progress.clone(), progress.clone());
+    let brief = order.command.is_brief();
     let work = async move { execute(&node, order, &progress).await };
-    Body::from_stream(tell(work, watched).map(|telling| Ok::<_, Infallible>(line(&telling))))
+    let cut = async move {
+        ending.cancelled_owned().await;
+        if brief || asked.is_complete() {
+            std::future::pending::<()>().await;
+        }
+    };
+    Body::from_stream(tell(work, watched).take_until(cut).map(|telling| Ok::<_, Infallible>(line(&telling))))
 }
 
 fn line(telling: &Telling) -> Bytes {

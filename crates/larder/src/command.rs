@@ -32,6 +32,16 @@ pub(crate) enum NodeCommand {
     Release { lease: String },
 }
 
+impl NodeCommand {
+    /// Whether it takes moments, and is not to be done twice.
+    pub(crate) fn is_brief(&self) -> bool {
+        match self {
+            Self::Resources | Self::Gc { .. } | Self::Release { .. } => true,
+            Self::Prepare(_) | Self::Pull(_) | Self::Verify => false,
+        }
+    }
+}
+
 /// What is told while a command runs; the last is `Done` or `Failed`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

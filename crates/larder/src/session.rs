@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use larder_node::{Node, Progress};
 use larder_store::{Store, StoreError};
+use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Joined};
 use crate::command::{Order, Telling, execute};
@@ -13,6 +14,8 @@ use crate::config::Config;
 
 /// How long a process that holds the store may take to answer: it may just be starting, or ending.
 const HOLDER_ANSWERS: Duration = Duration::from_secs(5);
+/// How long a command that is done finishes what it lays for others: less than they wait for an answer.
+const FINISHING: Duration = Duration::from_secs(3);
 /// How often it is asked meanwhile.
 const ASK_EVERY: Duration = Duration::from_millis(50);
 
@@ -61,7 +64,10 @@ async fn own(config: &Config, store: Store, order: Order, mut tell: impl FnMut(T
         tracing::warn!(home = %config.home.display(), "the store was repaired: {}", store.recovery());
     }
     let node = Node::start(store, config.engine.clone());
-    let (kept, served) = (node.clone(), serve(&config.home, node.clone()));
+    let ending = CancellationToken::new();
+    // However this ends, others hear of it.
+    let _ended = ending.clone().drop_guard();
+    let (kept, served) = (node.clone(), serve(&config.home, node.clone(), ending.clone()));
     let progress = Progress::default();
     let watched = progress.clone();
     let work = async move { execute(&node, order, &progress).await };
@@ -70,21 +76,29 @@ async fn own(config: &Config, store: Store, order: Order, mut tell: impl FnMut(T
         while let Some(telling) = tellings.next().await {
             tell(telling);
         }
+    };
+    tokio::pin!(served);
+    tokio::select! {
+        () = ours => {}
+        () = &mut served => {}
+    }
+    ending.cancel();
+    let finished = async {
+        // What is being laid for others belongs to leases that they are to be told of.
+        served.await;
         // The process may end then: what no sync has covered yet is hashed again if the power fails before the disk has it.
-        if let Err(error) = kept.blocking(Store::flush).await {
+        if let Err(error) = kept.taking_back(Store::flush).await {
             tracing::warn!(%error, "the last moments may have to be done again");
         }
     };
-    tokio::select! {
-        () = ours => {}
-        () = served => {}
-    }
+    // What takes longer is cut off, as by a crash.
+    let _ = tokio::time::timeout(FINISHING, finished).await;
 }
 
-/// Serves the socket for as long as this is polled. Without it others must wait, but this command need not.
-async fn serve(home: &Path, node: Node) {
-    if let Err(error) = api::serve(home, node).await {
+/// Serves the socket until `ending`. Without it others must wait, but this command need not.
+async fn serve(home: &Path, node: Node, ending: CancellationToken) {
+    if let Err(error) = api::serve(home, node, ending.clone()).await {
         tracing::warn!(%error, "other commands cannot join this one");
+        ending.cancelled().await;
     }
-    std::future::pending().await
 }
