@@ -23,7 +23,7 @@ pub(crate) enum Command {
     Plan(JobArguments),
     /// Get everything a job needs, lay it, and print the mounts.
     Prepare(JobArguments),
-    /// Get one resource: hf:org/name[@revision][:file,…], s3://bucket/prefix or https://host/prefix.
+    /// Get one resource: hf:org/name, hf:org/name@revision:file,file, s3://bucket/prefix or https://host/prefix.
     Pull(PullArguments),
     /// List what is in the store, and the leases on it.
     Resources(OutputArguments),
@@ -69,7 +69,7 @@ pub(crate) struct JobArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct PullArguments {
-    /// hf:org/name[@revision][:file,…], s3://bucket/prefix or https://host/prefix.
+    /// hf:org/name, hf:org/name@revision:file,file, s3://bucket/prefix or https://host/prefix.
     pub(crate) resource: String,
     /// Lay the files in this folder instead of in the store.
     #[arg(long, value_name = "DIR")]

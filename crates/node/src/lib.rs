@@ -1,8 +1,8 @@
 //! Takes a job from its definition to its targets.
 //!
-//! One direction, each step in a file of its own: a definition becomes a [`Goal`](goal), its resources are [resolved](resolve)
-//! to listings, what is [at home](home) is taken from the store, the rest is [fetched](fetch) under the engine's
-//! direction, and the files are [laid](lay) under a lease. [`Report`] says what came from where.
+//! One direction, each step in a file of its own: a definition becomes a `Goal`, its resources are resolved
+//! to listings, what is at home is taken from the store, the rest is fetched under the engine's
+//! direction, and the files are laid under a lease. [`Report`] says what came from where.
 //!
 //! Invariants: every file in a target was proven by the store against what the origin listed, or is reported as proven by
 //! nothing; two jobs that want the same file share one fetch; private content is handed out only after it was read with the
