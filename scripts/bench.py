@@ -32,18 +32,23 @@ class Bench:
     def __init__(self, scratch, rounds):
         self.scratch, self.rounds = scratch, rounds
 
-    def contest(self, rounds, tools):
-        """Lets tools run in turn, each round another first, and gives what each took. A tool that cannot be had is left out."""
+    def contest(self, rounds, tools, keep=False):
+        """Lets tools run in turn, each round another first, and gives what each took. A tool that cannot be had is left out.
+
+        `keep` leaves what they wrote until the end: ext4 is slow to make files where many were just removed.
+        """
         there = {name: attempt for name, attempt in tools.items() if attempt}
         took = {name: [] for name in there}
         for number in range(rounds):
             names = list(there)
             for name in names[number % len(names):] + names[:number % len(names)]:
-                with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
-                    finished = there[name](Path(folder))
-                    if finished.code != 0:
-                        sys.exit(f"{name} failed:\n{finished.out}{finished.complaints}")
-                    took[name].append(finished)
+                folder = Path(tempfile.mkdtemp(dir=self.scratch))
+                finished = there[name](folder)
+                if finished.code != 0:
+                    sys.exit(f"{name} failed:\n{finished.out}{finished.complaints}")
+                took[name].append(finished)
+                if not keep:
+                    shutil.rmtree(folder)
                 print(f"  {name}: {finished.seconds:.2f} s, {finished.processor:.2f} s of processor time", file=sys.stderr, flush=True)
         return took
 
@@ -108,7 +113,7 @@ class Bench:
                 "larder": self.larder(job({"type": "HF", "repo": "org/many", "target": "/data-models/"}), hub, expect),
                 "huggingface_hub": self.snapshot(hub, "org/many", 8, expect),
                 "huggingface_hub, 16 workers": self.snapshot(hub, "org/many", 16, expect),
-            })
+            }, keep=True)
         rows += compared("hub", took)
         folder = self.scratch / "many"
         folder.mkdir()
@@ -124,7 +129,7 @@ class Bench:
                 "larder": self.larder(job({"type": "S3", "url": f"{server}/pub/many", "bucket": "pub", "target": "/data-models/"}), expect=expect),
                 "s5cmd": fetches([SERVERS / "s5cmd", "--log", "error", "--endpoint-url", server, "--no-sign-request", "cp", "s3://pub/many/*"], expect, "/"),
                 "aria2c -j16": fetches(["aria2c", "-q", "-j16", "-i", urls, "-d"], expect) if shutil.which("aria2c") else None,
-            })
+            }, keep=True)
         rows += compared("SeaweedFS", took)
         if not shutil.which("aria2c"):
             rows.append(["SeaweedFS", "aria2c -j16", "not to be had here", "", ""])
