@@ -12,10 +12,10 @@ use crate::api::{self, Joined};
 use crate::command::{Order, Telling, execute};
 use crate::config::Config;
 
-/// How long a process that holds the store may take to answer: it may just be starting, or ending.
-const HOLDER_ANSWERS: Duration = Duration::from_secs(5);
-/// How long a command that is done finishes what it lays for others: less than they wait for an answer.
-const FINISHING: Duration = Duration::from_secs(3);
+/// How long a command that is done finishes what it lays for others.
+const FINISHING: Duration = Duration::from_secs(10);
+/// How long a process that holds the store may take to answer: it may just be starting, or [finishing](FINISHING).
+const HOLDER_ANSWERS: Duration = Duration::from_secs(12);
 /// How often it is asked meanwhile.
 const ASK_EVERY: Duration = Duration::from_millis(50);
 
