@@ -205,7 +205,8 @@ fn a_listing_with_a_name_that_could_leave_its_folder_is_refused_whole() {
             .unwrap();
         let node = Node::new(&hub);
         let finished = node.prepare(json!([{"type": "HF", "repo": "org/name", "target": "/data"}]), "root");
-        assert_refused(&node, &finished, 1, &["ops[0] \"serve\", resources[0]", "models/org/name@", &format!("{bad:?}")]);
+        let shown: String = format!("{bad:?}").chars().take(60).collect();
+        assert_refused(&node, &finished, 1, &["ops[0] \"serve\", resources[0]", "models/org/name@", &shown]);
         assert_eq!(hub.counts().content().requests, 0, "{bad:?}");
         let outside = std::fs::read_dir(node.folder()).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
         assert!(outside.len() == 2 && outside.iter().all(|name| name == "home" || name == "root.json"), "{outside:?}");
