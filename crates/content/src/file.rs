@@ -62,8 +62,21 @@ impl OriginFile {
     pub fn key(&self, scope: Scope) -> FileKey {
         match scope {
             Scope::Public => self.public_key(),
-            Scope::Private => FileKey::derive("larder 2026 private file key v1", &self.locator_fields()),
+            Scope::Private => {
+                let size = self.size.to_le_bytes();
+                let mut fields = self.locator_fields();
+                fields.push(&size);
+                FileKey::derive("larder 2026 private file key v1", &fields)
+            }
         }
+    }
+
+    /// Whether its key names one version of its bytes: by a digest that names content, or by the version its locator holds.
+    ///
+    /// What has neither may be other bytes the next time, so what was kept of it is of no use.
+    #[must_use]
+    pub fn is_pinned(&self, scope: Scope) -> bool {
+        !self.locator.version.is_empty() || (scope == Scope::Public && self.strength() == Some(Strength::Content))
     }
 
     /// The digests in the order in which a proof is tried.
@@ -165,6 +178,16 @@ mod tests {
             let (a, b) = (file("models/a", vec![digest.clone()]), file("models/b", vec![digest]));
             assert_ne!(a.key(Scope::Public), b.key(Scope::Public));
         }
+    }
+
+    #[test]
+    fn what_has_neither_version_nor_digest_is_not_pinned() {
+        let mut plain = file("a", vec![]);
+        assert!(plain.is_pinned(Scope::Public) && plain.is_pinned(Scope::Private));
+        plain.locator.version.clear();
+        assert!(!plain.is_pinned(Scope::Public) && !plain.is_pinned(Scope::Private));
+        plain.digests.push(OriginDigest::sha256(&"ab".repeat(32)).unwrap());
+        assert!(plain.is_pinned(Scope::Public) && !plain.is_pinned(Scope::Private));
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::JobError;
-use crate::error::quoted;
 
 /// Values for literals that the definition itself cannot answer: the pairs of `--set KEY=VALUE`.
 ///
@@ -22,7 +21,8 @@ impl Settings {
         let read = |pair: T| match pair.as_ref().split_once('=') {
             Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
             Some(_) => Err(JobError::new("a setting has no key", "write it as --set KEY=VALUE")),
-            None => Err(JobError::new(format!("the setting {} has no value", quoted(pair.as_ref())), "write it as --set KEY=VALUE")),
+            // It may be a value without its key, and so a secret.
+            None => Err(JobError::new("a setting has no '='", "write it as --set KEY=VALUE")),
         };
         pairs.into_iter().map(read).collect()
     }

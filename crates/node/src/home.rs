@@ -40,6 +40,9 @@ fn look_for(store: &Store, file: &OriginFile, private: bool) -> Result<Home, Sto
 }
 
 fn find(store: &Store, file: &OriginFile, scope: Scope) -> Result<Option<Blob>, StoreError> {
+    if !file.is_pinned(scope) {
+        return Ok(None);
+    }
     if let Some(blob) = store.find(&file.key(scope))? {
         return Ok(Some(blob));
     }

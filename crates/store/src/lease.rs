@@ -152,9 +152,9 @@ impl Shared {
         Ok(())
     }
 
-    /// The blobs that leases hold.
-    pub(crate) fn leased(&self) -> HashSet<BlobName> {
-        lock(&self.leases).values().flat_map(|lease| lease.blobs.iter().copied()).collect()
+    /// The blobs that leases hold which have not expired.
+    pub(crate) fn leased(&self, now: SystemTime) -> HashSet<BlobName> {
+        lock(&self.leases).values().filter(|lease| lease.expires > now).flat_map(|lease| lease.blobs.iter().copied()).collect()
     }
 }
 

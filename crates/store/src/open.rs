@@ -79,7 +79,10 @@ impl Store {
             Some(state) if !state.clean => shared.mend(state, power_cut, &mut recovery)?,
             Some(_) => {}
         }
-        // After a kill, what no sync covered is still in memory: the next round covers it.
+        if state.as_ref().is_none_or(|state| !state.clean) {
+            // After a kill, what no sync covered is still in memory: the next round covers it, and there must be one.
+            let _ = shared.groups.current();
+        }
         let synced = match state {
             Some(state) if !state.clean && !power_cut => state.synced,
             Some(_) | None => first_group - 1,

@@ -84,17 +84,21 @@ impl Shared {
         for (key, row) in self.index.partials()? {
             self.mend_partial(&key, &row, &is_unsure, recovery)?;
         }
-        recovery.laid_torn += self.remove_torn(&|LaidFile { lease, tree, path, folder, .. }| {
+        recovery.laid_torn += self.remove_torn(&|LaidFile { lease, tree, path, folder, status }| {
             let row = self.index.get::<CopyRow>(Row::Copy(&tree.path, path.as_str()))?;
-            // What may be written is always a copy: one without a row lost it to the same power cut that may have torn it.
-            let unsure = row.as_ref().map_or(power_cut && tree.writable, |row| is_unsure(row.group));
+            let unsure = match &row {
+                // What is no copy of ours any more, because a job changed it, is the job's.
+                Some(row) => is_unsure(row.group) && (!tree.writable || row.fingerprint == status.fingerprint),
+                // What may be written is always a copy: one without a row lost it to the same power cut that may have torn it.
+                None => power_cut && tree.writable,
+            };
             if !unsure {
                 return Ok(false);
             }
             let found = hash(folder.file(path.file_name(), false)?).map_err(|error| folder.fault(path.file_name(), error))?;
             let is_leased = || lease.blobs.iter().any(|blob| blob.content() == found);
             Ok(!row.map_or_else(is_leased, |row| row.content == found.0))
-        })?;
+        });
         Ok(())
     }
 
@@ -192,7 +196,7 @@ impl Shared {
         }
         let device = self.home.own_status()?.device;
         let is_torn = |status: &crate::folder::Status| status.device == device && torn.contains(&status.fingerprint.inode);
-        recovery.laid_torn += self.remove_torn(&|file| Ok(is_torn(&file.status)))?;
+        recovery.laid_torn += self.remove_torn(&|file| Ok(is_torn(&file.status)));
         Ok(())
     }
 

@@ -59,14 +59,17 @@ impl Store {
         Ok(Some(released))
     }
 
-    /// Releases the leases that have expired.
-    ///
-    /// # Errors
-    /// As [`Store::release`]; those released before stay released.
-    pub fn expire(&self, now: SystemTime) -> Result<Vec<Released>, StoreError> {
+    /// Releases the leases that have expired. One whose trees cannot be removed stays for the next time, and holds no blob any more.
+    pub fn expire(&self, now: SystemTime) -> Vec<Released> {
         let expired: Vec<_> = self.leases().into_iter().filter(|lease| lease.expires <= now).collect();
-        let released = expired.into_iter().map(|lease| self.release(&lease.id, now));
-        released.filter_map(Result::transpose).collect()
+        let release = |lease: Lease| match self.release(&lease.id, now) {
+            Ok(released) => released,
+            Err(error) => {
+                tracing::warn!(lease = lease.id, %error, "what was laid for an expired lease cannot be removed");
+                None
+            }
+        };
+        expired.into_iter().filter_map(release).collect()
     }
 }
 
@@ -178,7 +181,11 @@ impl Shared {
     }
 
     /// Removes from all leased trees the files that `is_torn` says so of, and returns how many.
-    pub(crate) fn remove_torn(&self, is_torn: &dyn Fn(LaidFile<'_>) -> Result<bool, StoreError>) -> Result<u64, StoreError> {
+    pub(crate) fn remove_torn(&self, is_torn: &dyn Fn(LaidFile<'_>) -> Result<bool, StoreError>) -> u64 {
+        let told = |error: StoreError| {
+            tracing::warn!(%error, "a file in a target cannot be checked");
+            false
+        };
         let leases: Vec<Lease> = lock(&self.leases).values().cloned().collect();
         let mut removed = 0;
         for (lease, tree) in leases.iter().flat_map(|lease| lease.trees.iter().map(move |tree| (lease, tree))) {
@@ -186,14 +193,19 @@ impl Shared {
             let mut walk = Walk::new(root);
             for path in &tree.files {
                 let Ok(Some(folder)) = walk.folder_of(path, None) else { continue };
-                let Some(status) = folder.status(path.file_name())?.filter(|status| status.is_file) else { continue };
-                if is_torn(LaidFile { lease, tree, path, folder, status })? {
-                    self.disk.remove_file(folder, path.file_name()).map_err(|error| folder.fault(path.file_name(), error))?;
-                    removed += 1;
-                }
+                let look = || {
+                    let status = folder.status(path.file_name())?.filter(|status| status.is_file);
+                    let torn = status.is_some_and(|status| is_torn(LaidFile { lease, tree, path, folder, status }).unwrap_or_else(told));
+                    if torn {
+                        self.disk.remove_file(folder, path.file_name()).map_err(|error| folder.fault(path.file_name(), error))?;
+                    }
+                    Ok::<_, StoreError>(torn)
+                };
+                // What a job did to its folders must not keep the store from its work.
+                removed += u64::from(look().unwrap_or_else(told));
             }
         }
-        Ok(removed)
+        removed
     }
 
     /// Removes the trees in the store's own `targets` that no lease names, and returns how many.

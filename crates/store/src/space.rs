@@ -83,7 +83,7 @@ impl Store {
                 if shared.room(*reserved)?.least() >= bytes {
                     break;
                 }
-                shared.evict(name)?;
+                shared.evict(name, now)?;
             }
         }
         *reserved += bytes;
@@ -133,7 +133,7 @@ impl Shared {
 
     /// The blobs that nothing holds and nobody used for as long as `keep`, in the order in which they would be: last used first.
     pub(crate) fn evictable(&self, now: SystemTime, keep: Duration) -> Result<Vec<(BlobName, BlobRow)>, StoreError> {
-        let leased = self.leased();
+        let leased = self.leased(now);
         let old = seconds(now).saturating_sub(keep.as_secs());
         let mut blobs = self.index.blobs()?;
         blobs.retain(|(name, row)| row.used <= old && !leased.contains(name) && !self.is_held(*name));
@@ -142,9 +142,10 @@ impl Shared {
     }
 
     /// Removes a blob unless someone took hold of it; whether it did.
-    pub(crate) fn evict(&self, name: BlobName) -> Result<bool, StoreError> {
+    pub(crate) fn evict(&self, name: BlobName, now: SystemTime) -> Result<bool, StoreError> {
         let guard = self.stripe(name);
-        if self.is_held(name) || lock(&self.leases).values().any(|lease| lease.blobs.contains(&name)) {
+        let leased = || lock(&self.leases).values().any(|lease| lease.expires > now && lease.blobs.contains(&name));
+        if self.is_held(name) || leased() {
             return Ok(false);
         }
         let Some(row) = self.index.get::<BlobRow>(Row::Blob(name))? else { return Ok(false) };

@@ -96,14 +96,19 @@ impl Store {
             }
         }
         laying.choose_means(walk.root(), &wrong)?;
-        for at in 0..wrong.len() {
-            let (path, blob) = wrong[at];
-            let make = Make { disk: &*shared.disk, owner };
-            let Some(folder) = walk.folder_of(path, Some(make))? else { continue };
-            laying.place(folder, path, blob, &wrong[at..], &mut laid)?;
-        }
-        laying.shared.index.apply(laying.batch)?;
-        Ok(laid)
+        let mut place_all = || {
+            for at in 0..wrong.len() {
+                let (path, blob) = wrong[at];
+                let make = Make { disk: &*shared.disk, owner };
+                let Some(folder) = walk.folder_of(path, Some(make))? else { continue };
+                laying.place(folder, path, blob, &wrong[at..], &mut laid)?;
+            }
+            Ok(())
+        };
+        let placed = place_all();
+        // Also of what was laid before something went wrong: a release removes what is recorded.
+        shared.index.apply(laying.batch)?;
+        placed.map(|()| laid)
     }
 
     /// Whether files laid at `dest` can share the store's disk. If not, laying there means copying.

@@ -100,10 +100,10 @@ impl Store {
     /// If something cannot be removed.
     pub fn gc(&self, now: SystemTime, all: bool) -> Result<GcReport, StoreError> {
         let shared = &*self.shared;
-        let mut report = GcReport { released: self.expire(now)?, trees: shared.remove_unleased()?, ..GcReport::default() };
+        let mut report = GcReport { released: self.expire(now), trees: shared.remove_unleased()?, ..GcReport::default() };
         let keep = if all { Duration::ZERO } else { shared.config.keep };
         for (name, row) in shared.evictable(now, keep)? {
-            if shared.evict(name)? {
+            if shared.evict(name, now)? {
                 report.blobs += 1;
                 report.blob_bytes += row.fingerprint.size;
             }
@@ -136,8 +136,12 @@ impl Shared {
                 self.index.put(Row::Blob(name), &BlobRow { fingerprint: status.fingerprint, ..row })?;
                 Ok(Some(status.fingerprint.size))
             }
-            Some(_) | None => {
+            status => {
                 self.forget(name, &row, &guard)?;
+                if let Some(status) = status {
+                    // What was laid as a link of it is as wrong as it was.
+                    self.remove_torn(&|file| Ok(file.status.fingerprint == status.fingerprint && file.status.device == status.device));
+                }
                 Ok(None)
             }
         }

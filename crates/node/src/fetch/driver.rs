@@ -41,11 +41,19 @@ enum Opened {
 
 /// Looks for a file in the store, and opens its partial file if it is large.
 fn open(store: &Store, file: &OriginFile, scope: Scope) -> Result<Opened, StoreError> {
-    match store.find(&file.key(scope))? {
-        Some(blob) => Ok(Opened::Blob(blob)),
-        None if file.size <= SMALL_BYTES => Ok(Opened::Small),
-        None => store.partial(file, scope).map(Opened::Large),
+    if let Some(blob) = store.find(&file.key(scope))?.filter(|_| file.is_pinned(scope)) {
+        return Ok(Opened::Blob(blob));
     }
+    if file.size <= SMALL_BYTES {
+        return Ok(Opened::Small);
+    }
+    let partial = store.partial(file, scope)?;
+    if partial.have_bytes() > 0 && !file.is_pinned(scope) {
+        // Its chunks may be of another version.
+        partial.discard()?;
+        return store.partial(file, scope).map(Opened::Large);
+    }
+    Ok(Opened::Large(partial))
 }
 
 /// The task that owns the engine.

@@ -12,6 +12,10 @@ use crate::OriginError;
 
 /// The most pages a listing may have: servers may send pages of few keys, but not of none for ever.
 const MAX_PAGES: usize = 10_000;
+/// The longest key of an object, as AWS has it.
+const MAX_KEY_BYTES: usize = 1024;
+/// The longest text that tells where a listing goes on.
+const MAX_TOKEN_BYTES: usize = 64 * 1024;
 
 /// An object that belongs to the resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +59,11 @@ async fn everything(reach: &Reach, folder: String) -> Result<Vec<Listed>, Fault>
         let page = readable_page(reach, &what, &ask).await?;
         if let Some(stray) = page.objects.iter().find(|object| !object.key.starts_with(&ask.prefix)) {
             return Err(Fault::invalid(&what, format!("it lists {:?}, which is not below it", stray.key)));
+        }
+        if page.objects.iter().any(|object| object.key.len() > MAX_KEY_BYTES)
+            || page.next.as_ref().is_some_and(|next| next.len() > MAX_TOKEN_BYTES)
+        {
+            return Err(Fault::invalid(&what, "it lists a key that is longer than any bucket takes"));
         }
         all.extend(page.objects);
         if all.len() > MAX_FILES {
