@@ -105,7 +105,8 @@ fn what_was_recorded_before_a_kill_is_recorded_after_it() {
         sleep(Duration::from_millis(400));
         let stalled = before == sent() && before >= 6 * MIB;
         before = sent();
-        stalled && held() == before
+        // A file system may need a block or two of its own for a file with holes.
+        stalled && (before..before + 64 * 1024).contains(&held())
     });
     running.kill();
     assert_eq!(recorded(&node), before);
