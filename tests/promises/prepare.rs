@@ -70,7 +70,7 @@ fn a_job_definition_becomes_proven_files_in_its_target_and_a_report() {
     assert!(!report["lease"].as_str().unwrap().is_empty() && report["elapsed_ms"].is_u64());
     assert!(keys(&report).is_superset(&BTreeSet::from(["state", "lease", "elapsed_ms", "resources", "mounts", "totals"])));
     let resource = json!({"op": "serve", "type": "HF", "id": id, "target": "/data-models/", "source": source, "readonly": true,
-        "files": 5, "bytes": total(&files), "from": from, "proof": {"git-sha1": 3, "xet": 2}});
+        "files": 5, "bytes": total(&files), "from": from, "proof": {"git-sha1": 3, "sha256": 2}});
     assert_eq!(report["resources"], json!([resource]));
     assert_eq!(report["mounts"], json!([{"op": "serve", "target": "/data-models/", "source": source, "readonly": true}]));
     assert_eq!(report["totals"], json!({"files": 5, "bytes": total(&files), "from": from}));

@@ -174,15 +174,15 @@ fn check_length(algorithm: Algorithm, value: &[u8]) -> Result<(), ParseDigestErr
     Err(ParseDigestError::new(&hex::encode(value)))
 }
 
-/// By what a file was proven; printed as `xet`, `sha256`, `git-sha1`, `md5`, `md5-parts`, `none`.
+/// By what a file was proven; printed as `sha256`, `xet`, `git-sha1`, `md5`, `md5-parts`, `none`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ProofKind {
+    /// A hash of the whole file.
+    Whole(Algorithm),
     /// The Xet root.
     Xet,
     /// The git blob id.
     GitSha1,
-    /// A hash of the whole file.
-    Whole(Algorithm),
     /// A hash of the parts' hashes.
     Parts(Algorithm),
     /// The origin says nothing of the bytes that they match: they were read from it, and that is all.

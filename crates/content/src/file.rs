@@ -82,7 +82,7 @@ impl OriginFile {
     /// The digests in the order in which a proof is tried.
     ///
     /// Those that name content come first, then those that hold for one locator, then those that find accidents.
-    /// Xet goes before SHA-256: it yields the piece list that later proves pieces.
+    /// SHA-256 of the whole goes first: public keys are made of it, so it must hold whatever else does.
     #[must_use]
     pub fn proofs(&self) -> Vec<&OriginDigest> {
         let mut proofs: Vec<_> = self.digests.iter().collect();
@@ -196,6 +196,6 @@ mod tests {
         let sha = OriginDigest::sha256(&"ab".repeat(32)).unwrap();
         assert_eq!(file("a", vec![xet.clone()]).key(Scope::Public), file("b", vec![xet.clone()]).key(Scope::Public));
         assert_eq!(file("a", vec![xet.clone(), sha.clone()]).key(Scope::Public), file("b", vec![sha.clone()]).key(Scope::Public));
-        assert_eq!(file("a", vec![sha, xet.clone()]).proofs()[0], &xet);
+        assert_eq!(file("a", vec![xet, sha.clone()]).proofs()[0], &sha);
     }
 }

@@ -354,9 +354,13 @@ pub(crate) fn file_name(key: &FileKey) -> String {
 
 /// Reads `place` of a file.
 pub(crate) fn read(file: &File, place: &Range<u64>) -> io::Result<Bytes> {
-    let mut bytes = vec![0; usize::try_from(place.end - place.start).unwrap_or(usize::MAX)];
-    file.read_exact_at(&mut bytes, place.start)?;
-    Ok(bytes.into())
+    // Some processors copy to places that are not aligned at half the speed.
+    const ALIGNMENT: usize = 64;
+    let length = usize::try_from(place.end - place.start).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; length + ALIGNMENT];
+    let start = bytes.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
+    file.read_exact_at(&mut bytes[start..start + length], place.start)?;
+    Ok(Bytes::from(bytes).slice(start..start + length))
 }
 
 /// Reads the first `size` bytes of a file in order.

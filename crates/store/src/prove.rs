@@ -5,15 +5,13 @@
 
 use larder_content::{Mismatch, OriginDigest, OriginFile, ProofKind, Prover, Scope, Strength};
 
-/// The proofs of one file that run side by side over its bytes.
+/// The proof of one file while its bytes go by.
 pub(crate) struct Trial {
-    first: Prover,
-    /// The digest that the key is made of, if that is not the first.
-    of_key: Option<Prover>,
+    prover: Prover,
     later: Vec<OriginDigest>,
 }
 
-/// That no proof of the first pass held.
+/// That the proof of the first pass did not hold.
 pub(crate) struct Failed {
     pub(crate) mismatch: Mismatch,
     /// Digests that would do as well, each for another pass over the bytes.
@@ -21,36 +19,25 @@ pub(crate) struct Failed {
 }
 
 impl Trial {
-    /// The proofs of `file`, which is kept under its key for `scope`.
+    /// The proof of `file`, which is kept under its key for `scope`.
     pub(crate) fn new(file: &OriginFile, scope: Scope) -> Self {
-        let proofs = file.proofs();
-        let first = proofs.first().copied();
-        let wanted = key_digest(file, scope);
-        let later = proofs.iter().skip(1).filter(|digest| wanted.is_none() && digest.strength() >= Strength::OneLocator);
-        Self {
-            first: Prover::for_digest(first, file.size),
-            of_key: wanted.filter(|wanted| Some(*wanted) != first).map(|wanted| Prover::for_digest(Some(wanted), file.size)),
-            later: later.copied().cloned().collect(),
+        if let Some(digest) = key_digest(file, scope) {
+            return Self { prover: Prover::for_digest(Some(digest), file.size), later: vec![] };
         }
+        let proofs = file.proofs();
+        let later = proofs.iter().skip(1).filter(|digest| digest.strength() >= Strength::OneLocator);
+        Self { prover: Prover::for_digest(proofs.first().copied(), file.size), later: later.copied().cloned().collect() }
     }
 
     /// Takes the next bytes of the file.
     pub(crate) fn update(&mut self, bytes: &[u8]) {
-        self.first.update(bytes);
-        if let Some(prover) = &mut self.of_key {
-            prover.update(bytes);
-        }
+        self.prover.update(bytes);
     }
 
     /// By what the file was proven.
     pub(crate) fn finish(self) -> Result<ProofKind, Failed> {
-        let Self { first, of_key, later } = self;
-        let first = first.finish().map(larder_content::Proof::kind);
-        match (first, of_key.map(Prover::finish)) {
-            (Ok(kind), None | Some(Ok(_))) => Ok(kind),
-            (Err(_), Some(Ok(proof))) => Ok(proof.kind()),
-            (Ok(_) | Err(_), Some(Err(mismatch))) | (Err(mismatch), None) => Err(Failed { mismatch, later }),
-        }
+        let Self { prover, later } = self;
+        prover.finish().map(larder_content::Proof::kind).map_err(|mismatch| Failed { mismatch, later })
     }
 }
 
@@ -86,7 +73,8 @@ mod tests {
         let lying = file("w", 4, vec![sha256(b"good"), xet(evil), md5(evil)]);
         assert_eq!(outcome(&lying, Scope::Public, evil), Err(0), "a false sha256 passed, or left another way open");
         let honest = file("w", 4, vec![sha256(evil), xet(evil)]);
-        assert_eq!(outcome(&honest, Scope::Public, evil), Ok(ProofKind::Xet));
+        assert_eq!(outcome(&honest, Scope::Public, evil), Ok(ProofKind::Whole(larder_content::Algorithm::Sha256)));
+        assert_eq!(outcome(&file("w", 4, vec![xet(evil)]), Scope::Public, evil), Ok(ProofKind::Xet));
     }
 
     #[test]
