@@ -67,7 +67,10 @@ mod tests {
         std::thread::scope(|scope| {
             let (sender, receiver) = sync_channel(1);
             let places = &places;
-            scope.spawn(move || sender.send(drop(places.take(BTreeSet::from([folder.into()])))));
+            scope.spawn(move || {
+                drop(places.take(BTreeSet::from([folder.into()])));
+                sender.send(())
+            });
             let had = receiver.recv_timeout(Duration::from_millis(200)).is_ok();
             drop(first);
             had || receiver.recv_timeout(Duration::from_secs(60)).map(|()| false).unwrap()
