@@ -62,57 +62,67 @@ impl Source {
         let range = layout.bytes(chunks.start, chunks.end);
         let mut stream = self.open(range.clone()).await?;
         let mut next = chunks.start;
-        let mut writing: Option<(JoinHandle<Result<(), ReadError>>, u64)> = None;
-        let mut slab = BytesMut::new();
+        let mut writing: Option<Writing> = None;
+        let (mut rest, mut spare) = (Bytes::new(), BytesMut::new());
         let mut ended = Ok(());
-        while next < chunks.end {
+        while next < chunks.end && ended.is_ok() {
             let slab_end = (next + SLAB_CHUNKS).min(chunks.end);
             let wanted = length(layout.bytes(next, slab_end));
-            slab.reserve(wanted.saturating_sub(slab.len()));
+            let mut slab = std::mem::take(&mut spare);
+            slab.reserve(wanted);
             while slab.len() < wanted {
-                match stream.next().await {
-                    Some(Ok(bytes)) => slab.extend_from_slice(&bytes),
-                    Some(Err(error)) => {
-                        ended = Err(ReadError::Origin(error));
-                        break;
+                if rest.is_empty() {
+                    match stream.next().await {
+                        Some(Ok(bytes)) => rest = bytes,
+                        Some(Err(error)) => {
+                            ended = Err(ReadError::Origin(error));
+                            break;
+                        }
+                        None => break,
                     }
-                    None => break,
                 }
+                slab.extend_from_slice(&rest.split_to(rest.len().min(wanted - slab.len())));
             }
-            let full = if slab.len() >= wanted { wanted } else { whole_chunks(slab.len()) };
-            finish(&mut writing, &mut arrived).await?;
-            if full > 0 {
-                let bytes = slab.split_to(full).freeze();
-                let count = (full as u64).div_ceil(CHUNK_BYTES);
-                writing = Some((write(partial.clone(), layout, next, bytes), count));
-                next += count;
+            if slab.len() < wanted {
+                slab.truncate(whole_chunks(slab.len()));
             }
-            if full < wanted {
+            spare = finish(&mut writing, &mut arrived).await?;
+            if slab.is_empty() {
                 break;
             }
+            let count = (slab.len() as u64).div_ceil(CHUNK_BYTES);
+            writing = Some(Writing { task: write(partial.clone(), layout, next, slab.freeze()), count });
+            next += count;
         }
         finish(&mut writing, &mut arrived).await?;
         ended
     }
 }
 
-/// Waits for the slab that is being written, and tells that it has arrived.
-async fn finish(
-    writing: &mut Option<(JoinHandle<Result<(), ReadError>>, u64)>,
-    arrived: &mut impl FnMut(u64) -> BoxFuture<'static, ()>,
-) -> Result<(), ReadError> {
-    if let Some((task, count)) = writing.take() {
-        task.await.map_err(|panic| defect(&panic))??;
-        arrived(count).await;
-    }
-    Ok(())
+/// A slab that is being hashed and written.
+struct Writing {
+    /// Gives back the slab's memory.
+    task: JoinHandle<Result<BytesMut, ReadError>>,
+    count: u64,
+}
+
+/// Waits for the slab that is being written, tells that it has arrived, and returns its memory for the next.
+async fn finish(writing: &mut Option<Writing>, arrived: &mut impl FnMut(u64) -> BoxFuture<'static, ()>) -> Result<BytesMut, ReadError> {
+    let Some(Writing { task, count }) = writing.take() else { return Ok(BytesMut::new()) };
+    let memory = task.await.map_err(|panic| defect(&panic))??;
+    arrived(count).await;
+    Ok(memory)
 }
 
 /// Hashes and writes a slab beside the reading of the next.
-fn write(partial: Partial, layout: ChunkLayout, first: u64, bytes: Bytes) -> JoinHandle<Result<(), ReadError>> {
+fn write(partial: Partial, layout: ChunkLayout, first: u64, bytes: Bytes) -> JoinHandle<Result<BytesMut, ReadError>> {
     tokio::task::spawn_blocking(move || {
-        let chunks = VerifiedChunks::read_from_origin(layout, first, bytes).map_err(|error| defect(&error))?;
-        Ok(partial.write(&chunks)?)
+        let chunks = VerifiedChunks::read_from_origin(layout, first, bytes.clone()).map_err(|error| defect(&error))?;
+        partial.write(&chunks)?;
+        drop(chunks);
+        let mut memory = bytes.try_into_mut().unwrap_or_default();
+        memory.clear();
+        Ok(memory)
     })
 }
 

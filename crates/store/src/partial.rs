@@ -38,6 +38,8 @@ pub(crate) struct Coming {
     pub(crate) layout: ChunkLayout,
     pub(crate) chunks: Mutex<Chunks>,
     pub(crate) proving: Mutex<Proving>,
+    /// One writes at a time: the file system would let them spin for the same lock instead.
+    writing: Mutex<()>,
 }
 
 /// Which chunks are there.
@@ -77,8 +79,8 @@ impl Store {
         let row = shared.index.get::<PartialRow>(Row::Partial(key))?.filter(|row| row.size == file.size);
         let there = shared.home.status(&name)?.is_some_and(|status| status.is_file);
         let chunks = if row.is_some() && there { shared.resume(&key, layout)? } else { shared.begin(&key, layout)? };
-        let (chunks, proving) = (Mutex::new(chunks), Mutex::default());
-        let coming = Arc::new(Coming { key, scope, file: file.clone(), layout, chunks, proving });
+        let (chunks, proving, writing) = (Mutex::new(chunks), Mutex::default(), Mutex::default());
+        let coming = Arc::new(Coming { key, scope, file: file.clone(), layout, chunks, proving, writing });
         partials.retain(|_, other| other.strong_count() > 0);
         partials.insert(key, Arc::downgrade(&coming));
         Ok(Partial { coming, store: self.clone() })
@@ -153,7 +155,9 @@ impl Partial {
         let place = self.coming.layout.bytes(run.start, run.end);
         let at = |position: u64| usize::try_from(position - chunks.offset()).unwrap_or(usize::MAX);
         let bytes = &chunks.bytes()[at(place.start)..at(place.end)];
+        let turn = lock(&self.coming.writing);
         let written = shared.disk.write_at(handle, bytes, place.start);
+        drop(turn);
         let fail = |error| shared.home.fault(&file_name(&self.coming.key), error).needing(bytes.len() as u64);
         written.map_err(fail)?;
         let group = shared.groups.current();
