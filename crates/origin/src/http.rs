@@ -140,7 +140,7 @@ pub(crate) fn ranged_body(what: &str, response: reqwest::Response, range: Range<
     if response.content_length().is_some_and(|sent| sent != expected) {
         return Err(invalid(format!("{expected} bytes were to come and {} are sent", response.content_length().unwrap_or_default())));
     }
-    Ok(ByteStream::new(what.to_owned(), 0, expected, body(what.to_owned(), response)))
+    Ok(ByteStream::new(what.to_owned(), expected, body(what.to_owned(), response)))
 }
 
 /// Reads `bytes a-b/total`, or `bytes a-b/*`, into a half-open range.

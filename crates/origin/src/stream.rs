@@ -14,17 +14,16 @@ use crate::OriginError;
 pub struct ByteStream {
     what: String,
     left: u64,
-    skip: u64,
     inner: Pin<Box<dyn Stream<Item = Result<Bytes, OriginError>> + Send>>,
 }
 
 impl ByteStream {
-    /// Holds `inner` to `len` bytes after skipping the first `skip`; `what` names the file in errors.
+    /// Holds `inner` to `len` bytes; `what` names the file in errors.
     ///
     /// A body that is shorter ends in [`OriginError::Unreachable`]. What comes after `len` bytes is not read: servers that
     /// ignore `Range` send more.
-    pub(crate) fn new(what: String, skip: u64, len: u64, inner: impl Stream<Item = Result<Bytes, OriginError>> + Send + 'static) -> Self {
-        Self { what, left: len, skip, inner: Box::pin(inner) }
+    pub(crate) fn new(what: String, len: u64, inner: impl Stream<Item = Result<Bytes, OriginError>> + Send + 'static) -> Self {
+        Self { what, left: len, inner: Box::pin(inner) }
     }
 }
 
@@ -38,9 +37,6 @@ impl Stream for ByteStream {
             }
             match std::task::ready!(self.inner.as_mut().poll_next(context)) {
                 Some(Ok(mut bytes)) => {
-                    let skipped = bytes.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
-                    let _ = bytes.split_to(skipped);
-                    self.skip -= skipped as u64;
                     bytes.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
                     self.left -= bytes.len() as u64;
                     if !bytes.is_empty() {
@@ -52,7 +48,7 @@ impl Stream for ByteStream {
                     return Poll::Ready(Some(Err(error)));
                 }
                 None => {
-                    let why = format!("the body ended {} bytes early", self.left + self.skip);
+                    let why = format!("the body ended {} bytes early", self.left);
                     self.left = 0;
                     return Poll::Ready(Some(Err(OriginError::Unreachable { what: self.what.clone(), why, source: None })));
                 }
@@ -66,9 +62,9 @@ mod tests {
     use super::*;
     use futures::{StreamExt, executor::block_on, stream};
 
-    fn run(skip: u64, len: u64, parts: &[&'static str]) -> Result<Vec<u8>, String> {
+    fn run(len: u64, parts: &[&'static str]) -> Result<Vec<u8>, String> {
         let parts: Vec<_> = parts.iter().map(|part| Ok(Bytes::from_static(part.as_bytes()))).collect();
-        let mut stream = ByteStream::new("f".into(), skip, len, stream::iter(parts));
+        let mut stream = ByteStream::new("f".into(), len, stream::iter(parts));
         block_on(async {
             let mut out = Vec::new();
             while let Some(part) = stream.next().await {
@@ -80,12 +76,12 @@ mod tests {
 
     #[test]
     fn gives_exactly_the_bytes_asked_for() {
-        assert_eq!(run(0, 5, &["ab", "cde"]), Ok(b"abcde".to_vec()));
-        assert_eq!(run(3, 2, &["ab", "cdefg"]), Ok(b"de".to_vec()));
+        assert_eq!(run(5, &["ab", "cde"]), Ok(b"abcde".to_vec()));
+        assert_eq!(run(4, &["ab", "cdefg"]), Ok(b"abcd".to_vec()));
     }
 
     #[test]
     fn a_short_body_is_an_error() {
-        assert!(run(0, 6, &["ab", "cde"]).unwrap_err().contains("ended 1 bytes early"));
+        assert!(run(6, &["ab", "cde"]).unwrap_err().contains("ended 1 bytes early"));
     }
 }

@@ -25,7 +25,7 @@ pub(super) async fn range(reach: &Reach, file: &OriginFile, range: Range<u64>) -
         // No range can ask for nothing: that it may be read is shown by its metadata.
         let facts = reach.head(key, None).await.map_err(|fault| fault.into_error(&what, reach.signed))?;
         check_version(&what, version, facts.etag.as_deref())?;
-        return Ok(ByteStream::new(what, 0, 0, stream::empty()));
+        return Ok(ByteStream::new(what, 0, stream::empty()));
     }
     // A weak ETag matches nothing, so it is only compared.
     let if_match = Some(version.clone()).filter(|version| !version.is_empty() && !version.starts_with("W/"));
@@ -33,7 +33,7 @@ pub(super) async fn range(reach: &Reach, file: &OriginFile, range: Range<u64>) -
     let body = reach.get(&ask).await.map_err(|fault| fault.into_error(&what, reach.signed))?;
     check_version(&what, version, body.etag.as_deref())?;
     check_extent(&what, &body, &range, file.size)?;
-    Ok(ByteStream::new(what, 0, range.end - range.start, body.stream))
+    Ok(ByteStream::new(what, range.end - range.start, body.stream))
 }
 
 /// Servers that ignore `If-Match` are found out by what they send.
