@@ -4,11 +4,10 @@
 //! that was settled on is named beside it.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 use larder_content::{BucketCredentials, BucketResource, Locator, RelativePath, Secret};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use url::{Host, Url};
+use url::Url;
 
 use super::host::{is_region, recognise};
 use crate::OriginError;
@@ -187,7 +186,7 @@ fn from_web(scheme: &str, rest: &str, resource: &BucketResource) -> Result<Addre
         return Err("it holds '#' or '\\': write them as %23 and %5C".into());
     }
     let url = Url::parse(&format!("{scheme}://{authority}/")).map_err(|error| format!("its host cannot be read: {error}"))?;
-    if scheme == "http" && !is_loopback(&url) {
+    if scheme == "http" && !crate::http::is_loopback(&url) {
         return Err("it is plain http, which anyone on the way can change: use https".into());
     }
     let (raw, query) = tail.split_once('?').unwrap_or((tail, ""));
@@ -324,15 +323,6 @@ fn check_path(path: &str) -> Result<(), String> {
         return Err("its path holds '.' or '..' as a segment: write where it leads".into());
     }
     Ok(())
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => Ipv4Addr::is_loopback(&address),
-        Some(Host::Ipv6(address)) => Ipv6Addr::is_loopback(&address),
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        None => false,
-    }
 }
 
 /// `url` as it may stand in an error: without its query, and without all that could be a user name or password.
