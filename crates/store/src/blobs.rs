@@ -10,7 +10,7 @@ use std::sync::{Arc, MutexGuard, Weak};
 use larder_content::{ContentId, FileKey, Mismatch, OriginFile, ProofKind, Prover, Scope};
 
 use crate::folder::{Fingerprint, Status};
-use crate::index::{Batch, Row};
+use crate::index::Row;
 use crate::prove::{Trial, is_provable};
 use crate::records::{BlobRow, KeyRow, OwnedKeyRow};
 use crate::{Shared, Store, StoreError, lock};
@@ -155,10 +155,7 @@ impl Store {
             if let Some(blob) = self.shared.blob(name, ProofKind::None)?
                 && let Ok(proof) = self.shared.prove_blob(file, scope, &blob)?
             {
-                let mut batch = Batch::default();
-                self.shared.bind(&mut batch, name, key, proof)?;
-                self.shared.index.apply(batch)?;
-                self.shared.gained_key(name)?;
+                self.shared.bind(name, key, proof, None)?;
                 return Ok(Some(Blob { proof, ..blob }));
             }
         }
@@ -274,28 +271,34 @@ impl Shared {
     }
 
     /// Adds the row of a blob whose file is in place.
-    pub(crate) fn insert(&self, batch: &mut Batch, name: BlobName, fingerprint: Fingerprint, keyless: bool) {
+    pub(crate) fn insert(&self, name: BlobName, fingerprint: Fingerprint, keyless: bool) -> Result<(), StoreError> {
         let group = self.groups.current();
-        batch.put(Row::Blob(name), &BlobRow { fingerprint, used: fingerprint.modified_s(), group, keyless });
+        self.index.put(Row::Blob(name), &BlobRow { fingerprint, used: fingerprint.modified_s(), group, keyless })?;
         self.blob_bytes.fetch_add(fingerprint.size, Ordering::Relaxed);
         if keyless {
             lock(&self.keyless).entry(fingerprint.size).or_default().push(name);
         }
-    }
-
-    /// Binds `key` to the blob.
-    pub(crate) fn bind(&self, batch: &mut Batch, name: BlobName, key: FileKey, proof: ProofKind) -> Result<(), StoreError> {
-        let before = self.index.get::<KeyRow>(Row::Key(key))?.map(|row| BlobName::from(row.name));
-        if let Some(before) = before.filter(|before| *before != name) {
-            batch.remove(Row::OwnedKey(before, key));
-        }
-        batch.put(Row::Key(key), &KeyRow { name: name.into(), proof: proof.into() });
-        batch.put(Row::OwnedKey(name, key), &OwnedKeyRow);
         Ok(())
     }
 
+    /// Binds `key` to the blob; `placed` is the fingerprint of its file if that is new.
+    ///
+    /// The blob's own row comes last: a kill before it leaves keys that lead nowhere and a blob to be taken in.
+    pub(crate) fn bind(&self, name: BlobName, key: FileKey, proof: ProofKind, placed: Option<Fingerprint>) -> Result<(), StoreError> {
+        let before = self.index.get::<KeyRow>(Row::Key(key))?.map(|row| BlobName::from(row.name));
+        self.index.put(Row::OwnedKey(name, key), &OwnedKeyRow)?;
+        self.index.put(Row::Key(key), &KeyRow { name: name.into(), proof: proof.into() })?;
+        if let Some(before) = before.filter(|before| *before != name) {
+            self.index.remove(Row::OwnedKey(before, key))?;
+        }
+        match placed {
+            Some(fingerprint) => self.insert(name, fingerprint, false),
+            None => self.gained_key(name),
+        }
+    }
+
     /// Notes that a key was bound to the blob, in case it had none.
-    pub(crate) fn gained_key(&self, name: BlobName) -> Result<(), StoreError> {
+    fn gained_key(&self, name: BlobName) -> Result<(), StoreError> {
         let mut keyless = lock(&self.keyless);
         if !keyless.values().any(|names| names.contains(&name)) {
             return Ok(());
@@ -310,15 +313,13 @@ impl Shared {
 
     /// Removes a blob: its rows first, so that no key ever leads to a file that is gone.
     pub(crate) fn forget(&self, name: BlobName, row: &BlobRow, _guard: &MutexGuard<'_, ()>) -> Result<(), StoreError> {
-        let mut batch = Batch::default();
         for key in self.index.keys_of(name)? {
             if self.index.get::<KeyRow>(Row::Key(key))?.is_some_and(|row| BlobName::from(row.name) == name) {
-                batch.remove(Row::Key(key));
+                self.index.remove(Row::Key(key))?;
             }
-            batch.remove(Row::OwnedKey(name, key));
+            self.index.remove(Row::OwnedKey(name, key))?;
         }
-        batch.remove(Row::Blob(name));
-        self.index.apply(batch)?;
+        self.index.remove(Row::Blob(name))?;
         self.blob_bytes.fetch_sub(row.fingerprint.size, Ordering::Relaxed);
         let mut keyless = lock(&self.keyless);
         keyless.values_mut().for_each(|names| names.retain(|other| *other != name));

@@ -1,7 +1,8 @@
 //! The index: rows by kind and name, in sled, which only this file names.
 //!
-//! The disk is the truth and the index what is known of it: it can be thrown away and rebuilt. Rows that belong together
-//! change in one [`Batch`], whole or not at all.
+//! The disk is the truth and the index what is known of it: it can be thrown away and rebuilt. Rows change one by one and
+//! reach the disk in that order, so whoever writes several orders them such that it may be cut off after each. (The library
+//! can change several at once, but then writes and syncs its log twice each time.)
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -65,28 +66,6 @@ fn tree_prefix(tree: &Path) -> Vec<u8> {
     [b"t", &ContentId::of(tree.as_os_str().as_encoded_bytes()).0[..]].concat()
 }
 
-/// Rows that change together.
-#[derive(Debug, Default)]
-pub(crate) struct Batch {
-    inner: sled::Batch,
-    fault: Option<codec::CodecError>,
-}
-
-impl Batch {
-    /// Writes a row.
-    pub(crate) fn put<R: Record>(&mut self, row: Row<'_>, record: &R) {
-        match codec::encode(record) {
-            Ok(bytes) => self.inner.insert(row.encode(), bytes),
-            Err(error) => self.fault = Some(error),
-        }
-    }
-
-    /// Removes a row.
-    pub(crate) fn remove(&mut self, row: Row<'_>) {
-        self.inner.remove(row.encode());
-    }
-}
-
 /// The index, open.
 #[derive(Debug)]
 pub(crate) struct Index {
@@ -117,12 +96,9 @@ impl Index {
         self.rows.insert(row.encode(), bytes).map(drop).map_err(|error| fault(&self.path, error))
     }
 
-    /// Changes several rows, whole or not at all.
-    pub(crate) fn apply(&self, batch: Batch) -> Result<(), StoreError> {
-        if let Some(error) = batch.fault {
-            return Err(self.malformed(&error));
-        }
-        self.rows.apply_batch(batch.inner).map_err(|error| fault(&self.path, error))
+    /// Removes a row.
+    pub(crate) fn remove(&self, row: Row<'_>) -> Result<(), StoreError> {
+        self.rows.remove(row.encode()).map(drop).map_err(|error| fault(&self.path, error))
     }
 
     /// Waits until all rows would survive a power cut.

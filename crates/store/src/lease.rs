@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use larder_content::{ContentId, RelativePath, codec};
 
 use crate::blobs::BlobName;
-use crate::index::{Batch, Row};
+use crate::index::Row;
 use crate::records::{BlobRow, LeaseRecord, TreeRecord};
 use crate::{Shared, Store, StoreError, lock};
 
@@ -144,9 +144,7 @@ impl Shared {
         for name in blobs {
             let _guard = self.stripe(*name);
             if let Some(row) = self.index.get::<BlobRow>(Row::Blob(*name))? {
-                let mut batch = Batch::default();
-                batch.put(Row::Blob(*name), &BlobRow { used: seconds(now), ..row });
-                self.index.apply(batch)?;
+                self.index.put(Row::Blob(*name), &BlobRow { used: seconds(now), ..row })?;
             }
         }
         Ok(())

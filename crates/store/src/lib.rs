@@ -26,14 +26,14 @@
 //! | step | left by a kill after it | left by a power cut after it | mended by |
 //! |---|---|---|---|
 //! | put: temp file written | a stale temp | the same, perhaps torn | `temp/` is emptied |
-//! | put: renamed to the blob | a blob without a row | a torn blob without a row | hashed: kept without a key, or removed |
-//! | put: row and key recorded | the blob | a row of a torn or missing file | hashed: kept, or row, key and file removed |
+//! | put: renamed to the blob, or keys recorded | a blob without a row | a torn blob without a row | hashed: kept without a key, or removed |
+//! | put: row recorded | the blob | a row of a torn or missing file | hashed: kept, or row, key and file removed |
 //! | partial: file made | a file without a row | the same | removed |
 //! | partial: row recorded | an empty partial | a row without a file | the row is removed |
 //! | write: bytes written | bytes without a row | the same | fetched again |
 //! | write: chunk recorded | the chunk | a row of lost bytes | hashed: kept, or the row is removed |
-//! | seal: linked as the blob | two names of one file, the partial still whole | either name may be gone, bytes torn | a blob name without a row beside its partial is removed; the partial goes on |
-//! | seal: row and key recorded | the blob, and leftovers of the partial | a row of a torn file | hashed: kept, or removed; the partial's good chunks go on |
+//! | seal: linked as the blob, or keys recorded | two names of one file, the partial still whole | either name may be gone, bytes torn | a blob name without a row beside its partial is removed; the partial goes on |
+//! | seal: row recorded | the blob, and leftovers of the partial | a row of a torn file | hashed: kept, or removed; the partial's good chunks go on |
 //! | seal: leftovers removed | the blob | (only done once synced) | - |
 //! | lease: file renamed into place | a lease over files not laid yet | the lease, none, or a torn file | a torn lease is removed, and so are trees in `targets` without a lease |
 //! | lay: linked | a link whose blob has another fingerprint | the same, perhaps of a torn file | the blob is hashed; links of torn blobs are removed |

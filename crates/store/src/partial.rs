@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, TryLockError};
 use bytes::Bytes;
 use larder_content::{CHUNK_BYTES, ChunkHash, ChunkLayout, ChunkTree, FileKey, OriginFile, Scope, VerifiedChunks};
 
-use crate::index::{Batch, Row};
+use crate::index::Row;
 use crate::prove::Trial;
 use crate::records::{ChunkRow, PartialRow};
 use crate::{Shared, Store, StoreError, lock};
@@ -161,12 +161,10 @@ impl Partial {
         let fail = |error| shared.home.fault(&file_name(&self.coming.key), error).needing(bytes.len() as u64);
         written.map_err(fail)?;
         let group = shared.groups.current();
-        let mut batch = Batch::default();
         let hashes = || chunks.indices().zip(chunks.hashes()).filter(|(index, _)| run.contains(index));
         for (index, hash) in hashes() {
-            batch.put(Row::Chunk(self.coming.key, index), &ChunkRow { hash: hash.0, group });
+            shared.index.put(Row::Chunk(self.coming.key, index), &ChunkRow { hash: hash.0, group })?;
         }
-        shared.index.apply(batch)?;
         shared.groups.wrote(bytes.len() as u64);
         let mut state = lock(&self.coming.chunks);
         hashes().for_each(|(index, hash)| state.tree.insert(index, *hash));
@@ -206,9 +204,7 @@ impl Partial {
                 if VerifiedChunks::check(*layout, index, chunk, &[hash]).is_err() {
                     tracing::warn!(%key, index, "a chunk of an earlier run was damaged on disk and is fetched again");
                     lock(&self.coming.chunks).lose(index);
-                    let mut batch = Batch::default();
-                    batch.remove(Row::Chunk(*key, index));
-                    return self.shared().index.apply(batch);
+                    return self.shared().index.remove(Row::Chunk(*key, index));
                 }
                 lock(&self.coming.chunks).resumed.remove(&index);
             }
@@ -334,13 +330,10 @@ impl Shared {
         loop {
             let rows = self.index.chunks::<ChunkRow>(key).take(ROWS_AT_A_TIME);
             let indices: Vec<u64> = rows.map(|row| row.map(|(index, _)| index)).collect::<Result<_, _>>()?;
-            let mut batch = Batch::default();
-            indices.iter().for_each(|index| batch.remove(Row::Chunk(*key, *index)));
             if indices.is_empty() {
-                batch.remove(Row::Partial(*key));
-                return self.index.apply(batch);
+                return self.index.remove(Row::Partial(*key));
             }
-            self.index.apply(batch)?;
+            indices.iter().try_for_each(|index| self.index.remove(Row::Chunk(*key, *index)))?;
         }
     }
 }

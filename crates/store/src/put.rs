@@ -3,7 +3,6 @@
 use larder_content::{ChunkTree, ContentId, OriginFile, Prover, Scope, VerifiedChunks};
 
 use crate::blobs::{Blob, BlobName};
-use crate::index::Batch;
 use crate::prove::Trial;
 use crate::{SealError, Store};
 
@@ -51,17 +50,16 @@ impl Store {
         let hold = shared.hold(name);
         let size = bytes.len() as u64;
         let guard = shared.stripe(name);
-        let mut batch = Batch::default();
-        if shared.checked(name, &guard)?.is_none() {
+        let placed = if shared.checked(name, &guard)?.is_none() {
             let temp = shared.write_temp(bytes)?;
             let placed = shared.place(name, |to| shared.disk.rename((&shared.home, &temp), (&shared.home, to)));
             let fingerprint = placed.inspect_err(|_| shared.drop_temp(&temp))?;
             shared.groups.wrote(size);
-            shared.insert(&mut batch, name, fingerprint, false);
-        }
-        shared.bind(&mut batch, name, key, proof)?;
-        shared.index.apply(batch)?;
-        shared.gained_key(name)?;
+            Some(fingerprint)
+        } else {
+            None
+        };
+        shared.bind(name, key, proof, placed)?;
         Ok(shared.blob_of(name, size, proof, hold))
     }
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use larder_content::{ChunkHash, ChunkLayout, FileKey, VerifiedChunks};
 
 use crate::blobs::BlobName;
-use crate::index::{Batch, Row};
+use crate::index::Row;
 use crate::partial::{file_name, read};
 use crate::records::{BlobRow, ChunkRow, CopyRow, KeyRow, PartialRow, StateRow};
 use crate::release::LaidFile;
@@ -174,9 +174,7 @@ impl Shared {
         for (right, (name, status)) in right.into_iter().zip(&found) {
             let right = right?;
             if right && !partials.contains(&status.fingerprint.inode) {
-                let mut batch = Batch::default();
-                self.insert(&mut batch, *name, status.fingerprint, true);
-                self.index.apply(batch)?;
+                self.insert(*name, status.fingerprint, true)?;
                 recovery.blobs_found += 1;
                 continue;
             }
@@ -230,8 +228,7 @@ impl Shared {
     pub(crate) fn drop_lost_chunks(&self, key: &FileKey, size: u64, is_unsure: &dyn Fn(&ChunkRow) -> bool) -> Result<u64, StoreError> {
         let layout = ChunkLayout::new(size);
         let file = self.home.file(&file_name(key), false)?;
-        let mut lost = Batch::default();
-        let mut count = 0;
+        let mut lost = vec![];
         for row in self.index.chunks::<ChunkRow>(key) {
             let (index, row) = row?;
             if !is_unsure(&row) {
@@ -240,11 +237,10 @@ impl Shared {
             let bytes = read(&file, &layout.bytes(index, index + 1)).ok();
             let right = bytes.is_some_and(|bytes| VerifiedChunks::check(layout, index, bytes, &[ChunkHash(row.hash)]).is_ok());
             if !right {
-                lost.remove(Row::Chunk(*key, index));
-                count += 1;
+                lost.push(index);
             }
         }
-        self.index.apply(lost)?;
-        Ok(count)
+        lost.iter().try_for_each(|index| self.index.remove(Row::Chunk(*key, *index)))?;
+        Ok(lost.len() as u64)
     }
 }

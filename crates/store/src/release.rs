@@ -9,7 +9,7 @@ use larder_content::RelativePath;
 
 use crate::blobs::BlobName;
 use crate::folder::{Folder, Status};
-use crate::index::{Batch, Row};
+use crate::index::Row;
 use crate::lease::{Lease, Tree};
 use crate::records::{BlobRow, CopyRow};
 use crate::tree::temp_name;
@@ -100,11 +100,9 @@ impl Shared {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(StoreError::of(tree.path.clone(), error)),
             Ok(()) | Err(_) => {}
         }
-        let mut batch = Batch::default();
         for file in &tree.files {
-            batch.remove(Row::Copy(&tree.path, file.as_str()));
+            self.index.remove(Row::Copy(&tree.path, file.as_str()))?;
         }
-        self.index.apply(batch)?;
         Ok(tree.files.len() as u64)
     }
 
@@ -121,7 +119,6 @@ impl Shared {
         let mut files: Vec<&RelativePath> = tree.files.iter().collect();
         files.sort_by(|a, b| a.segments().cmp(b.segments()));
         let mut walk = Walk::new(root);
-        let mut batch = Batch::default();
         let mut removed = 0;
         for path in &files {
             let folder = match walk.folder_of(path, None) {
@@ -138,10 +135,9 @@ impl Shared {
                 continue;
             }
             self.unlink(folder, path.file_name(), blob.copied())?;
-            batch.remove(Row::Copy(&tree.path, path.as_str()));
+            self.index.remove(Row::Copy(&tree.path, path.as_str()))?;
             removed += 1;
         }
-        self.index.apply(batch)?;
         self.remove_empty_folders(walk.into_root(), &files)?;
         Ok(removed)
     }

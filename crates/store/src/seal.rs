@@ -8,7 +8,7 @@ use std::io;
 use larder_content::{ContentId, FileKey, OriginFile, ProofKind, Prover};
 
 use crate::blobs::{Blob, BlobName};
-use crate::index::{Batch, Row};
+use crate::index::Row;
 use crate::partial::{Partial, Proving, file_name, read_all};
 use crate::records::PartialRow;
 use crate::{SealError, Shared, StoreError, lock};
@@ -83,17 +83,16 @@ impl Partial {
         let (own, name) = (file_name(&self.coming.key), BlobName::new(self.coming.scope, key, content));
         let hold = shared.hold(name);
         let guard = shared.stripe(name);
-        let mut batch = Batch::default();
-        if shared.checked(name, &guard)?.is_none() {
+        let placed = if shared.checked(name, &guard)?.is_none() {
             let handle = lock(&self.coming.chunks).handle.clone();
             shared.disk.set_mode(&handle, 0o444, None).map_err(|error| shared.home.fault(&own, error))?;
-            let fingerprint = shared.place(name, |to| shared.second_name(&own, to))?;
-            shared.insert(&mut batch, name, fingerprint, false);
-        }
-        shared.bind(&mut batch, name, key, proof)?;
-        batch.put(Row::Partial(self.coming.key), &PartialRow { size: self.size(), sealed_as: Some(key.0) });
-        shared.index.apply(batch)?;
-        shared.gained_key(name)?;
+            Some(shared.place(name, |to| shared.second_name(&own, to))?)
+        } else {
+            None
+        };
+        // Before the blob has its row: without one this says nothing.
+        shared.index.put(Row::Partial(self.coming.key), &PartialRow { size: self.size(), sealed_as: Some(key.0) })?;
+        shared.bind(name, key, proof, placed)?;
         drop(guard);
         let mut partials = lock(&shared.partials);
         lock(&self.coming.chunks).ended = true;

@@ -12,7 +12,7 @@ use larder_content::{ContentId, RelativePath};
 
 use crate::blobs::Blob;
 use crate::folder::{Folder, Status};
-use crate::index::{Batch, Row};
+use crate::index::Row;
 use crate::records::CopyRow;
 use crate::walk::{Make, Walk};
 use crate::{Limit, Shared, Store, StoreError, lock};
@@ -74,7 +74,7 @@ impl Store {
         files.sort_by(|a, b| a.0.segments().cmp(b.0.segments()));
         let mut walk = Walk::new(shared.make_target(&dest, owner)?);
         let mut laid = Laid::default();
-        let mut laying = Laying { shared, how, owner, means: Means::Copy, copies: HashMap::new(), batch: Batch::default(), dest };
+        let mut laying = Laying { shared, how, owner, means: Means::Copy, copies: HashMap::new(), dest };
         laying.copies = shared.index.copies(&laying.dest)?.into_iter().collect();
         let mut wrong = vec![];
         for entry in files {
@@ -96,19 +96,13 @@ impl Store {
             }
         }
         laying.choose_means(walk.root(), &wrong)?;
-        let mut place_all = || {
-            for at in 0..wrong.len() {
-                let (path, blob) = wrong[at];
-                let make = Make { disk: &*shared.disk, owner };
-                let Some(folder) = walk.folder_of(path, Some(make))? else { continue };
-                laying.place(folder, path, blob, &wrong[at..], &mut laid)?;
-            }
-            Ok(())
-        };
-        let placed = place_all();
-        // Also of what was laid before something went wrong: a release removes what is recorded.
-        shared.index.apply(laying.batch)?;
-        placed.map(|()| laid)
+        for at in 0..wrong.len() {
+            let (path, blob) = wrong[at];
+            let make = Make { disk: &*shared.disk, owner };
+            let Some(folder) = walk.folder_of(path, Some(make))? else { continue };
+            laying.place(folder, path, blob, &wrong[at..], &mut laid)?;
+        }
+        Ok(laid)
     }
 
     /// Whether files laid at `dest` can share the store's disk. If not, laying there means copying.
@@ -141,7 +135,6 @@ struct Laying<'a> {
     means: Means,
     /// What earlier runs copied to this place.
     copies: HashMap<String, CopyRow>,
-    batch: Batch,
 }
 
 impl Laying<'_> {
@@ -264,7 +257,7 @@ impl Laying<'_> {
             }
             let group = self.shared.groups.current();
             let row = CopyRow { content: blob.content().0, fingerprint: status.fingerprint, group };
-            self.batch.put(Row::Copy(&self.dest, path.as_str()), &row);
+            self.shared.index.put(Row::Copy(&self.dest, path.as_str()), &row)?;
         }
         Ok(())
     }
