@@ -79,7 +79,7 @@ mod walk;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use larder_content::FileKey;
@@ -130,7 +130,8 @@ struct Shared {
     reflinks: Mutex<HashMap<u64, bool>>,
     reserved_bytes: Arc<Mutex<u64>>,
     blob_bytes: AtomicU64,
-    temps: AtomicU64,
+    /// The number of the next file in `temp`. Who makes or moves a small one holds it: the file system would let them spin.
+    temps: Mutex<u64>,
     recovery: Recovery,
     // Dropped last: the index is closed by then.
     _lock: File,
@@ -159,9 +160,13 @@ impl Store {
 impl Shared {
     /// Writes `bytes` to a file that is to be renamed; 0444.
     fn write_temp(&self, bytes: &[u8]) -> Result<String, StoreError> {
-        let name = format!("temp/{}", self.temps.fetch_add(1, Ordering::Relaxed));
+        let mut next = lock(&self.temps);
+        let name = format!("temp/{next}");
+        *next += 1;
+        let made = self.disk.create(&self.home, &name);
+        drop(next);
         let write = || {
-            let file = self.disk.create(&self.home, &name)?;
+            let file = made?;
             self.disk.write_at(&file, bytes, 0)?;
             self.disk.set_mode(&file, 0o444, None)
         };

@@ -59,7 +59,7 @@ impl Store {
             reflinks: Mutex::default(),
             reserved_bytes: Arc::default(),
             blob_bytes: AtomicU64::new(0),
-            temps: AtomicU64::new(0),
+            temps: Mutex::default(),
             recovery: Recovery::default(),
             home,
             disk,

@@ -4,7 +4,7 @@ use larder_content::{ChunkTree, ContentId, OriginFile, Prover, Scope, VerifiedCh
 
 use crate::blobs::{Blob, BlobName};
 use crate::prove::Trial;
-use crate::{SealError, Store};
+use crate::{SealError, Store, lock};
 
 impl Store {
     /// Keeps a small file that is whole in memory: proves it, and writes it in one go.
@@ -52,7 +52,10 @@ impl Store {
         let guard = shared.stripe(name);
         let placed = if shared.checked(name, &guard)?.is_none() {
             let temp = shared.write_temp(bytes)?;
-            let placed = shared.place(name, |to| shared.disk.rename((&shared.home, &temp), (&shared.home, to)));
+            let placed = shared.place(name, |to| {
+                let _turn = lock(&shared.temps);
+                shared.disk.rename((&shared.home, &temp), (&shared.home, to))
+            });
             let fingerprint = placed.inspect_err(|_| shared.drop_temp(&temp))?;
             shared.groups.wrote(size);
             Some(fingerprint)
