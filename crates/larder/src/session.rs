@@ -93,6 +93,8 @@ async fn own(config: &Config, store: Store, order: Order, mut tell: impl FnMut(T
     };
     // What takes longer is cut off, as by a crash.
     let _ = tokio::time::timeout(FINISHING, finished).await;
+    // The process ends now. To close the store is to sync it, and the end would wait for that.
+    std::mem::forget(kept);
 }
 
 /// Serves the socket until `ending`. Without it others must wait, but this command need not.

@@ -69,7 +69,6 @@ impl Store {
         bytes.extend(hash.0);
         let temp = shared.write_temp(&bytes)?;
         let renamed = shared.disk.rename((&shared.home, &temp), (&shared.home, &name));
-        shared.groups.wrote(bytes.len() as u64);
         let _ = shared.groups.current();
         renamed.map_err(|error| shared.home.fault(&name, error)).inspect_err(|_| shared.drop_temp(&temp))
     }

@@ -165,7 +165,6 @@ impl Partial {
         for (index, hash) in hashes() {
             shared.index.put(Row::Chunk(self.coming.key, index), &ChunkRow { hash: hash.0, group })?;
         }
-        shared.groups.wrote(bytes.len() as u64);
         let mut state = lock(&self.coming.chunks);
         hashes().for_each(|(index, hash)| state.tree.insert(index, *hash));
         Ok(())

@@ -57,7 +57,6 @@ impl Store {
                 shared.disk.rename((&shared.home, &temp), (&shared.home, to))
             });
             let fingerprint = placed.inspect_err(|_| shared.drop_temp(&temp))?;
-            shared.groups.wrote(size);
             Some(fingerprint)
         } else {
             None

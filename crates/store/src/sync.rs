@@ -18,15 +18,12 @@ use crate::{Shared, Store, StoreError, lock};
 
 /// The longest a group lasts while something is written.
 const EVERY: Duration = Duration::from_secs(2);
-/// The most bytes of a group, when the disk keeps up.
-const GROUP_BYTES: u64 = 256 << 20;
 
 /// The sync groups of a store.
 pub(crate) struct Groups {
     first: u64,
     current: AtomicU64,
     dirty: AtomicBool,
-    unsynced_bytes: AtomicU64,
     broken: AtomicBool,
     boot: String,
     /// Held by the round that runs: who asks for one meanwhile waits for it.
@@ -35,14 +32,8 @@ pub(crate) struct Groups {
     leftovers: Mutex<Vec<(u64, FileKey, BlobName)>>,
     /// Folders on other disks that copies were laid on.
     abroad: Mutex<Vec<Folder>>,
-    wanted: Mutex<Wanted>,
+    stop: Mutex<bool>,
     wake: Condvar,
-}
-
-#[derive(Default)]
-struct Wanted {
-    round: bool,
-    stop: bool,
 }
 
 impl Groups {
@@ -52,13 +43,12 @@ impl Groups {
             first,
             current: AtomicU64::new(first),
             dirty: AtomicBool::new(false),
-            unsynced_bytes: AtomicU64::new(0),
             broken: AtomicBool::new(false),
             boot,
             running: Mutex::default(),
             leftovers: Mutex::default(),
             abroad: Mutex::default(),
-            wanted: Mutex::default(),
+            stop: Mutex::default(),
             wake: Condvar::new(),
         }
     }
@@ -69,14 +59,6 @@ impl Groups {
         let group = self.current.load(Ordering::SeqCst);
         self.dirty.store(true, Ordering::SeqCst);
         group
-    }
-
-    /// Counts bytes that were written.
-    pub(crate) fn wrote(&self, bytes: u64) {
-        if self.unsynced_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes >= GROUP_BYTES {
-            lock(&self.wanted).round = true;
-            self.wake.notify_all();
-        }
     }
 
     /// Leaves what remains of a partial file until the blob it became is synced.
@@ -103,16 +85,13 @@ impl Groups {
 
     /// Waits until a round is due; whether it is to be the last.
     fn wait(&self) -> bool {
-        let due = |wanted: &mut Wanted| !wanted.round && !wanted.stop;
-        let waited = self.wake.wait_timeout_while(lock(&self.wanted), EVERY, due);
-        let (mut wanted, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        wanted.round = false;
-        wanted.stop
+        let waited = self.wake.wait_timeout_while(lock(&self.stop), EVERY, |stop| !*stop);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }
 
 impl Store {
-    /// Syncs what was written so far. The store does this by itself too, every 2 s or 256 MiB.
+    /// Syncs what was written so far. The store does this by itself too, every 2 s.
     ///
     /// # Errors
     /// If the disk fails; what was written since the last sync may be lost then.
@@ -141,7 +120,6 @@ impl Shared {
         }
         let abroad = std::mem::take(&mut *lock(&groups.abroad));
         let group = groups.current.fetch_add(1, Ordering::SeqCst);
-        groups.unsynced_bytes.store(0, Ordering::Relaxed);
         for folder in [&self.home].into_iter().chain(&abroad) {
             if let Err(error) = self.disk.sync(folder) {
                 // The system tells of a lost write once: no later sync can make up for it.
@@ -201,7 +179,7 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        lock(&self.shared.groups.wanted).stop = true;
+        *lock(&self.shared.groups.stop) = true;
         self.shared.groups.wake.notify_all();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();

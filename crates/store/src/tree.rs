@@ -250,7 +250,6 @@ impl Laying<'_> {
             let _ = disk.remove_file(folder, &temp);
             folder.fault(name, error).needing(blob.size())
         })?;
-        self.shared.groups.wrote(blob.size());
         if let Some(status) = folder.status(name)? {
             if status.device != self.shared.home.own_status()?.device {
                 self.shared.groups.also(Folder::open(folder.path())?)?;
