@@ -9,11 +9,10 @@ use futures::future::BoxFuture;
 use larder_content::{CHUNK_BYTES, ChunkLayout, OriginFile, Resource, VerifiedChunks};
 use larder_origin::{Access, OriginError, Origins};
 use larder_store::{Partial, SealError, Store, StoreError};
-use tokio::task::JoinHandle;
 
 use crate::fetch::FetchError;
 
-/// Chunks that are hashed and written together: 1 MiB. A read holds at most two such slabs in memory.
+/// Chunks that are hashed and written together: 1 MiB, which is what a read holds in memory.
 const SLAB_CHUNKS: u64 = 4;
 
 /// What is read, and with what rights.
@@ -59,16 +58,12 @@ impl Source {
         mut arrived: impl FnMut(u64) -> BoxFuture<'static, ()> + Send,
     ) -> Result<(), ReadError> {
         let layout = ChunkLayout::new(self.file.size);
-        let range = layout.bytes(chunks.start, chunks.end);
-        let mut stream = self.open(range.clone()).await?;
+        let mut stream = self.open(layout.bytes(chunks.start, chunks.end)).await?;
         let mut next = chunks.start;
-        let mut writing: Option<Writing> = None;
-        let (mut rest, mut spare) = (Bytes::new(), BytesMut::new());
+        let (mut rest, mut slab) = (Bytes::new(), BytesMut::new());
         let mut ended = Ok(());
         while next < chunks.end && ended.is_ok() {
-            let slab_end = (next + SLAB_CHUNKS).min(chunks.end);
-            let wanted = length(layout.bytes(next, slab_end));
-            let mut slab = std::mem::take(&mut spare);
+            let wanted = length(layout.bytes(next, (next + SLAB_CHUNKS).min(chunks.end)));
             slab.reserve(wanted);
             while slab.len() < wanted {
                 if rest.is_empty() {
@@ -86,44 +81,29 @@ impl Source {
             if slab.len() < wanted {
                 slab.truncate(whole_chunks(slab.len()));
             }
-            spare = finish(&mut writing, &mut arrived).await?;
             if slab.is_empty() {
                 break;
             }
             let count = (slab.len() as u64).div_ceil(CHUNK_BYTES);
-            writing = Some(Writing { task: write(partial.clone(), layout, next, slab.freeze()), count });
+            slab = write(partial.clone(), layout, next, slab.freeze()).await?;
+            arrived(count).await;
             next += count;
         }
-        finish(&mut writing, &mut arrived).await?;
         ended
     }
 }
 
-/// A slab that is being hashed and written.
-struct Writing {
-    /// Gives back the slab's memory.
-    task: JoinHandle<Result<BytesMut, ReadError>>,
-    count: u64,
-}
-
-/// Waits for the slab that is being written, tells that it has arrived, and returns its memory for the next.
-async fn finish(writing: &mut Option<Writing>, arrived: &mut impl FnMut(u64) -> BoxFuture<'static, ()>) -> Result<BytesMut, ReadError> {
-    let Some(Writing { task, count }) = writing.take() else { return Ok(BytesMut::new()) };
-    let memory = task.await.map_err(|panic| defect(&panic))??;
-    arrived(count).await;
-    Ok(memory)
-}
-
-/// Hashes and writes a slab beside the reading of the next.
-fn write(partial: Partial, layout: ChunkLayout, first: u64, bytes: Bytes) -> JoinHandle<Result<BytesMut, ReadError>> {
-    tokio::task::spawn_blocking(move || {
+/// Hashes and writes a slab, and gives back its memory. The next one waits in the kernel meanwhile.
+async fn write(partial: Partial, layout: ChunkLayout, first: u64, bytes: Bytes) -> Result<BytesMut, ReadError> {
+    let written = tokio::task::spawn_blocking(move || {
         let chunks = VerifiedChunks::read_from_origin(layout, first, bytes.clone()).map_err(|error| defect(&error))?;
         partial.write(&chunks)?;
         drop(chunks);
         let mut memory = bytes.try_into_mut().unwrap_or_default();
         memory.clear();
         Ok(memory)
-    })
+    });
+    written.await.map_err(|panic| defect(&panic))?
 }
 
 fn length(range: Range<u64>) -> usize {
