@@ -61,7 +61,6 @@ class Bench:
             finished = run(prepare(path, folder / "root"), environment(folder / "home", hub))
             report = finished.document()
             assert report["totals"]["from"]["origin"] == report["totals"]["bytes"] == expect, report["totals"]
-            finished.ready = report["elapsed_ms"] / 1000
             return check(finished, folder / "root" / "data-models", expect)
 
         return attempt
@@ -79,28 +78,25 @@ class Bench:
     def large(self):
         """One large file: speed, and the memory it takes."""
         resource = {"type": "HF", "repo": "org/big", "target": "/data-models/"}
-        rows = []
-        for proof in ("sha256",):
-            say(f"1 GiB from the hub, proven by its {proof}")
-            with Origin("hub", "--synthetic", "models/org/big=1x1GiB") as hub:
-                url = f"{hub.endpoint}/org/big/resolve/main/model.bin"
-                took = self.contest(self.rounds, {
-                    "larder": self.larder(job(resource), hub, GIB),
-                    "curl": fetches(["curl", "-sfL", url, "-o"], GIB),
-                    "huggingface_hub": self.snapshot(hub, "org/big", 8, GIB),
-                })
-            larder, ready = seconds(took["larder"]), statistics.median(one.ready for one in took["larder"])
-            curl, python = seconds(took["curl"]), seconds(took["huggingface_hub"])
-            rows.append([proof, spread(took["larder"]), f"{ready:.2f} s", spread(took["curl"]), spread(took["huggingface_hub"]),
-                         f"{curl / larder:.2f}", f"{curl / ready:.2f}", f"{python / larder:.2f}", mebibytes(max(one.memory for one in took["larder"]))])
+        say("1 GiB from the hub")
+        with Origin("hub", "--synthetic", "models/org/big=1x1GiB") as hub:
+            url = f"{hub.endpoint}/org/big/resolve/main/model.bin"
+            # More rounds than elsewhere: memory that the host of a virtual machine took back makes single runs slow.
+            took = self.contest(self.rounds + 4, {
+                "larder": self.larder(job(resource), hub, GIB),
+                "curl": fetches(["curl", "-sfL", url, "-o"], GIB),
+                "huggingface_hub": self.snapshot(hub, "org/big", 8, GIB),
+            })
+        larder, curl, python = seconds(took["larder"]), seconds(took["curl"]), seconds(took["huggingface_hub"])
+        rows = [["1 GiB", spread(took["larder"]), spread(took["curl"]), spread(took["huggingface_hub"]),
+                 f"{curl / larder:.2f}", f"{python / larder:.2f}", mebibytes(max(one.memory for one in took["larder"]))]]
         say("8 GiB from the hub, once")
         with Origin("hub", "--synthetic", "models/org/big=1x8GiB") as hub:
             url = f"{hub.endpoint}/org/big/resolve/main/model.bin"
             took = self.contest(1, {"larder": self.larder(job(resource), hub, 8 * GIB), "curl": fetches(["curl", "-sfL", url, "-o"], 8 * GIB)})
         (whole,), (curl,) = took["larder"], took["curl"]
-        rows.append(["sha256, 8 GiB", f"{whole.seconds:.2f} s", f"{whole.ready:.2f} s", f"{curl.seconds:.2f} s", "",
-                     f"{curl.seconds / whole.seconds:.2f}", f"{curl.seconds / whole.ready:.2f}", "", mebibytes(whole.memory)])
-        titles = ["1 GiB, cold, proven by", "larder", "until ready", "`curl -o`", "huggingface_hub", "speed by curl's", "until ready, by curl's", "by huggingface_hub's", "peak memory"]
+        rows.append(["8 GiB", f"{whole.seconds:.2f} s", f"{curl.seconds:.2f} s", "", f"{curl.seconds / whole.seconds:.2f}", "", mebibytes(whole.memory)])
+        titles = ["cold, proven by sha256", "larder", "`curl -o`", "huggingface_hub", "speed by curl's", "by huggingface_hub's", "peak memory"]
         return table("A large file from the hub (goals: 0.7 of curl's speed, ahead of huggingface_hub, 200 MB)", titles, rows)
 
     def small(self):
@@ -250,7 +246,7 @@ def main():
         tables = [getattr(bench, part)() for part in arguments.parts or parts]
         print(machine(scratch, arguments.date))
         print("Server and client share the machine and its disk; the page cache is left as it is; medians of runs in turn, with the fastest and the slowest;")
-        print("the time of a whole process, but for huggingface_hub (2.4.0, without Xet) only its call. larder ends after a sync; until ready is before it.\n")
+        print("the time of a whole process, but for huggingface_hub (2.4.0, without Xet) only its call. None of them syncs before it ends.\n")
         print("\n".join(tables))
 
 

@@ -55,10 +55,7 @@ class Origin:
 
 @dataclass
 class Finished:
-    """A process that has ended: wall clock and processor time in seconds, the most memory it had in bytes.
-
-    `ready` is when larder had all in place, in seconds.
-    """
+    """A process that has ended: wall clock and processor time in seconds, the most memory it had in bytes."""
 
     code: int
     out: str
@@ -66,7 +63,6 @@ class Finished:
     seconds: float
     processor: float
     memory: int
-    ready: float = 0
 
     def document(self):
         """What it printed with --json; the whole script ends if it failed."""
