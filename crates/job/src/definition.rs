@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::error::quoted;
 use crate::fields::Fields;
-use crate::literal::Literals;
+use crate::literal::{Item, Literals};
 use crate::resource::Asked;
 use crate::{JobError, Kind, Layout, Settings, TargetPath};
 
@@ -43,6 +43,8 @@ impl Job {
 /// One container of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Op {
+    /// What errors call it, with its id as the definition writes it: `ops[0] "serve"`.
+    pub label: String,
     /// Its name, unique in the job.
     pub id: String,
     /// Its resources, in the definition's order, with spreads carried out.
@@ -77,9 +79,8 @@ pub fn parse(text: &str, settings: &Settings) -> Result<Job, JobError> {
     let mut reader = Reader { literals: &literals, budget: Budget::default(), warnings: vec![] };
     let ops: Vec<Op> = ops.iter().enumerate().map(|(index, op)| reader.op(index, op)).collect::<Result<_, _>>()?;
     let mut ids = HashSet::new();
-    if let Some((index, op)) = ops.iter().enumerate().find(|(_, op)| !ids.insert(&op.id)) {
-        let what = format!("{} is the id of an earlier op too", quoted(&op.id));
-        return Err(JobError::new(what, "give every op its own id").in_field("id").in_op(&op_label(index, None)));
+    if let Some(op) = ops.iter().find(|op| !ids.insert(&op.id)) {
+        return Err(JobError::new("is the id of an earlier op too", "give every op its own id").in_field("id").in_op(&op.label));
     }
     let mut warnings = reader.warnings;
     let layout = Layout::new(&ops, &mut warnings)?;
@@ -119,8 +120,8 @@ fn no_ops(definition: &Value) -> JobError {
     JobError::new(what, "give a definition of the form {\"ops\": [{\"id\": …, \"args\": {\"resources\": […]}}]}").in_field("ops")
 }
 
-pub(crate) fn op_label(index: usize, id: Option<&str>) -> String {
-    id.map_or_else(|| format!("ops[{index}]"), |id| format!("ops[{index}] {}", quoted(id)))
+fn op_label(index: usize, id: Option<&str>) -> String {
+    id.map_or_else(|| format!("ops[{index}]"), |id| format!("ops[{index}] {}", quoted(id.trim())))
 }
 
 /// Reads ops, and keeps count on the way.
@@ -136,25 +137,25 @@ impl Reader<'_> {
         let fields = Fields::new(op, self.literals).map_err(nameless)?;
         let id = fields.word("id").map_err(nameless)?;
         let id = id.ok_or_else(|| nameless(JobError::new("is missing or empty", "name the op").in_field("id")))?;
-        let label = op_label(index, Some(&id));
+        let label = op_label(index, fields.written("id"));
         let entries = self.entries(&fields, &label).map_err(|error| error.in_op(&label))?;
-        Ok(Op { id, entries })
+        Ok(Op { label, id, entries })
     }
 
     fn entries(&mut self, op: &Fields, op_label: &str) -> Result<Vec<Entry>, JobError> {
         let Some(args) = op.fields("args")? else { return Ok(vec![]) };
         let items = args.list("resources").map_err(in_entry_of_resources)?;
         let mut entries = Vec::new();
-        for (place, item) in items {
-            let place = format!("resources{place}");
+        for item in items {
+            let place = format!("resources{}", item.place);
             let label = format!("{op_label}, {place}");
             entries.push(self.entry(&item, label).map_err(|error| error.in_entry(&place))?);
         }
         Ok(entries)
     }
 
-    fn entry(&mut self, item: &Value, label: String) -> Result<Entry, JobError> {
-        let fields = Fields::new(item, self.literals)?;
+    fn entry(&mut self, item: &Item, label: String) -> Result<Entry, JobError> {
+        let fields = Fields::of_item(item, self.literals)?;
         let Asked { kind, resources, writable, warnings } = Asked::read(&fields)?;
         self.budget.take(resources.len())?;
         self.warnings.extend(warnings.iter().map(|warning| format!("{label}: {warning}")));
@@ -178,9 +179,9 @@ fn in_entry_of_resources(mut error: JobError) -> JobError {
 fn target(entry: &Fields, kind: Kind) -> Result<TargetPath, JobError> {
     let missing = || JobError::new("is missing", "write where in the container its files go, such as /data-models");
     let target = match (entry.text("target")?, kind) {
-        (Some(target), _) => TargetPath::new(target),
-        (None, Kind::Ollama) => TargetPath::new(OLLAMA_TARGET),
-        (None, Kind::Hf | Kind::S3) => Err(missing()),
+        (Some(target), _) => target,
+        (None, Kind::Ollama) => OLLAMA_TARGET.to_owned(),
+        (None, Kind::Hf | Kind::S3) => return Err(missing().in_field("target")),
     };
-    target.map_err(|error| error.in_field("target"))
+    TargetPath::new(target).map_err(|error| entry.fault("target", &error.what, &error.advice))
 }

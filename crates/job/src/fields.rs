@@ -5,28 +5,43 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use crate::JobError;
-use crate::literal::{Literals, kind_of};
+use crate::error::quoted;
+use crate::literal::{Item, Literals, kind_of};
 
 /// The fields of an object. A field that is `null` counts as absent; what is never asked for is passed over, literals and all.
 pub(crate) struct Fields<'a> {
     map: Cow<'a, Map<String, Value>>,
     literals: &'a Literals<'a>,
+    /// Whether the object stands in the definition as it is, so that errors may show the texts in it.
+    as_written: bool,
 }
 
 impl<'a> Fields<'a> {
     pub(crate) fn new(object: &'a Value, literals: &'a Literals<'a>) -> Result<Self, JobError> {
-        Ok(Self { map: literals.object(object)?, literals })
+        let map = literals.object(object)?;
+        let as_written = matches!(map, Cow::Borrowed(_));
+        Ok(Self { map, literals, as_written })
+    }
+
+    /// The fields of an item of a list.
+    pub(crate) fn of_item(item: &'a Item, literals: &'a Literals<'a>) -> Result<Self, JobError> {
+        let fields = Self::new(&item.value, literals)?;
+        let as_written = fields.as_written && matches!(item.written, Some(Value::Object(_)));
+        Ok(Self { as_written, ..fields })
     }
 
     /// The object in field `name`.
     pub(crate) fn fields(&self, name: &str) -> Result<Option<Fields<'_>>, JobError> {
-        let read = |value| Fields::new(value, self.literals);
-        self.get(name).map(read).transpose().map_err(|error| error.in_field(name))
+        let read = |value| {
+            let fields = Fields::new(value, self.literals)?;
+            Ok(Fields { as_written: fields.as_written && self.as_written, ..fields })
+        };
+        self.get(name).map(read).transpose().map_err(|error: JobError| error.in_field(name))
     }
 
-    /// The items of the list in field `name`, each with its place; none if there is no such field.
-    pub(crate) fn list(&self, name: &str) -> Result<Vec<(String, Value)>, JobError> {
-        let read = |value| self.literals.items(value);
+    /// The items of the list in field `name`; none if there is no such field.
+    pub(crate) fn list(&self, name: &str) -> Result<Vec<Item>, JobError> {
+        let read = |value| self.literals.items(value, self.as_written);
         Ok(self.get(name).map(read).transpose().map_err(|error| error.in_field(name))?.unwrap_or_default())
     }
 
@@ -62,6 +77,17 @@ impl<'a> Fields<'a> {
             },
             Some(other) => wrong(other),
         }
+    }
+
+    /// The text in field `name` with its literals' names in place of their values; `None` where it came out of a literal.
+    pub(crate) fn written(&self, name: &str) -> Option<&str> {
+        self.get(name).filter(|_| self.as_written)?.as_str()
+    }
+
+    /// A fault of the text in field `name`, which is shown [as written](Self::written): its value may be a secret.
+    pub(crate) fn fault(&self, name: &str, what: &str, advice: &str) -> JobError {
+        let what = self.written(name).map_or_else(|| what.to_owned(), |text| format!("{} {what}", quoted(text)));
+        JobError::new(what, advice).in_field(name)
     }
 
     /// Answers the literals of what lies in it.

@@ -22,7 +22,7 @@ use std::collections::{BTreeSet, HashMap};
 use larder_content::{RelativePath, Resource};
 
 use self::group::Group;
-use crate::definition::{Op, op_label};
+use crate::definition::Op;
 use crate::{JobError, TargetPath};
 
 /// Where the files of a job lie, relative to the folder it is laid in.
@@ -89,9 +89,7 @@ impl Layout {
         let mut by_folder: HashMap<RelativePath, usize> = HashMap::new();
         for (group, place) in groups.iter().zip(&plan.places) {
             let folder = match plan.prefixes.get(&place.op) {
-                Some(prefix) => {
-                    join(prefix, place.target.below_root()).map_err(|error| error.in_op(&op_label(place.op, Some(&ops[place.op].id))))?
-                }
+                Some(prefix) => join(prefix, place.target.below_root()).map_err(|error| error.in_op(&ops[place.op].label))?,
                 None => place.target.below_root().clone(),
             };
             let tree = *by_folder.entry(folder.clone()).or_insert(layout.trees.len());
@@ -146,6 +144,6 @@ impl Layout {
 }
 
 fn join(folder: &RelativePath, path: &RelativePath) -> Result<RelativePath, JobError> {
-    let advice = "shorten the op's id or its targets";
-    path.below(folder).map_err(|error| JobError::new(error.to_string(), advice).in_field("target"))
+    let what = "is longer than a path can be, with the folder of its op before it";
+    path.below(folder).map_err(|_| JobError::new(what, "shorten the op's id or its targets").in_field("target"))
 }

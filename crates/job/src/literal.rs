@@ -35,6 +35,15 @@ const MAX_NAME_BYTES: usize = 512;
 const SPREAD: &str = "__spread__";
 const REMOVE_IF_EMPTY: &str = "__remove-if-empty__";
 
+/// An item of a list, with its literals filled in if it is text.
+pub(crate) struct Item {
+    /// Where it stands: `[2]`, or `[2][0]` for the first that item 2 stands for.
+    pub(crate) place: String,
+    pub(crate) value: Value,
+    /// What the definition has there, which errors may show; `None` if it comes out of a literal or a spread.
+    pub(crate) written: Option<Value>,
+}
+
 /// Answers literals.
 pub(crate) struct Literals<'a> {
     variables: BTreeMap<&'a str, Cow<'a, str>>,
@@ -73,14 +82,15 @@ impl<'a> Literals<'a> {
         Ok(Cow::Owned(Value::String(filled)))
     }
 
-    /// The items of a list, each with its place: `[2]`, or `[2][0]` for the first that item 2 stands for.
-    pub(crate) fn items(&self, list: &Value) -> Result<Vec<(String, Value)>, JobError> {
+    /// The items of a list, which stands in the definition `as_written`, or in the value of a literal.
+    pub(crate) fn items(&self, list: &Value, as_written: bool) -> Result<Vec<Item>, JobError> {
         let list = self.value(list)?;
         let Value::Array(items) = &*list else {
             return Err(JobError::new(format!("is {}", kind_of(&list)), "write a list in square brackets"));
         };
         let mut found = Vec::new();
-        self.expand(items, "", 0, &mut found)?;
+        let as_written = as_written && matches!(list, Cow::Borrowed(_));
+        self.expand(items, as_written, "", 0, &mut found)?;
         Ok(found)
     }
 
@@ -106,7 +116,7 @@ impl<'a> Literals<'a> {
         Ok(Cow::Owned(fields))
     }
 
-    fn expand(&self, items: &[Value], place: &str, depth: usize, found: &mut Vec<(String, Value)>) -> Result<(), JobError> {
+    fn expand(&self, items: &[Value], as_written: bool, place: &str, depth: usize, found: &mut Vec<Item>) -> Result<(), JobError> {
         if depth == MAX_DEPTH {
             return Err(JobError::new(format!("lists lie more than {MAX_DEPTH} deep in each other"), "write one flat list").in_field(place));
         }
@@ -115,8 +125,11 @@ impl<'a> Literals<'a> {
             let filled = self.item(item).map_err(|error| error.in_field(&place))?;
             match filled {
                 None => {}
-                Some(Value::Array(inner)) => self.expand(&inner, &place, depth + 1, found)?,
-                Some(value) if found.len() < MAX_RESOURCES => found.push((place, value)),
+                Some(Value::Array(inner)) => self.expand(&inner, as_written && holds_its_list(item), &place, depth + 1, found)?,
+                Some(value) if found.len() < MAX_RESOURCES => {
+                    let stands_there = as_written && item.get(SPREAD).is_none();
+                    found.push(Item { place, value, written: stands_there.then(|| item.clone()) });
+                }
                 Some(_) => return Err(JobError::new(format!("has more than {MAX_RESOURCES} items"), "split the job")),
             }
         }
@@ -179,10 +192,15 @@ impl<'a> Literals<'a> {
 
     fn answer(&self, name: &str, trail: &mut Vec<String>) -> Result<String, JobError> {
         let name = canonical(name);
-        let shown = quoted(&format!("%%{name}%%"));
+        // What a setting's value holds is not shown, not even the name of a literal.
+        let setting = trail.iter().position(|outer| self.settings.get(outer).is_some());
+        let shown = match setting {
+            Some(at) => format!("the literal in the value of {}", quoted(&format!("%%{}%%", trail[at]))),
+            None => format!("the literal {}", quoted(&format!("%%{name}%%"))),
+        };
         if trail.contains(&name) {
-            let advice = format!("break the circle of {}", trail.join(", "));
-            return Err(JobError::new(format!("the literal {shown} stands for itself"), advice));
+            let circle = setting.map_or(&trail[..], |at| &trail[..=at]);
+            return Err(JobError::new(format!("{shown} stands for itself"), format!("break the circle of {}", circle.join(", "))));
         }
         if trail.len() == MAX_DEPTH {
             return Err(JobError::new(
@@ -192,11 +210,14 @@ impl<'a> Literals<'a> {
         }
         let variable = || name.strip_prefix("global.variables.").and_then(|name| self.variables.get(name)).map(|value| &**value);
         let Some(value) = self.settings.get(&name).or_else(variable) else {
-            let advice = match name.starts_with("global.variables.") {
-                true => format!("add it to global.variables, or give it with --set {name}=VALUE"),
-                false => format!("only a running job knows it: give it with --set {name}=VALUE"),
+            let advice = match setting {
+                Some(_) => "give it with --set too, or take it out of that value".to_owned(),
+                None if name.starts_with("global.variables.") => {
+                    format!("add it to global.variables, or give it with --set {name}=VALUE")
+                }
+                None => format!("only a running job knows it: give it with --set {name}=VALUE"),
             };
-            return Err(JobError::new(format!("the literal {shown} has no value"), advice));
+            return Err(JobError::new(format!("{shown} has no value"), advice));
         };
         trail.push(name.clone());
         let filled = self.fill(value, trail)?;
@@ -207,6 +228,11 @@ impl<'a> Literals<'a> {
         }
         Ok(filled)
     }
+}
+
+/// Whether the list that an item stands for lies in the item itself, and not in the value of a literal.
+fn holds_its_list(item: &Value) -> bool {
+    item.is_array() || item.get(SPREAD).is_some_and(Value::is_array)
 }
 
 /// What kind of JSON `value` is, for a message that must not show the value itself.

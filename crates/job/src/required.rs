@@ -50,10 +50,10 @@ pub fn parse_required(text: &str) -> Result<Required, JobError> {
     }
     let mut required = Required { entries: vec![], warnings: vec![] };
     let mut budget = Budget::default();
-    for (place, entry) in Fields::new(&document, &literals)?.list(LIST)? {
-        let label = format!("{LIST}{place}");
+    for entry in Fields::new(&document, &literals)?.list(LIST)? {
+        let label = format!("{LIST}{}", entry.place);
         let mut read = || {
-            let asked = Asked::read(&Fields::new(&entry, &literals)?)?;
+            let asked = Asked::read(&Fields::of_item(&entry, &literals)?)?;
             budget.take(asked.resources.len())?;
             Ok(asked)
         };

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::JobError;
 use crate::error::quoted;
 use crate::fields::Fields;
-use crate::literal::kind_of;
+use crate::literal::{Item, kind_of};
 
 /// The market's types of resources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,14 +35,13 @@ impl Kind {
 
     fn read(entry: &Fields) -> Result<Self, JobError> {
         const KNOWN: &str = "the known types are HF, S3 and Ollama";
-        let error = match entry.word("type")?.as_deref() {
-            Some("HF") => return Ok(Self::Hf),
-            Some("S3") => return Ok(Self::S3),
-            Some("Ollama") => return Ok(Self::Ollama),
-            Some(other) => JobError::new(format!("{} is no type of resource", quoted(other)), KNOWN),
-            None => missing(KNOWN),
-        };
-        Err(error.in_field("type"))
+        match entry.word("type")?.as_deref() {
+            Some("HF") => Ok(Self::Hf),
+            Some("S3") => Ok(Self::S3),
+            Some("Ollama") => Ok(Self::Ollama),
+            Some(_) => Err(entry.fault("type", "is no type of resource", KNOWN)),
+            None => Err(missing(KNOWN).in_field("type")),
+        }
     }
 }
 
@@ -83,11 +82,12 @@ fn hub(entry: &Fields) -> Result<HubResource, JobError> {
     let prefixed = kinds.filter_map(|kind| Some((kind, text.strip_prefix(kind.plural())?.strip_prefix('/')?))).next();
     let (kind, name) = prefixed.unwrap_or((HubKind::Model, &text));
     let repo = RepoId::new(name).map_err(|_| {
-        let what = match name.contains("://") {
-            true => "is an address, not the name of a repository".to_owned(),
-            false => format!("{} is not the name of a repository", quoted(name)),
-        };
-        JobError::new(what, "write 'org/name' or 'name', of letters, digits, '-', '_' and '.'").in_field(field)
+        const ADVICE: &str = "write 'org/name' or 'name', of letters, digits, '-', '_' and '.'";
+        match name.contains("://") {
+            // An address may hold a password.
+            true => JobError::new("is an address, not the name of a repository", ADVICE).in_field(field),
+            false => entry.fault(field, "is not the name of a repository", ADVICE),
+        }
     })?;
     let token = entry.word("accessToken")?.map(Secret::new);
     Ok(HubResource { kind, repo, revision: entry.word("revision")?, files: files(entry)?, token })
@@ -117,13 +117,13 @@ fn buckets(entry: &Fields, warnings: &mut Vec<String>) -> Result<Vec<BucketResou
     if bucket.is_some() || !entry.list("files")?.is_empty() {
         warnings.push("bucket and files beside buckets are passed over: they belong to a url".to_owned());
     }
-    let read = |(place, item): (String, Value)| {
+    let read = |item: Item| {
         let read = |item| {
-            let item = Fields::new(item, entry.literals())?;
+            let item = Fields::of_item(item, entry.literals())?;
             let url = item.word("url")?.ok_or_else(|| missing("write where the files are").in_field("url"))?;
             Ok(BucketResource { url, bucket: None, files: files(&item)?, credentials: credentials.clone() })
         };
-        read(&item).map_err(|error: JobError| error.in_field(&place).in_field("buckets"))
+        read(&item).map_err(|error: JobError| error.in_field(&item.place).in_field("buckets"))
     };
     items.into_iter().map(read).collect()
 }
@@ -161,11 +161,14 @@ fn one_of(fields: &Fields, upper: &str, lower: &str) -> Result<Option<String>, J
 
 /// The paths in `files`, ordered and each once: their order says nothing, so that equal resources are equal.
 fn files(fields: &Fields) -> Result<Vec<RelativePath>, JobError> {
-    let read = |(place, file): (String, Value)| {
-        let path = match file.as_str() {
-            Some(text) if text.len() > MAX_FILE_BYTES => Err(format!("{} is longer than a path can be", quoted(text))),
-            Some(text) => RelativePath::new(text).map_err(|error| error.to_string()),
-            None => Err(format!("is {}", kind_of(&file))),
+    let read = |Item { place, value, written }: Item| {
+        let path = match value.as_str() {
+            Some(text) => RelativePath::new(text).map_err(|error| match written {
+                Some(written) if written == value => error.to_string(),
+                Some(Value::String(written)) => format!("{} is no path of a file", quoted(&written)),
+                Some(_) | None => "is no path of a file".to_owned(),
+            }),
+            None => Err(format!("is {}", kind_of(&value))),
         };
         let advice = "write a file's path below the repository or the url, such as \"folder/model.safetensors\"";
         path.map_err(|what| JobError::new(what, advice).in_field(&place).in_field("files"))
@@ -175,9 +178,6 @@ fn files(fields: &Fields) -> Result<Vec<RelativePath>, JobError> {
     files.dedup();
     Ok(files)
 }
-
-/// The longest file path that is looked at, in bytes: what Linux takes.
-const MAX_FILE_BYTES: usize = 4_096;
 
 fn missing(advice: &str) -> JobError {
     JobError::new("is missing or empty", advice)

@@ -6,7 +6,6 @@ use std::hash::{Hash, Hasher};
 use larder_content::RelativePath;
 
 use crate::JobError;
-use crate::error::quoted;
 
 /// The longest text that is looked at, in bytes: what Linux takes as a path.
 const MAX_WRITTEN_BYTES: usize = 4_096;
@@ -26,10 +25,10 @@ impl TargetPath {
     /// Normalises `text`.
     ///
     /// # Errors
-    /// Says why it cannot be a target: relative, empty, `/` itself, climbing above `/`, or not a path a file system takes.
+    /// Says why it cannot be a target, without showing it: relative, empty, `/` itself, climbing above `/`, or not a path a file system takes.
     pub fn new(text: impl Into<String>) -> Result<Self, JobError> {
         let written = text.into();
-        let refuse = |what: &str| Err(JobError::new(format!("{} {what}", quoted(&written)), ADVICE));
+        let refuse = |what: &str| Err(JobError::new(what, ADVICE));
         if written.is_empty() {
             return refuse("is empty");
         }
@@ -39,7 +38,7 @@ impl TargetPath {
         if written.len() > MAX_WRITTEN_BYTES {
             return refuse("is longer than a path can be");
         }
-        // Here and not in the segments that are left: the text as written is shown.
+        // Here and not in the segments that are left: the text as written is reported.
         if written.contains(char::is_control) {
             return refuse("holds a control character");
         }
@@ -60,7 +59,7 @@ impl TargetPath {
         }
         match RelativePath::new(segments.join("/")) {
             Ok(path) => Ok(Self { written, path }),
-            Err(error) => Err(JobError::new(error.to_string(), ADVICE)),
+            Err(_) => refuse("is no path that a file system takes: it holds a backslash, or a name of more than 255 bytes, or is too long"),
         }
     }
 

@@ -51,7 +51,7 @@ fn json_that_is_no_job_is_refused() {
         assert_eq!(error.field.as_deref(), field, "{error}");
     }
     let twice = job_of(&[("a", json!([])), ("a", json!([]))]).unwrap_err().to_string();
-    assert!(twice.contains("ops[1], id: \"a\" is the id of an earlier op"), "{twice}");
+    assert!(twice.contains("ops[1] \"a\", id: is the id of an earlier op"), "{twice}");
 }
 
 #[test]

@@ -150,3 +150,70 @@ fn markers_alone_leave_an_op_without_resources() {
     let job = filled(&json!({}), &json!(["__remove-if-empty__"]), &[]).unwrap();
     assert!(job.ops[0].entries.is_empty() && job.layout.mounts.is_empty());
 }
+
+const SECRET: &str = "hush//../\\<secret>";
+
+/// The error of a job of one entry, which takes the value of `%%ops.x.results.key%%` from `--set`.
+fn fault_with_secret(op: &str, entry: &Value, secret: &str) -> String {
+    let definition = json!({"ops": [{"id": op, "args": {"resources": [entry]}}]});
+    let settings = Settings::from_pairs([format!("ops.x.results.key={secret}")]).unwrap();
+    let error = parse(&definition.to_string(), &settings).unwrap_err();
+    let shown = format!("{error} {error:?}");
+    assert!(!shown.contains("hush") && !shown.contains("secret"), "{shown}");
+    error.to_string()
+}
+
+#[test]
+fn a_value_that_was_set_shows_in_no_error_which_names_its_literal() {
+    let literal = "%%ops.x.results.key%%";
+    let entry = |field: &str, text: &str| {
+        let mut entry = json!({"type": "HF", "repo": "org/name", "target": "/data"});
+        entry[field] = json!(text);
+        entry
+    };
+    for (field, text) in [
+        ("type", literal.to_owned()),
+        ("repo", literal.to_owned()),
+        ("url", format!("datasets/{literal}")),
+        ("target", literal.to_owned()),
+        ("target", format!("/data/{literal}")),
+        ("target", format!("/{literal}/../../..")),
+    ] {
+        let mut entry = entry(field, &text);
+        if field == "url" {
+            entry["repo"] = json!(null);
+        }
+        let fault = fault_with_secret("serve", &entry, SECRET);
+        let start = format!("ops[0] \"serve\", resources[0], {field}: \"{text}\" is ");
+        assert!(fault.starts_with(&start) || fault.starts_with(&start.replace(" is ", " climbs ")), "{fault}");
+    }
+    let files = |files: Value| json!({"type": "HF", "repo": "org/name", "target": "/data", "files": files});
+    let fault = fault_with_secret("serve", &files(json!(["a", literal])), SECRET);
+    assert!(fault.contains("files[1]: \"%%ops.x.results.key%%\" is no path"), "{fault}");
+    // The op's id is what errors call it by.
+    let fault = fault_with_secret(&format!("serve {literal}"), &entry("type", "FTP"), "hush");
+    assert!(fault.starts_with("ops[0] \"serve %%ops.x.results.key%%\", resources[0], type: \"FTP\" is no type"), "{fault}");
+}
+
+#[test]
+fn what_lies_in_a_value_that_was_set_shows_in_no_error() {
+    let literal = "%%ops.x.results.key%%";
+    let wrong = r#"[{"type": "HF", "repo": "hush/secret/x", "target": "/data"}]"#;
+    let at_first = "ops[0] \"serve\", resources[0]";
+    for (list, place) in [(json!(literal), "[0]"), (json!({"__spread__": literal}), "[0]"), (json!([literal]), "[0][0]")] {
+        let fault = fault_with_secret("serve", &list, wrong);
+        assert!(fault.starts_with(&format!("{at_first}{place}, repo: is not the name")), "{fault}");
+    }
+    let one = r#"{"type": "HF", "repo": "org/name", "target": "hush"}"#;
+    let fault = fault_with_secret("serve", &json!({"__spread__": literal}), one);
+    assert!(fault.starts_with(&format!("{at_first}, target: is a relative path")), "{fault}");
+    let fault = fault_with_secret("serve", &json!({"type": "HF", "repo": "org/name", "files": literal}), r#"["../hush"]"#);
+    assert!(fault.starts_with(&format!("{at_first}, files[0]: is no path")), "{fault}");
+    let entry = json!({"type": "HF", "repo": literal, "target": "/data"});
+    for inner in ["%%hush.secret%%", "%%globals.variables.hush%%", "%%ops.x.results.key%%"] {
+        let fault = fault_with_secret("serve", &entry, inner);
+        assert!(fault.contains("the literal in the value of \"%%ops.x.results.key%%\""), "{fault}");
+    }
+    let fault = fault_with_secret("serve", &json!({"__spread__": literal}), "no list, hush");
+    assert!(fault.contains("its text is not JSON") || fault.contains("is text"), "{fault}");
+}
