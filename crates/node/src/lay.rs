@@ -26,6 +26,8 @@ pub(crate) struct Laid {
 
 /// The files of one tree, and the folder they are laid in.
 struct Laying {
+    /// The folder that the operator named, or that of all trees in the store: jobs can only move what is below it.
+    root: PathBuf,
     dest: PathBuf,
     readonly: Vec<(RelativePath, Blob)>,
     writable: Vec<(RelativePath, Blob)>,
@@ -42,14 +44,13 @@ pub(crate) async fn lay(node: &Node, goal: &Goal, gathered: &[Gathered]) -> Resu
         mount.below.as_ref().map_or_else(|| dest.clone(), |below| dest.join(below.as_str()))
     };
     let sources = goal.mounts.iter().map(source).collect();
-    let (job, root, owner) = (goal.name.clone(), goal.root.clone(), goal.owner);
+    let (job, owner) = (goal.name.clone(), goal.owner);
     // Whoever asked may be gone by the time it is laid: then nobody would know the lease.
     let asker = Arc::new(());
     let asked = Arc::downgrade(&asker);
     let places = node.places.clone();
     let lay = move |store: &Store| {
         let _taken = places.take(trees.iter().map(|tree| tree.dest.clone()).collect());
-        trees.iter().try_for_each(|tree| refuse_links(root.as_deref(), &tree.dest))?;
         let lease = lay_under_lease(store, &job, &trees, owner)?;
         if asked.strong_count() == 0 {
             store.release(&lease, SystemTime::now())?;
@@ -61,29 +62,19 @@ pub(crate) async fn lay(node: &Node, goal: &Goal, gathered: &[Gathered]) -> Resu
     Ok(Laid { lease, sources })
 }
 
-/// Refuses a folder that is reached through a symbolic link below the root: an earlier job may have put it there.
-fn refuse_links(root: Option<&Path>, dest: &Path) -> Result<(), StoreError> {
-    let Some(root) = root else { return Ok(()) };
-    let mut below = dest.ancestors().take_while(|folder| *folder != root);
-    match below.find(|folder| folder.is_symlink()) {
-        Some(link) => Err(StoreError::Blocked { path: link.into(), why: "is a symbolic link where a folder is needed" }),
-        None => Ok(()),
-    }
-}
-
 /// The lease comes first: what a crash leaves half laid can then be released.
 fn lay_under_lease(store: &Store, job: &str, trees: &[Laying], owner: Option<(u32, u32)>) -> Result<String, StoreError> {
     let all = trees.iter().flat_map(|tree| tree.readonly.iter().chain(&tree.writable));
     let blobs: BTreeSet<BlobName> = all.map(|(_, blob)| blob.name()).collect();
     let lease = store.take_lease(job, blobs, trees.iter().map(Laying::leased).collect(), SystemTime::now())?;
-    for tree in trees {
+    for (tree, leased) in trees.iter().zip(&lease.trees) {
         // The first makes the tree's own folder, which the job's user must own if the job may write there.
         let mut steps = [(&tree.readonly, Lay::ReadOnly), (&tree.writable, Lay::Writable { owner, replace: true })];
         if tree.writable_itself {
             steps.reverse();
         }
         let steps = steps.into_iter().enumerate().filter(|(number, (files, _))| *number == 0 || !files.is_empty());
-        let laid = steps.map(|(_, (files, how))| store.lay(&tree.dest, files, how)).try_for_each(|laid| laid.map(|_| ()));
+        let laid = steps.map(|(_, (files, how))| store.lay(leased, files, how)).try_for_each(|laid| laid.map(|_| ()));
         if let Err(error) = laid {
             if let Err(error) = store.release(&lease.id, SystemTime::now()) {
                 tracing::warn!(lease = lease.id, %error, "what was laid in part could not be removed");
@@ -98,7 +89,8 @@ impl Laying {
     /// The tree as a lease keeps it.
     fn leased(&self) -> Tree {
         let files = self.readonly.iter().chain(&self.writable).map(|(path, _)| path.clone()).collect();
-        Tree { path: self.dest.clone(), files, writable: self.writable_itself || !self.writable.is_empty() }
+        let writable = self.writable_itself || !self.writable.is_empty();
+        Tree { root: self.root.clone(), path: self.dest.clone(), files, writable }
     }
 }
 
@@ -108,13 +100,14 @@ fn laying(goal: &Goal, tree: &GoalTree, gathered: &[Gathered], targets: &Path) -
     let merged = merge(goal, files, |blob| blob.content())?;
     let (writable, readonly): (Vec<_>, Vec<_>) =
         merged.into_iter().map(|(path, (_, blob))| (path, blob.clone())).partition(|(path, _)| tree.layout.is_writable(path));
-    let dest = match &tree.dest {
-        Some(dest) => dest.clone(),
-        None if tree.layout.writable.is_empty() => targets.join(tree_name(&readonly)),
+    let in_store = |name: &str| (targets.to_owned(), targets.join(name));
+    let (root, dest) = match &tree.dest {
+        Some(dest) => (goal.root.as_ref().unwrap_or(dest).clone(), dest.clone()),
+        None if tree.layout.writable.is_empty() => in_store(&tree_name(&readonly)),
         // What a job may write to is its own.
-        None => targets.join(format!("{:032x}", fastrand::u128(..))),
+        None => in_store(&format!("{:032x}", fastrand::u128(..))),
     };
-    Ok(Laying { dest, readonly, writable, writable_itself: tree.layout.writable.contains(&None) })
+    Ok(Laying { root, dest, readonly, writable, writable_itself: tree.layout.writable.contains(&None) })
 }
 
 /// The name of a read-only tree: equal trees of several jobs are one.

@@ -124,7 +124,7 @@ impl Store {
     /// The blob that `key` is bound to.
     ///
     /// If its file was touched since it was last verified, it is hashed again first; if it is not what it was, it is
-    /// dropped, and nothing is found.
+    /// dropped with all that was laid as a link of it, and nothing is found.
     ///
     /// # Errors
     /// If the file or the index cannot be read.
@@ -212,12 +212,24 @@ impl Shared {
                 self.index.put(Row::Blob(name), &BlobRow { fingerprint: status.fingerprint, ..row })?;
                 Ok(Some(status.fingerprint))
             }
-            Some(_) | None => {
-                tracing::warn!(blob = %name.content(), "dropped a blob whose file is gone or was changed");
-                self.forget(name, &row, guard)?;
-                Ok(None)
-            }
+            status => self.drop_damaged(name, &row, status, guard).map(|()| None),
         }
+    }
+
+    /// Removes a blob whose file is gone or not what it was, and what was laid as a link of it, which is as wrong.
+    pub(crate) fn drop_damaged(
+        &self,
+        name: BlobName,
+        row: &BlobRow,
+        status: Option<Status>,
+        guard: &MutexGuard<'_, ()>,
+    ) -> Result<(), StoreError> {
+        self.forget(name, row, guard)?;
+        let is_link = |own: Status, other: Status| own.device == other.device && own.fingerprint.same_bytes(&other.fingerprint);
+        let linked = status.filter(|status| status.has_other_links);
+        let links = linked.map_or(0, |own| self.remove_torn(&|file| Ok(is_link(own, file.status))));
+        tracing::warn!(blob = %name.content(), links, "dropped a blob whose file is gone or was changed");
+        Ok(())
     }
 
     /// Hashes the blob's file and compares it with its name.

@@ -50,13 +50,11 @@ pub(crate) struct RealDisk;
 impl Disk for RealDisk {
     fn make_folder(&self, folder: &Folder, name: &str, mode: u32, owner: Option<(u32, u32)>) -> io::Result<()> {
         rustix::fs::mkdirat(folder, name, Mode::from_raw_mode(mode))?;
+        // Opened, since a job may put a link in its place.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = rustix::fs::openat(folder, name, flags, Mode::empty())?;
         // The process's umask may have taken bits away that a container needs.
-        rustix::fs::chmodat(folder, name, Mode::from_raw_mode(mode), AtFlags::empty())?;
-        if let Some((user, group)) = owner {
-            let (user, group) = (Some(Uid::from_raw(user)), Some(Gid::from_raw(group)));
-            rustix::fs::chownat(folder, name, user, group, AtFlags::SYMLINK_NOFOLLOW)?;
-        }
-        Ok(())
+        self.set_mode(&made.into(), mode, owner)
     }
 
     fn create(&self, folder: &Folder, name: &str) -> io::Result<File> {

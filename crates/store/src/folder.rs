@@ -72,6 +72,11 @@ impl From<Stat> for Status {
     }
 }
 
+/// The path from the root of all paths on; symbolic links stay as they are.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, StoreError> {
+    std::path::absolute(path).map_err(|error| StoreError::of(path.into(), error))
+}
+
 impl Folder {
     /// Opens `path`, which may be reached through symbolic links: who named it meant it so.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
@@ -95,6 +100,12 @@ impl Folder {
             }
             Err(error) => Err(self.fault(name, error.into())),
         }
+    }
+
+    /// The same folder, open a second time.
+    pub(crate) fn again(&self) -> Result<Self, StoreError> {
+        let descriptor = self.descriptor.try_clone().map_err(|error| self.fault("", error))?;
+        Ok(Self { descriptor, path: self.path.clone() })
     }
 
     /// What `name` is; `None` if it is not there.

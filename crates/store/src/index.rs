@@ -4,6 +4,8 @@
 //! reach the disk in that order, so whoever writes several orders them such that it may be cut off after each. (The library
 //! can change several at once, but then writes and syncs its log twice each time.)
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -34,8 +36,8 @@ pub(crate) enum Row<'a> {
     Partial(FileKey),
     /// One of its chunks: `ChunkRow`.
     Chunk(FileKey, u64),
-    /// A copy in the tree at a path: `CopyRow`.
-    Copy(&'a Path, &'a str),
+    /// A copy at a path: `CopyRow`.
+    Copy(&'a Path),
     /// A resource, by its id: `ResourceRow`.
     Resource(&'a str),
 }
@@ -49,7 +51,7 @@ impl Row<'_> {
             Self::OwnedKey(name, key) => named(b'o', name, &key.0),
             Self::Partial(key) => [b"p", &key.0[..]].concat(),
             Self::Chunk(key, chunk) => [b"c", &key.0[..], &chunk.to_be_bytes()].concat(),
-            Self::Copy(tree, file) => [&tree_prefix(tree)[..], file.as_bytes()].concat(),
+            Self::Copy(path) => [b"f", path.as_os_str().as_bytes()].concat(),
             Self::Resource(id) => [b"r", &ContentId::of(id.as_bytes()).0[..]].concat(),
         }
     }
@@ -60,10 +62,6 @@ fn named(kind: u8, name: BlobName, rest: &[u8]) -> Vec<u8> {
         BlobName::Public(content) => [&[kind, 0], &content.0[..], rest].concat(),
         BlobName::Private { key, content } => [&[kind, 1], &key.0[..], &content.0[..], rest].concat(),
     }
-}
-
-fn tree_prefix(tree: &Path) -> Vec<u8> {
-    [b"t", &ContentId::of(tree.as_os_str().as_encoded_bytes()).0[..]].concat()
 }
 
 /// The index, open.
@@ -138,10 +136,12 @@ impl Index {
         rows.map(|row| Ok(FileKey(self.bytes32(&row.map_err(|error| fault(&self.path, error))?[skip..])?))).collect()
     }
 
-    /// The files laid as copies in the tree at a path.
-    pub(crate) fn copies<R: Record>(&self, tree: &Path) -> Result<Vec<(String, R)>, StoreError> {
-        let text = |name: Vec<u8>| String::from_utf8(name).map_err(|error| self.malformed(&error));
-        self.scan(tree_prefix(tree)).map(|row| row.and_then(|(name, record)| Ok((text(name)?, record)))).collect()
+    /// The copies in a folder and below it, each with its path.
+    pub(crate) fn copies<R: Record>(&self, folder: &Path) -> impl Iterator<Item = Result<(PathBuf, R), StoreError>> {
+        // Joined to nothing, it ends in one slash, whichever folder it is.
+        let prefix = Row::Copy(&folder.join("")).encode();
+        let folder = folder.to_owned();
+        self.scan(prefix).map(move |row| row.map(|(rest, record)| (folder.join(OsStr::from_bytes(&rest)), record)))
     }
 
     /// All resources.

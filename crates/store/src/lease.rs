@@ -2,7 +2,7 @@
 //!
 //! Each is one file, so that what holds blobs and what has to be removed is known even without the index.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -11,8 +11,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use larder_content::{ContentId, RelativePath, codec};
 
 use crate::blobs::BlobName;
+use crate::folder::absolute;
 use crate::index::Row;
-use crate::records::{BlobRow, LeaseRecord, TreeRecord};
+use crate::records::{BlobRow, LeaseRecord, RootlessTreeRecord, TreeRecord};
 use crate::{Shared, Store, StoreError, lock};
 
 /// A job's hold on blobs.
@@ -35,6 +36,9 @@ pub struct Lease {
 /// A tree that was laid, or is about to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tree {
+    /// The folder, or one above it, that may be reached through symbolic links, since an operator named it or it is the store's
+    /// own. Below it no link is followed: a job may have put it there.
+    pub root: PathBuf,
     /// The folder.
     pub path: PathBuf,
     /// The files laid in it.
@@ -52,11 +56,8 @@ impl Store {
     /// If it cannot be written.
     pub fn take_lease(&self, job: &str, blobs: BTreeSet<BlobName>, trees: Vec<Tree>, now: SystemTime) -> Result<Lease, StoreError> {
         let shared = &*self.shared;
-        let absolute = |tree: Tree| match std::path::absolute(&tree.path) {
-            Ok(path) => Ok(Tree { path, ..tree }),
-            Err(error) => Err(StoreError::of(tree.path, error)),
-        };
-        let trees = trees.into_iter().map(absolute).collect::<Result<Vec<_>, _>>()?;
+        let in_full = |tree: Tree| Ok(Tree { root: absolute(&tree.root)?, path: absolute(&tree.path)?, ..tree });
+        let trees = trees.into_iter().map(in_full).collect::<Result<Vec<_>, StoreError>>()?;
         let (created, expires) = (whole_seconds(now), whole_seconds(now + shared.config.lease));
         let mut leases = lock(&shared.leases);
         let ids = (0u64..).map(|count| ContentId::of(format!("{job}\n{now:?}\n{count}").as_bytes()).to_string()[..16].to_owned());
@@ -95,20 +96,38 @@ impl Store {
     }
 }
 
-/// What other leases laid at the places of `new`, and no tree of `new` has.
-fn stale_files(leases: &std::collections::BTreeMap<String, Lease>, new: &Lease) -> Vec<Tree> {
-    let mut stale = vec![];
-    let others = leases.values().filter(|lease| lease.id != new.id);
-    for tree in others.flat_map(|lease| &lease.trees) {
-        let same_place = || new.trees.iter().filter(|other| other.path == tree.path);
-        let kept: HashSet<&RelativePath> = same_place().flat_map(|other| &other.files).collect();
-        if same_place().next().is_some() {
-            let files: Vec<_> = tree.files.iter().filter(|file| !kept.contains(file)).cloned().collect();
-            stale.push(Tree { path: tree.path.clone(), files, writable: tree.writable });
-        }
+impl Tree {
+    /// Whether one lies in the other, or both are one: then they may have files in common.
+    pub(crate) fn meets(&self, other: &Self) -> bool {
+        self.path.starts_with(&other.path) || other.path.starts_with(&self.path)
     }
-    stale.retain(|tree| !tree.files.is_empty());
-    stale
+
+    /// The tree with those of its files that none of `others` has at the same path.
+    pub(crate) fn without(&self, others: &[&Self]) -> Self {
+        let met = others.iter().filter(|other| other.meets(self));
+        let kept: HashSet<PathBuf> = met.flat_map(|other| other.files.iter().map(|file| other.path_of(file))).collect();
+        let files = self.files.iter().filter(|file| !kept.contains(&self.path_of(file))).cloned().collect();
+        Self { files, ..self.place() }
+    }
+
+    /// The tree with no file yet.
+    pub(crate) fn place(&self) -> Self {
+        Self { root: self.root.clone(), path: self.path.clone(), files: vec![], writable: self.writable }
+    }
+
+    /// The whole path of a file.
+    pub(crate) fn path_of(&self, file: &RelativePath) -> PathBuf {
+        self.path.join(file.as_str())
+    }
+}
+
+/// What older leases laid at the places of `new`, and neither `new` has nor, at another place, any other lease.
+fn stale_files(leases: &BTreeMap<String, Lease>, new: &Lease) -> Vec<Tree> {
+    let is_taken = |tree: &Tree| new.trees.iter().any(|other| other.path == tree.path);
+    let older = || leases.values().filter(|lease| lease.id != new.id).flat_map(|lease| &lease.trees);
+    let keepers: Vec<&Tree> = new.trees.iter().chain(older().filter(|tree| !is_taken(tree))).collect();
+    let stale = older().filter(|tree| is_taken(tree)).map(|tree| tree.without(&keepers));
+    stale.filter(|tree| !tree.files.is_empty()).collect()
 }
 
 impl Shared {
@@ -118,7 +137,9 @@ impl Shared {
         for id in self.home.names("leases")? {
             let name = format!("leases/{id}");
             let bytes = std::fs::read(self.home.path_of(&name)).map_err(|error| self.home.fault(&name, error))?;
-            match codec::decode::<LeaseRecord>(&bytes).ok().and_then(|record| lease_of(&id, record)) {
+            let record = codec::decode::<LeaseRecord<TreeRecord>>(&bytes);
+            let record = record.or_else(|_| codec::decode::<LeaseRecord<RootlessTreeRecord>>(&bytes).map(Into::into));
+            match record.ok().and_then(|record| lease_of(&id, record)) {
                 Some(lease) => drop(lock(&self.leases).insert(id, lease)),
                 None => {
                     self.remove_file(&name)?;
@@ -170,8 +191,9 @@ fn whole_seconds(at: SystemTime) -> SystemTime {
     time(seconds(at))
 }
 
-fn record_of(lease: &Lease) -> LeaseRecord {
+fn record_of(lease: &Lease) -> LeaseRecord<TreeRecord> {
     let tree = |tree: &Tree| TreeRecord {
+        root: tree.root.as_os_str().as_bytes().to_vec(),
         path: tree.path.as_os_str().as_bytes().to_vec(),
         files: tree.files.iter().map(|file| file.as_str().to_owned()).collect(),
         writable: tree.writable,
@@ -185,10 +207,11 @@ fn record_of(lease: &Lease) -> LeaseRecord {
     }
 }
 
-fn lease_of(id: &str, record: LeaseRecord) -> Option<Lease> {
+fn lease_of(id: &str, record: LeaseRecord<TreeRecord>) -> Option<Lease> {
     let tree = |tree: TreeRecord| {
         let files = tree.files.into_iter().map(RelativePath::new).collect::<Result<_, _>>().ok()?;
-        Some(Tree { path: OsStr::from_bytes(&tree.path).into(), files, writable: tree.writable })
+        let path = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
+        Some(Tree { root: path(&tree.root), path: path(&tree.path), files, writable: tree.writable })
     };
     Some(Lease {
         id: id.into(),

@@ -124,6 +124,7 @@ struct Shared {
     holds: Mutex<HashMap<BlobName, Weak<()>>>,
     /// Blobs that lost their keys with the index, by size.
     keyless: Mutex<HashMap<u64, Vec<BlobName>>>,
+    /// Taken after a stripe, never before one.
     partials: Mutex<HashMap<FileKey, Weak<partial::Coming>>>,
     leases: Mutex<BTreeMap<String, Lease>>,
     /// Whether the file system of a device shares blocks between files of the store and its own.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::disk::{Disk, RealDisk};
-use crate::folder::Folder;
+use crate::folder::{Folder, absolute};
 use crate::index::Index;
 use crate::records::StateRow;
 use crate::recovery::Recovery;
@@ -41,8 +41,7 @@ impl Store {
         disk: Box<dyn Disk>,
         with_thread: bool,
     ) -> Result<Self, StoreError> {
-        let home = std::path::absolute(home).map_err(|error| StoreError::of(home.into(), error))?;
-        let home = make_home(&home)?;
+        let home = make_home(&absolute(home)?)?;
         let lock_file = take_lock(&home, holder)?;
         let mut recovery = Recovery::default();
         let (index, state) = open_index(&home, &mut recovery)?;
@@ -81,6 +80,7 @@ impl Store {
         }
         if state.as_ref().is_none_or(|state| !state.clean) {
             // After a kill, what no sync covered is still in memory: the next round covers it, and there must be one.
+            shared.sync_abroad()?;
             let _ = shared.groups.current();
         }
         let synced = match state {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::blobs::BlobName;
 use crate::folder::Fingerprint;
 
-/// The state of the whole store.
+/// The state of the whole store. Its version is that of the names of all rows too: an index of another one is made anew.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct StateRow {
     /// The first sync group of the process that wrote this.
@@ -81,17 +81,26 @@ pub(crate) struct ResourceRow {
 
 /// A lease, as its file holds it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct LeaseRecord {
+pub(crate) struct LeaseRecord<T> {
     pub(crate) job: String,
     pub(crate) created: u64,
     pub(crate) expires: u64,
     pub(crate) blobs: BTreeSet<NameRecord>,
-    pub(crate) trees: Vec<TreeRecord>,
+    pub(crate) trees: Vec<T>,
 }
 
 /// A tree of a lease.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct TreeRecord {
+    pub(crate) root: Vec<u8>,
+    pub(crate) path: Vec<u8>,
+    pub(crate) files: Vec<String>,
+    pub(crate) writable: bool,
+}
+
+/// A tree of a lease of version 1, which does not say how far its path is to be trusted.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RootlessTreeRecord {
     pub(crate) path: Vec<u8>,
     pub(crate) files: Vec<String>,
     pub(crate) writable: bool,
@@ -144,25 +153,39 @@ const LEASE_BYTES: usize = 256 * 1024 * 1024;
 const NAMED_BYTES: usize = 64 * 1024;
 
 macro_rules! records {
-    ($($record:ty: $limit:expr;)*) => {
+    ($($record:ty: $version:expr, $limit:expr;)*) => {
         $(impl Record for $record {
-            const VERSION: u8 = 1;
+            const VERSION: u8 = $version;
             const LIMIT_BYTES: usize = $limit;
         })*
     };
 }
 
 records! {
-    StateRow: SMALL_BYTES;
-    BlobRow: SMALL_BYTES;
-    KeyRow: SMALL_BYTES;
-    OwnedKeyRow: SMALL_BYTES;
-    PartialRow: SMALL_BYTES;
-    ChunkRow: SMALL_BYTES;
-    CopyRow: SMALL_BYTES;
-    ResourceRow: NAMED_BYTES;
-    ListingRecord: NAMED_BYTES;
-    LeaseRecord: LEASE_BYTES;
+    StateRow: 2, SMALL_BYTES;
+    BlobRow: 1, SMALL_BYTES;
+    KeyRow: 1, SMALL_BYTES;
+    OwnedKeyRow: 1, SMALL_BYTES;
+    PartialRow: 1, SMALL_BYTES;
+    ChunkRow: 1, SMALL_BYTES;
+    CopyRow: 1, SMALL_BYTES;
+    ResourceRow: 1, NAMED_BYTES;
+    ListingRecord: 1, NAMED_BYTES;
+    LeaseRecord<RootlessTreeRecord>: 1, LEASE_BYTES;
+    LeaseRecord<TreeRecord>: 2, LEASE_BYTES;
+}
+
+impl From<RootlessTreeRecord> for TreeRecord {
+    /// The folders above it are followed wherever they lead, as they were when it was laid.
+    fn from(RootlessTreeRecord { path, files, writable }: RootlessTreeRecord) -> Self {
+        Self { root: path.clone(), path, files, writable }
+    }
+}
+
+impl From<LeaseRecord<RootlessTreeRecord>> for LeaseRecord<TreeRecord> {
+    fn from(LeaseRecord { job, created, expires, blobs, trees }: LeaseRecord<RootlessTreeRecord>) -> Self {
+        Self { job, created, expires, blobs, trees: trees.into_iter().map(Into::into).collect() }
+    }
 }
 
 impl From<BlobName> for NameRecord {

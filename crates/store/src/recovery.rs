@@ -4,16 +4,19 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
+use std::path::Path;
 
 use larder_content::{ChunkHash, ChunkLayout, FileKey, VerifiedChunks};
 
 use crate::blobs::BlobName;
+use crate::folder::Status;
 use crate::index::Row;
+use crate::lease::Tree;
 use crate::partial::{file_name, read};
 use crate::records::{BlobRow, ChunkRow, CopyRow, KeyRow, PartialRow, StateRow};
 use crate::release::LaidFile;
 use crate::verify::{hash, in_parallel};
-use crate::{Shared, StoreError};
+use crate::{Shared, StoreError, lock};
 
 /// What opening a store repaired.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,7 +64,8 @@ impl fmt::Display for Recovery {
 }
 
 impl Shared {
-    /// Fills a new index from the disk: blobs are hashed, since their name is their hash; partial files cannot be kept.
+    /// Fills a new index from the disk: blobs are hashed, since their name is their hash, and so are the copies that leases
+    /// name; partial files cannot be kept.
     pub(crate) fn rebuild(&self, recovery: &mut Recovery) -> Result<(), StoreError> {
         let torn = self.find_blobs(&HashSet::new(), recovery)?;
         for file in self.home.names("partial")? {
@@ -70,7 +74,7 @@ impl Shared {
         }
         self.remove_torn_links(&torn, recovery)?;
         recovery.trees_removed += self.remove_unleased()?;
-        Ok(())
+        self.check_copies(&|_| true, true, recovery)
     }
 
     /// Mends what a kill left, or a power cut.
@@ -84,21 +88,54 @@ impl Shared {
         for (key, row) in self.index.partials()? {
             self.mend_partial(&key, &row, &is_unsure, recovery)?;
         }
+        self.check_copies(&is_unsure, false, recovery)
+    }
+
+    /// Hashes the copies in leased trees that `is_unsure` says so of, removes those that are torn, and forgets those that no
+    /// lease names. What has no row and is no link counts as of the last group; if it is right it gets a row.
+    ///
+    /// If the index was lost, nothing tells a torn copy from one that a job wrote to: where jobs may write, it stays.
+    fn check_copies(&self, is_unsure: &dyn Fn(u64) -> bool, index_lost: bool, recovery: &mut Recovery) -> Result<(), StoreError> {
+        let (blobs, device) = (self.blobs_by_inode()?, self.home.own_status()?.device);
+        let is_link = |status: &Status| status.device == device && blobs.contains_key(&status.fingerprint.inode);
         recovery.laid_torn += self.remove_torn(&|LaidFile { lease, tree, path, folder, status }| {
-            let row = self.index.get::<CopyRow>(Row::Copy(&tree.path, path.as_str()))?;
-            let unsure = match &row {
-                // What is no copy of ours any more, because a job changed it, is the job's.
-                Some(row) => is_unsure(row.group) && (!tree.writable || row.fingerprint == status.fingerprint),
-                // What may be written is always a copy: one without a row lost it to the same power cut that may have torn it.
-                None => power_cut && tree.writable,
-            };
-            if !unsure {
+            let place = tree.path_of(path);
+            let row = self.index.get::<CopyRow>(Row::Copy(&place))?;
+            let group = row.as_ref().map_or(u64::MAX, |row| row.group);
+            if !is_unsure(group) || (row.is_none() && is_link(&status)) {
                 return Ok(false);
+            }
+            let renew = |row: CopyRow| self.index.put(Row::Copy(&place), &CopyRow { group: self.groups.current(), ..row });
+            // What is no copy of ours any more, because a job changed it, is the job's.
+            if let Some(row) = row.clone().filter(|row| tree.writable && row.fingerprint != status.fingerprint) {
+                return renew(row).map(|()| false);
             }
             let found = hash(folder.file(path.file_name(), false)?).map_err(|error| folder.fault(path.file_name(), error))?;
             let is_leased = || lease.blobs.iter().any(|blob| blob.content() == found);
-            Ok(!row.map_or_else(is_leased, |row| row.content == found.0))
+            if row.map_or_else(is_leased, |row| row.content == found.0) {
+                return renew(CopyRow { content: found.0, fingerprint: status.fingerprint, group }).map(|()| false);
+            }
+            Ok(!(index_lost && tree.writable))
         });
+        for copy in self.index.copies::<CopyRow>(Path::new("/")) {
+            let (place, row) = copy?;
+            if is_unsure(row.group) && row.group < self.groups.first() {
+                self.index.remove(Row::Copy(&place))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the next sync cover the disks that leased trees lie on.
+    pub(crate) fn sync_abroad(&self) -> Result<(), StoreError> {
+        let device = self.home.own_status()?.device;
+        let trees: Vec<Tree> = lock(&self.leases).values().flat_map(|lease| lease.trees.iter().map(Tree::place)).collect();
+        // A tree that cannot be opened is checked again after a power cut.
+        for folder in trees.iter().filter_map(|tree| tree.open(None).ok().flatten()) {
+            if folder.own_status()?.device != device {
+                self.groups.also(folder)?;
+            }
+        }
         Ok(())
     }
 
@@ -111,7 +148,7 @@ impl Shared {
                 status => suspects.push((name, row, status)),
             }
         }
-        let right = |(name, _, status): &(BlobName, BlobRow, Option<crate::folder::Status>)| match status {
+        let right = |(name, _, status): &(BlobName, BlobRow, Option<Status>)| match status {
             Some(status) => self.hashes_right(*name, *status),
             None => Ok(false),
         };
@@ -193,7 +230,7 @@ impl Shared {
             return Ok(());
         }
         let device = self.home.own_status()?.device;
-        let is_torn = |status: &crate::folder::Status| status.device == device && torn.contains(&status.fingerprint.inode);
+        let is_torn = |status: &Status| status.device == device && torn.contains(&status.fingerprint.inode);
         recovery.laid_torn += self.remove_torn(&|file| Ok(is_torn(&file.status)));
         Ok(())
     }

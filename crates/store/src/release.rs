@@ -1,6 +1,6 @@
 //! Takes back what was laid: only what is still as it was laid, and never through a symbolic link.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -78,19 +78,15 @@ impl Shared {
     fn remove_tree(&self, tree: &Tree, id: &str) -> Result<u64, StoreError> {
         let leases = lock(&self.leases);
         let others = leases.values().filter(|lease| lease.id != id).flat_map(|lease| &lease.trees);
-        let mut shared_place = false;
-        let mut kept: HashSet<RelativePath> = HashSet::new();
-        for other in others.filter(|other| other.path == tree.path) {
-            shared_place = true;
-            kept.extend(other.files.iter().cloned());
-        }
-        drop(leases);
+        let others: Vec<&Tree> = others.filter(|other| other.meets(tree)).collect();
         let own = tree.path.parent() == Some(&self.home.path_of("targets"));
-        if tree.writable && own && !shared_place {
+        if tree.writable && own && others.is_empty() {
+            drop(leases);
             return self.remove_whole(tree);
         }
-        let files = tree.files.iter().filter(|file| !kept.contains(file)).cloned().collect();
-        self.remove_laid(&Tree { files, ..tree.clone() })
+        let alone = tree.without(&others);
+        drop(leases);
+        self.remove_laid(&alone)
     }
 
     /// Removes a folder of the store's own `targets` with all that a job put there.
@@ -101,20 +97,21 @@ impl Shared {
             Ok(()) | Err(_) => {}
         }
         for file in &tree.files {
-            self.index.remove(Row::Copy(&tree.path, file.as_str()))?;
+            self.index.remove(Row::Copy(&tree.path_of(file)))?;
         }
         Ok(tree.files.len() as u64)
     }
 
     /// Removes the files of `tree` that are still as they were laid, then the folders that this left empty.
     pub(crate) fn remove_laid(&self, tree: &Tree) -> Result<u64, StoreError> {
-        let root = match Folder::open(&tree.path) {
-            Ok(root) => root,
-            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(0),
+        let root = match tree.open(None) {
+            Ok(Some(root)) => root,
+            // What is in the way there was not laid here.
+            Ok(None) | Err(StoreError::Blocked { .. }) => return Ok(0),
             Err(other) => return Err(other),
         };
         let blobs = self.blobs_by_inode()?;
-        let copies: HashMap<String, CopyRow> = self.index.copies(&tree.path)?.into_iter().collect();
+        let copies: HashMap<PathBuf, CopyRow> = self.index.copies(&tree.path).collect::<Result<_, _>>()?;
         let device = self.home.own_status()?.device;
         let mut files: Vec<&RelativePath> = tree.files.iter().collect();
         files.sort_by(|a, b| a.segments().cmp(b.segments()));
@@ -123,22 +120,21 @@ impl Shared {
         for path in &files {
             let folder = match walk.folder_of(path, None) {
                 Ok(Some(folder)) => folder,
-                // What is in the way there now was not laid here.
                 Ok(None) | Err(StoreError::Blocked { .. }) => continue,
                 Err(other) => return Err(other),
             };
             let _ = self.disk.remove_file(folder, &temp_name(path.file_name()));
             let Some(status) = folder.status(path.file_name())?.filter(|status| status.is_file) else { continue };
             let blob = blobs.get(&status.fingerprint.inode).filter(|_| status.device == device);
-            let copied = copies.get(path.as_str()).is_some_and(|copy| copy.fingerprint == status.fingerprint);
+            let copied = copies.get(&tree.path_of(path)).is_some_and(|copy| copy.fingerprint == status.fingerprint);
             if blob.is_none() && !copied {
                 continue;
             }
             self.unlink(folder, path.file_name(), blob.copied())?;
-            self.index.remove(Row::Copy(&tree.path, path.as_str()))?;
+            self.index.remove(Row::Copy(&tree.path_of(path)))?;
             removed += 1;
         }
-        self.remove_empty_folders(walk.into_root(), &files)?;
+        self.remove_empty_folders(tree, walk, &files)?;
         Ok(removed)
     }
 
@@ -152,17 +148,15 @@ impl Shared {
         removed.map_err(|error| folder.fault(name, error))
     }
 
-    fn blobs_by_inode(&self) -> Result<HashMap<u64, BlobName>, StoreError> {
+    pub(crate) fn blobs_by_inode(&self) -> Result<HashMap<u64, BlobName>, StoreError> {
         Ok(self.index.blobs()?.into_iter().map(|(name, row): (BlobName, BlobRow)| (row.fingerprint.inode, name)).collect())
     }
 
     /// Removes the folders of `files` that are empty, deepest first, and at last the tree's own.
-    fn remove_empty_folders(&self, root: Folder, files: &[&RelativePath]) -> Result<(), StoreError> {
+    fn remove_empty_folders(&self, tree: &Tree, mut walk: Walk, files: &[&RelativePath]) -> Result<(), StoreError> {
         let folders: BTreeSet<&str> = files.iter().flat_map(|file| file.ancestors()).collect();
         let mut deepest_first: Vec<RelativePath> = folders.into_iter().filter_map(|folder| RelativePath::new(folder).ok()).collect();
         deepest_first.sort_by_key(|folder| std::cmp::Reverse(folder.segments().count()));
-        let path = root.path().to_owned();
-        let mut walk = Walk::new(root);
         for folder in &deepest_first {
             walk.close();
             if let Ok(Some(parent)) = walk.folder_of(folder, None) {
@@ -170,8 +164,8 @@ impl Shared {
                 let _ = self.disk.remove_folder(parent, folder.file_name());
             }
         }
-        if let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) {
-            let _ = self.disk.remove_folder(&Folder::open(parent)?, name);
+        if let Some((parent, name)) = tree.open_parent()? {
+            let _ = self.disk.remove_folder(&parent, &name);
         }
         Ok(())
     }
@@ -185,7 +179,7 @@ impl Shared {
         let leases: Vec<Lease> = lock(&self.leases).values().cloned().collect();
         let mut removed = 0;
         for (lease, tree) in leases.iter().flat_map(|lease| lease.trees.iter().map(move |tree| (lease, tree))) {
-            let Ok(root) = Folder::open(&tree.path) else { continue };
+            let Ok(Some(root)) = tree.open(None) else { continue };
             let mut walk = Walk::new(root);
             for path in &tree.files {
                 let Ok(Some(folder)) = walk.folder_of(path, None) else { continue };
@@ -219,8 +213,10 @@ impl Shared {
             if std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
                 let mut files = vec![];
                 files_below(&path, "", &mut files);
-                self.remove_laid(&Tree { path: path.clone(), files, writable: true })?;
-                self.remove_whole(&Tree { path, files: vec![], writable: true })?;
+                let mut tree = Tree { root: targets.clone(), path, files, writable: true };
+                self.remove_laid(&tree)?;
+                tree.files.clear();
+                self.remove_whole(&tree)?;
                 removed += 1;
             }
         }

@@ -121,13 +121,15 @@ impl Shared {
 
     /// Removes what is left of a partial file that became a blob, which a sync has covered since.
     pub(crate) fn clear_leftover(&self, key: FileKey, name: BlobName) -> Result<(), StoreError> {
+        // In this order: whoever holds the blob may be hashing it, and nobody else's partial file waits for that.
+        let guard = self.stripe(name);
         let partials = lock(&self.partials);
         if partials.get(&key).is_some_and(|coming| coming.strong_count() > 0) {
             return Ok(());
         }
         self.drop_partial_rows(&key)?;
         let file = file_name(&key);
-        let removed = self.relinking(name, &self.stripe(name), || self.disk.remove_file(&self.home, &file))?;
+        let removed = self.relinking(name, &guard, || self.disk.remove_file(&self.home, &file))?;
         match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.home.fault(&file, error)),
             Ok(()) | Err(_) => Ok(()),

@@ -53,6 +53,11 @@ impl Groups {
         }
     }
 
+    /// The first group of this process.
+    pub(crate) fn first(&self) -> u64 {
+        self.first
+    }
+
     /// The group of what has been written by now.
     pub(crate) fn current(&self) -> u64 {
         // In this order: a round that ends the group after this read finds the flag set afterwards, and another follows.
@@ -72,7 +77,7 @@ impl Groups {
         lock(&self.leftovers).retain(|(_, left, _)| *left != key);
     }
 
-    /// Syncs the disk of `folder` too in the next round.
+    /// Syncs the disk of `folder` too in the next round. Do this before the group is read.
     pub(crate) fn also(&self, folder: Folder) -> Result<(), StoreError> {
         let device = folder.own_status()?.device;
         let mut abroad = lock(&self.abroad);
@@ -118,8 +123,9 @@ impl Shared {
         if !groups.dirty.swap(false, Ordering::SeqCst) {
             return Ok(());
         }
-        let abroad = std::mem::take(&mut *lock(&groups.abroad));
+        // In this order: the disks of what is in the group are known before who laid it there reads the group.
         let group = groups.current.fetch_add(1, Ordering::SeqCst);
+        let abroad = std::mem::take(&mut *lock(&groups.abroad));
         for folder in [&self.home].into_iter().chain(&abroad) {
             if let Err(error) = self.disk.sync(folder) {
                 // The system tells of a lost write once: no later sync can make up for it.

@@ -1,7 +1,7 @@
 //! Lays files into targets.
 //!
 //! Invariants: a name in a target leads to a whole file or to none; nothing is written through a symbolic link below the
-//! target; what a job may write shares nothing with a blob.
+//! root of a tree; what a job may write shares nothing with a blob.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use larder_content::{ContentId, RelativePath};
 
 use crate::blobs::Blob;
-use crate::folder::{Folder, Status};
+use crate::folder::{Folder, Status, absolute};
 use crate::index::Row;
-use crate::records::CopyRow;
+use crate::lease::Tree;
+use crate::records::{BlobRow, CopyRow};
 use crate::walk::{Make, Walk};
 use crate::{Limit, Shared, Store, StoreError, lock};
 
@@ -55,27 +56,30 @@ enum Means {
 }
 
 impl Store {
-    /// Lays `files` into the folder `dest`, which is made if it is not there.
+    /// Lays `files` into the folder of `tree`, which is made if it is not there.
     ///
-    /// Take the lease first: then a crash in between leaves nothing that a release does not remove. Files that are there
-    /// and right are kept; wrong ones are replaced in one step. Others in the folder are not touched.
+    /// Take the lease on the tree first: then a crash in between leaves nothing that a release does not remove. Files that are
+    /// there and right are kept; wrong ones are replaced in one step. Others in the folder are not touched.
     ///
     /// # Errors
     /// [`StoreError::Blocked`] if a symbolic link or a folder is where none may be, [`StoreError::Full`] if copies do not fit
     /// (before any is made), [`StoreError::Damaged`] if a blob is not what it was: then it is gone, and has to be fetched again.
-    pub fn lay(&self, dest: &Path, files: &[(RelativePath, Blob)], how: Lay) -> Result<Laid, StoreError> {
+    pub fn lay(&self, tree: &Tree, files: &[(RelativePath, Blob)], how: Lay) -> Result<Laid, StoreError> {
         let shared = &*self.shared;
-        let dest = std::path::absolute(dest).map_err(|error| StoreError::of(dest.into(), error))?;
+        let tree = Tree { root: absolute(&tree.root)?, path: absolute(&tree.path)?, files: vec![], writable: tree.writable };
         let (owner, replace) = match how {
             Lay::ReadOnly => (None, true),
             Lay::Writable { owner, replace } => (owner, replace),
         };
         let mut files: Vec<&(RelativePath, Blob)> = files.iter().collect();
         files.sort_by(|a, b| a.0.segments().cmp(b.0.segments()));
-        let mut walk = Walk::new(shared.make_target(&dest, owner)?);
+        let make = Some(Make { disk: &*shared.disk, owner });
+        let gone = || StoreError::Io { path: tree.path.clone(), source: io::ErrorKind::NotFound.into() };
+        let mut walk = Walk::new(tree.open(make)?.ok_or_else(gone)?);
         let mut laid = Laid::default();
-        let mut laying = Laying { shared, how, owner, means: Means::Copy, copies: HashMap::new(), dest };
-        laying.copies = shared.index.copies(&laying.dest)?.into_iter().collect();
+        let copies = shared.index.copies(&tree.path).collect::<Result<_, _>>()?;
+        let device = shared.home.own_status()?.device;
+        let mut laying = Laying { shared, tree, how, owner, means: Means::Copy, copies, device };
         let mut wrong = vec![];
         for entry in files {
             let there = match walk.folder_of(&entry.0, None)? {
@@ -84,7 +88,7 @@ impl Store {
             };
             let keep = match there {
                 Some(status) if status.is_folder => {
-                    return Err(StoreError::Blocked { path: laying.dest.join(entry.0.as_str()), why: "is a folder where a file is to be" });
+                    return Err(StoreError::Blocked { path: laying.tree.path_of(&entry.0), why: "is a folder where a file is to be" });
                 }
                 Some(status) => (!replace && status.is_file) || laying.is_right(&status, entry)?,
                 None => false,
@@ -98,8 +102,7 @@ impl Store {
         laying.choose_means(walk.root(), &wrong)?;
         for at in 0..wrong.len() {
             let (path, blob) = wrong[at];
-            let make = Make { disk: &*shared.disk, owner };
-            let Some(folder) = walk.folder_of(path, Some(make))? else { continue };
+            let Some(folder) = walk.folder_of(path, make)? else { continue };
             laying.place(folder, path, blob, &wrong[at..], &mut laid)?;
         }
         Ok(laid)
@@ -112,7 +115,7 @@ impl Store {
     /// # Errors
     /// If no folder on the way to it can be looked at.
     pub fn shares_disk_with(&self, dest: &Path) -> Result<bool, StoreError> {
-        let dest = std::path::absolute(dest).map_err(|error| StoreError::of(dest.into(), error))?;
+        let dest = absolute(dest)?;
         let nearest = dest.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
         let folder = Folder::open(nearest)?;
         let device = folder.own_status()?.device;
@@ -129,12 +132,14 @@ pub(crate) fn temp_name(name: &str) -> String {
 /// One run of [`Store::lay`].
 struct Laying<'a> {
     shared: &'a Shared,
-    dest: PathBuf,
+    tree: Tree,
     how: Lay,
     owner: Option<(u32, u32)>,
     means: Means,
     /// What earlier runs copied to this place.
-    copies: HashMap<String, CopyRow>,
+    copies: HashMap<PathBuf, CopyRow>,
+    /// The store's own disk.
+    device: u64,
 }
 
 impl Laying<'_> {
@@ -143,12 +148,13 @@ impl Laying<'_> {
         if self.how != Lay::ReadOnly || !status.is_file {
             return Ok(false);
         }
-        let copy = self.copies.get(path.as_str());
+        let copy = self.copies.get(&self.tree.path_of(path));
         if copy.is_some_and(|copy| copy.content == blob.content().0 && copy.fingerprint == status.fingerprint) {
             return Ok(true);
         }
-        let own = self.shared.home.status(&blob.name().file())?;
-        Ok(own.is_some_and(|own| own.device == status.device && own.fingerprint == status.fingerprint))
+        // As the blob was when it was right: a link to it would show what was written to it since.
+        let row = self.shared.index.get::<BlobRow>(Row::Blob(blob.name()))?;
+        Ok(status.device == self.device && row.is_some_and(|row| row.fingerprint == status.fingerprint))
     }
 
     /// Chooses how files get to the disk of `root`, and refuses copies that do not fit.
@@ -157,7 +163,7 @@ impl Laying<'_> {
         let device = root.own_status()?.device;
         self.means = if self.shared.can_reflink(root, device, sample)? {
             Means::Reflink
-        } else if self.how == Lay::ReadOnly && device == self.shared.home.own_status()?.device {
+        } else if self.how == Lay::ReadOnly && device == self.device {
             Means::Link
         } else {
             Means::Copy
@@ -170,7 +176,7 @@ impl Laying<'_> {
         let floor = self.shared.config.free_floor_bytes;
         let free = folder.free_bytes()?.saturating_sub(floor);
         if needed > free {
-            return Err(StoreError::Full { needed, free, limit: Limit::Disk { path: self.dest.clone(), floor } });
+            return Err(StoreError::Full { needed, free, limit: Limit::Disk { path: self.tree.path.clone(), floor } });
         }
         Ok(())
     }
@@ -226,7 +232,10 @@ impl Laying<'_> {
                 let temp = temp_name(name);
                 let _ = disk.remove_file(folder, &temp);
                 disk.link((&self.shared.home, &file), (folder, &temp))?;
-                disk.rename((folder, &temp), (folder, name))
+                disk.rename((folder, &temp), (folder, name))?;
+                // Of two names of one file, a rename takes away none.
+                let _ = disk.remove_file(folder, &temp);
+                Ok(())
             }
             other => other,
         }
@@ -251,12 +260,12 @@ impl Laying<'_> {
             folder.fault(name, error).needing(blob.size())
         })?;
         if let Some(status) = folder.status(name)? {
-            if status.device != self.shared.home.own_status()?.device {
-                self.shared.groups.also(Folder::open(folder.path())?)?;
+            if status.device != self.device {
+                self.shared.groups.also(folder.again()?)?;
             }
             let group = self.shared.groups.current();
             let row = CopyRow { content: blob.content().0, fingerprint: status.fingerprint, group };
-            self.shared.index.put(Row::Copy(&self.dest, path.as_str()), &row)?;
+            self.shared.index.put(Row::Copy(&self.tree.path_of(path)), &row)?;
         }
         Ok(())
     }
@@ -280,27 +289,6 @@ fn cannot_link(error: &io::Error) -> bool {
 }
 
 impl Shared {
-    /// Makes the target folder and those above it that are missing, and opens it.
-    fn make_target(&self, dest: &Path, owner: Option<(u32, u32)>) -> Result<Folder, StoreError> {
-        let mut missing = vec![];
-        let mut nearest = dest;
-        while !nearest.exists() {
-            let (Some(parent), Some(name)) = (nearest.parent(), nearest.file_name()) else { break };
-            missing.push(name.to_owned());
-            nearest = parent;
-        }
-        let mut folder = Folder::open(nearest)?;
-        for name in missing.into_iter().rev() {
-            let path = folder.path().join(&name);
-            let Some(name) = name.to_str() else {
-                return Err(StoreError::Blocked { path, why: "has a name that is not UTF-8" });
-            };
-            self.disk.make_folder(&folder, name, 0o755, owner).map_err(|error| folder.fault(name, error))?;
-            folder = folder.enter(name)?.ok_or(StoreError::Io { path, source: io::ErrorKind::NotFound.into() })?;
-        }
-        Ok(folder)
-    }
-
     /// Whether files on the device of `root` can share blocks with blobs: tried once, and remembered.
     fn can_reflink(&self, root: &Folder, device: u64, sample: &Blob) -> Result<bool, StoreError> {
         // Held to the end: two that lay at one place would probe with the same file.

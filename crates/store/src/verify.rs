@@ -137,11 +137,7 @@ impl Shared {
                 Ok(Some(status.fingerprint.size))
             }
             status => {
-                self.forget(name, &row, &guard)?;
-                if let Some(status) = status {
-                    // What was laid as a link of it is as wrong as it was.
-                    self.remove_torn(&|file| Ok(file.status.fingerprint == status.fingerprint && file.status.device == status.device));
-                }
+                self.drop_damaged(name, &row, status, &guard)?;
                 Ok(None)
             }
         }

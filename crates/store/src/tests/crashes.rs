@@ -124,12 +124,13 @@ impl Job {
 fn lease(store: &Store, dest: &Path, files: &[(&str, Blob)], writable: bool) -> Result<String, Box<dyn std::error::Error>> {
     let blobs = files.iter().map(|(_, blob)| blob.name()).collect();
     let files = files.iter().map(|(path, _)| RelativePath::new(*path).unwrap()).collect();
-    Ok(store.take_lease("job", blobs, vec![Tree { path: dest.into(), files, writable }], SystemTime::now())?.id)
+    let tree = Tree { root: store.targets(), path: dest.into(), files, writable };
+    Ok(store.take_lease("job", blobs, vec![tree], SystemTime::now())?.id)
 }
 
 fn lay(store: &Store, dest: &Path, files: &[(&str, Blob)], how: Lay) -> Outcome {
     let files: Vec<_> = files.iter().map(|(path, blob)| (RelativePath::new(*path).unwrap(), blob.clone())).collect();
-    store.lay(dest, &files, how)?;
+    store.lay(&Tree { root: store.targets(), path: dest.into(), files: vec![], writable: false }, &files, how)?;
     Ok(())
 }
 

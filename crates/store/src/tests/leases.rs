@@ -15,15 +15,20 @@ fn now() -> SystemTime {
     SystemTime::now()
 }
 
+/// A tree whose own folder, but none above it, may be a job's to move.
+fn tree(dest: &Path, files: Vec<RelativePath>, writable: bool) -> Tree {
+    Tree { root: dest.parent().unwrap().into(), path: dest.into(), files, writable }
+}
+
 /// Takes a lease for files of these contents, and lays them.
 fn prepare(store: &Store, dest: &Path, contents: &[(&str, &str)], writable: bool) -> Lease {
     let file = |(at, bytes): &(&str, &str)| (RelativePath::new(*at).unwrap(), put(store, &public(bytes.as_bytes()), bytes.as_bytes()));
     let files: Vec<(RelativePath, Blob)> = contents.iter().map(file).collect();
     let blobs: BTreeSet<_> = files.iter().map(|(_, blob)| blob.name()).collect();
-    let tree = Tree { path: dest.into(), files: files.iter().map(|(path, _)| path.clone()).collect(), writable };
-    let lease = store.take_lease("job", blobs, vec![tree], now()).unwrap();
+    let laid = files.iter().map(|(path, _)| path.clone()).collect();
+    let lease = store.take_lease("job", blobs, vec![tree(dest, laid, writable)], now()).unwrap();
     let how = if writable { Lay::Writable { owner: None, replace: false } } else { Lay::ReadOnly };
-    store.lay(dest, &files, how).unwrap();
+    store.lay(&lease.trees[0], &files, how).unwrap();
     lease
 }
 

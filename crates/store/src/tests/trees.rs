@@ -7,12 +7,17 @@ use std::path::Path;
 use larder_content::{RelativePath, Scope};
 
 use crate::testing::{config, public, put, store_in};
-use crate::{Blob, Laid, Lay, Store, StoreConfig, StoreError};
+use crate::{Blob, Laid, Lay, Store, StoreConfig, StoreError, Tree};
 
 const WRITABLE: Lay = Lay::Writable { owner: None, replace: false };
 
 fn path(text: &str) -> RelativePath {
     RelativePath::new(text).unwrap()
+}
+
+/// The tree at `dest`, where whoever named it follows links.
+fn tree(dest: &Path) -> Tree {
+    Tree { root: dest.into(), path: dest.into(), files: vec![], writable: false }
 }
 
 fn files(store: &Store, contents: &[(&str, &str)]) -> Vec<(RelativePath, Blob)> {
@@ -32,7 +37,7 @@ fn files_for_reading_share_their_blocks_and_are_kept_when_laid_again() {
     let (folder, store) = store_in();
     let dest = folder.path().join("a/b/target");
     let files = files(&store, &[("x/y/one", "1"), ("x/two", "2"), ("x-three", "3"), ("x/y/z/same", "1"), ("empty", "")]);
-    let laid = store.lay(&dest, &files, Lay::ReadOnly).unwrap();
+    let laid = store.lay(&tree(&dest), &files, Lay::ReadOnly).unwrap();
     assert_eq!((laid.linked + laid.reflinked, laid.copied), (5, 0));
 
     assert_eq!((read(&dest.join("x/y/one")), read(&dest.join("x-three")), mode(&dest.join("x/two"))), ("1".into(), "3".into(), 0o444));
@@ -40,7 +45,7 @@ fn files_for_reading_share_their_blocks_and_are_kept_when_laid_again() {
     if laid.linked > 0 {
         assert_eq!(fs::metadata(dest.join("x/two")).unwrap().ino(), fs::metadata(files[1].1.path()).unwrap().ino());
     }
-    assert_eq!(store.lay(&dest, &files, Lay::ReadOnly).unwrap(), Laid { kept: 5, ..Laid::default() });
+    assert_eq!(store.lay(&tree(&dest), &files, Lay::ReadOnly).unwrap(), Laid { kept: 5, ..Laid::default() });
     for (_, blob) in &files {
         let row: crate::records::BlobRow = store.shared.index.get(crate::index::Row::Blob(blob.name())).unwrap().unwrap();
         let status = store.shared.home.status(&blob.name().file()).unwrap().unwrap();
@@ -58,7 +63,7 @@ fn wrong_files_are_replaced_and_foreign_ones_left() {
     fs::write(dest.join("d/foreign"), "mine").unwrap();
     symlink(folder.path().join("outside"), dest.join("d/link")).unwrap();
     let files = files(&store, &[("d/wrong", "new"), ("d/link", "file")]);
-    store.lay(&dest, &files, Lay::ReadOnly).unwrap();
+    store.lay(&tree(&dest), &files, Lay::ReadOnly).unwrap();
     assert_eq!(
         (read(&dest.join("d/wrong")), read(&dest.join("d/link")), read(&dest.join("d/foreign"))),
         ("new".into(), "file".into(), "mine".into())
@@ -77,13 +82,13 @@ fn no_way_leads_through_a_symbolic_link_below_the_target() {
     symlink(&outside, dest.join("d")).unwrap();
     let files = files(&store, &[("d/x", "1")]);
     for how in [Lay::ReadOnly, WRITABLE] {
-        let error = store.lay(&dest, &files, how).unwrap_err();
+        let error = store.lay(&tree(&dest), &files, how).unwrap_err();
         assert!(matches!(&error, StoreError::Blocked { path, .. } if *path == dest.join("d")), "{error}");
     }
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
     fs::remove_file(dest.join("d")).unwrap();
     fs::create_dir_all(dest.join("d/x")).unwrap();
-    assert!(matches!(store.lay(&dest, &files, Lay::ReadOnly), Err(StoreError::Blocked { .. })));
+    assert!(matches!(store.lay(&tree(&dest), &files, Lay::ReadOnly), Err(StoreError::Blocked { .. })));
 }
 
 #[test]
@@ -91,14 +96,14 @@ fn what_a_job_may_write_shares_nothing_and_stays_as_the_job_left_it() {
     let (folder, store) = store_in();
     let dest = folder.path().join("target");
     let files = files(&store, &[("d/x", "1"), ("y", "2")]);
-    let laid = store.lay(&dest, &files, WRITABLE).unwrap();
+    let laid = store.lay(&tree(&dest), &files, WRITABLE).unwrap();
     assert_eq!(laid.copied + laid.reflinked, 2);
     assert_eq!((mode(&dest.join("d/x")), mode(&dest.join("d"))), (0o644, 0o755));
     fs::write(dest.join("d/x"), "the job's").unwrap();
     assert_eq!(store.find(&public(b"1").key(Scope::Public)).unwrap().map(|blob| read(blob.path())), Some("1".into()));
-    assert_eq!(store.lay(&dest, &files, WRITABLE).unwrap().kept, 2);
+    assert_eq!(store.lay(&tree(&dest), &files, WRITABLE).unwrap().kept, 2);
     assert_eq!(read(&dest.join("d/x")), "the job's");
-    store.lay(&dest, &files, Lay::Writable { owner: None, replace: true }).unwrap();
+    store.lay(&tree(&dest), &files, Lay::Writable { owner: None, replace: true }).unwrap();
     assert_eq!(read(&dest.join("d/x")), "1");
 }
 
@@ -109,7 +114,7 @@ fn copies_can_be_given_an_owner() {
     let own = fs::metadata(folder.path()).unwrap();
     let owner = if own.uid() == 0 { (1234, 2345) } else { (own.uid(), own.gid()) };
     let dest = folder.path().join("target");
-    store.lay(&dest, &files(&store, &[("d/x", "1")]), Lay::Writable { owner: Some(owner), replace: false }).unwrap();
+    store.lay(&tree(&dest), &files(&store, &[("d/x", "1")]), Lay::Writable { owner: Some(owner), replace: false }).unwrap();
     for made in ["", "d", "d/x"] {
         let found = fs::metadata(dest.join(made)).unwrap();
         assert_eq!((found.uid(), found.gid()), owner, "{made:?}");
@@ -123,10 +128,10 @@ fn copies_that_do_not_fit_are_refused_before_the_first() {
     let store = Store::open(&folder.path().join("home"), config, "test").unwrap();
     let dest = folder.path().join("target");
     let files = files(&store, &[("x", "12345")]);
-    if store.lay(&folder.path().join("probe"), &files, Lay::ReadOnly).unwrap().reflinked > 0 {
+    if store.lay(&tree(&folder.path().join("probe")), &files, Lay::ReadOnly).unwrap().reflinked > 0 {
         return;
     }
-    let error = store.lay(&dest, &files, WRITABLE).unwrap_err();
+    let error = store.lay(&tree(&dest), &files, WRITABLE).unwrap_err();
     assert!(matches!(error, StoreError::Full { needed: 5, free: 0, .. }), "{error}");
     assert!(!dest.join("x").exists());
 }
@@ -142,13 +147,13 @@ fn on_another_disk_files_are_copied_once_and_a_changed_copy_is_replaced() {
     assert!(!store.shares_disk_with(&dest).unwrap());
     assert!(store.shares_disk_with(&folder.path().join("not/there/yet")).unwrap());
     let files = files(&store, &[("d/x", "1"), ("y", "22")]);
-    let laid = store.lay(&dest, &files, Lay::ReadOnly).unwrap();
+    let laid = store.lay(&tree(&dest), &files, Lay::ReadOnly).unwrap();
     assert_eq!((laid.copied, laid.bytes_copied), (2, 3));
     assert_eq!(mode(&dest.join("y")), 0o444);
-    assert_eq!(store.lay(&dest, &files, Lay::ReadOnly).unwrap().kept, 2);
+    assert_eq!(store.lay(&tree(&dest), &files, Lay::ReadOnly).unwrap().kept, 2);
     fs::remove_file(dest.join("y")).unwrap();
     fs::write(dest.join("y"), "2?").unwrap();
-    let laid = store.lay(&dest, &files, Lay::ReadOnly).unwrap();
+    let laid = store.lay(&tree(&dest), &files, Lay::ReadOnly).unwrap();
     assert_eq!((laid.kept, laid.copied, read(&dest.join("y"))), (1, 1, "22".into()));
     store.sync().unwrap();
 }
@@ -160,6 +165,6 @@ fn a_blob_that_was_changed_is_not_laid() {
     fs::remove_file(files[0].1.path()).unwrap();
     fs::write(files[0].1.path(), "1234?").unwrap();
     let dest = folder.path().join("target");
-    assert!(matches!(store.lay(&dest, &files, Lay::ReadOnly), Err(StoreError::Damaged { .. })));
+    assert!(matches!(store.lay(&tree(&dest), &files, Lay::ReadOnly), Err(StoreError::Damaged { .. })));
     assert!(!dest.join("x").exists());
 }
