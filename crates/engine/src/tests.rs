@@ -30,7 +30,10 @@ fn actions(engine: &mut Engine, now: Time) -> Vec<Action> {
     std::iter::from_fn(|| engine.next_action(now)).collect()
 }
 
-fn reads(actions: &[Action]) -> Vec<(ReadId, FileKey, Range<u64>)> {
+/// A read that was started: of which file, and which chunks.
+type Started = (ReadId, FileKey, Range<u64>);
+
+fn reads(actions: &[Action]) -> Vec<Started> {
     let read = |action: &Action| match action {
         Action::Read { read, file, chunks } => Some((*read, *file, chunks.clone())),
         Action::Cancel { .. } | Action::Complete { .. } | Action::GiveUp { .. } => None,
@@ -42,7 +45,7 @@ fn end(engine: &mut Engine, read: ReadId, outcome: Outcome, now: Time) {
     engine.handle(Event::Ended { read, outcome }, now);
 }
 
-fn finish(engine: &mut Engine, (read, _, chunks): (ReadId, FileKey, Range<u64>), now: Time) {
+fn finish(engine: &mut Engine, (read, _, chunks): Started, now: Time) {
     engine.handle(Event::Arrived { read, chunks: chunks.end - chunks.start }, now);
     end(engine, read, Outcome::Complete, now);
 }

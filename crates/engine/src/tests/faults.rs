@@ -2,6 +2,25 @@
 
 use super::*;
 
+/// Goes from deadline to deadline until the engine gives file 1 up, and counts the rounds in which it starts reads. Each is
+/// told to `report`: its number, its reads and the time.
+fn rounds_until_given_up(engine: &mut Engine, mut report: impl FnMut(&mut Engine, usize, &[Started], Time)) -> usize {
+    let (mut now, mut rounds) = (Time::ZERO, 0);
+    for _ in 0..100 {
+        let round = actions(engine, now);
+        if round.contains(&Action::GiveUp { file: key(1) }) {
+            return rounds;
+        }
+        let started = reads(&round);
+        if !started.is_empty() {
+            rounds += 1;
+            report(engine, rounds, &started, now);
+        }
+        now = engine.next_deadline(now).expect("a stall or a retry to wait for");
+    }
+    panic!("it is tried again and again");
+}
+
 #[test]
 fn a_broken_read_goes_on_where_it_broke() {
     let mut engine = Engine::new(Config::default(), 1);
@@ -19,22 +38,12 @@ fn a_broken_read_goes_on_where_it_broke() {
 fn a_file_is_given_up_after_failures_in_a_row_and_progress_starts_the_count_anew() {
     let mut engine = Engine::new(Config { failures: 3, ..Config::default() }, 1);
     want(&mut engine, 1, 1000, 1);
-    let mut now = Time::ZERO;
-    let mut rounds = 0;
-    for _ in 0..100 {
-        let round = actions(&mut engine, now);
-        if round.contains(&Action::GiveUp { file: key(1) }) {
-            break;
+    let rounds = rounds_until_given_up(&mut engine, |engine, round, started, now| {
+        if round == 2 {
+            engine.handle(Event::Arrived { read: started[0].0, chunks: 1 }, now);
         }
-        rounds += 1;
-        for (at, read) in reads(&round).into_iter().enumerate() {
-            if rounds == 2 && at == 0 {
-                engine.handle(Event::Arrived { read: read.0, chunks: 1 }, now);
-            }
-            end(&mut engine, read.0, Outcome::Broken, now);
-        }
-        now = engine.next_deadline(now).unwrap_or(now);
-    }
+        started.iter().for_each(|read| end(engine, read.0, Outcome::Broken, now));
+    });
     assert_eq!(rounds, 5, "one before the progress, four after it");
 }
 
@@ -115,26 +124,17 @@ fn a_busy_origin_that_asks_for_no_wait_is_left_alone_all_the_same() {
 fn an_origin_that_sends_the_same_start_of_a_whole_file_again_and_again_is_given_up() {
     let mut engine = Engine::new(Config { failures: 3, ..Config::default() }, 1);
     want(&mut engine, 1, 1000, 1);
-    let mut now = Time::ZERO;
-    for read in reads(&actions(&mut engine, now)) {
-        end(&mut engine, read.0, Outcome::RangeIgnored, now);
+    for read in reads(&actions(&mut engine, Time::ZERO)) {
+        end(&mut engine, read.0, Outcome::RangeIgnored, Time::ZERO);
     }
-    let mut rounds = 0;
-    for _ in 0..100 {
-        let round = actions(&mut engine, now);
-        if round.contains(&Action::GiveUp { file: key(1) }) {
-            break;
-        }
-        for read in reads(&round) {
-            assert_eq!(read.2, 0..1000);
-            rounds += 1;
-            // The third brings more than those before it.
-            let chunks = if rounds == 3 { 500 } else { 400 };
-            (0..chunks).for_each(|_| engine.handle(Event::Arrived { read: read.0, chunks: 1 }, now));
-            end(&mut engine, read.0, Outcome::Broken, now);
-        }
-        now = engine.next_deadline(now).unwrap_or(now);
-    }
+    let rounds = rounds_until_given_up(&mut engine, |engine, round, started, now| {
+        let [(read, _, chunks)] = started else { panic!("{started:?}") };
+        assert_eq!(*chunks, 0..1000);
+        // The third brings more than those before it.
+        let arrived = if round == 3 { 500 } else { 400 };
+        (0..arrived).for_each(|_| engine.handle(Event::Arrived { read: *read, chunks: 1 }, now));
+        end(engine, *read, Outcome::Broken, now);
+    });
     assert_eq!(rounds, 6, "two before the progress, one that made some, and after it the rest of four failures");
 }
 
@@ -166,18 +166,9 @@ fn a_read_that_brings_no_chunk_for_too_long_is_stopped_and_its_chunks_are_read_a
 fn a_file_whose_reads_stall_again_and_again_is_given_up() {
     let mut engine = Engine::new(Config { failures: 3, ..Config::default() }, 1);
     want(&mut engine, 1, 1000, 1);
-    let mut now = Time::ZERO;
-    let mut rounds = 0;
-    for _ in 0..100 {
-        let round = actions(&mut engine, now);
-        if round.contains(&Action::GiveUp { file: key(1) }) {
-            break;
-        }
-        rounds += usize::from(!reads(&round).is_empty());
-        now = engine.next_deadline(now).expect("a stall or a retry to wait for");
-    }
+    let rounds = rounds_until_given_up(&mut engine, |_, _, _, _| {});
     assert_eq!(rounds, 4);
-    assert!(engine.next_deadline(now).is_none());
+    assert!(engine.next_deadline(Time::MAX).is_none());
 }
 
 #[test]
