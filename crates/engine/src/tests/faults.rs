@@ -16,9 +16,9 @@ fn rounds_until_given_up(engine: &mut Engine, mut report: impl FnMut(&mut Engine
             rounds += 1;
             report(engine, rounds, &started, now);
         }
-        now = engine.next_deadline(now).expect("a stall or a retry to wait for");
+        now = engine.next_deadline(now).unwrap_or(now);
     }
-    panic!("it is tried again and again");
+    panic!("it is never given up");
 }
 
 #[test]
