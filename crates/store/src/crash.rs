@@ -3,6 +3,7 @@
 //! What a power cut may leave is taken from what journaling file systems promise: names come and go in the order in which
 //! they were made, up to some point; the bytes of any file that was not synced may be zeros instead, whatever its name.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -44,6 +45,8 @@ struct Journal {
     /// What an effect from `cut_at` on fails with.
     failure: io::ErrorKind,
     boot: u64,
+    /// The devices of which a sync was asked since the last crash.
+    synced: BTreeSet<u64>,
     /// Where names are kept that were removed, in case they come back.
     grave: PathBuf,
     buried: u64,
@@ -62,6 +65,7 @@ impl CrashDisk {
             cut_at,
             failure: io::ErrorKind::Other,
             boot: 0,
+            synced: BTreeSet::new(),
             grave: grave.into(),
             buried: 0,
         })))
@@ -70,6 +74,11 @@ impl CrashDisk {
     /// How many effects there were.
     pub(crate) fn steps(&self) -> u64 {
         lock(&self.0).steps
+    }
+
+    /// The devices that were synced since the last crash.
+    pub(crate) fn synced(&self) -> BTreeSet<u64> {
+        lock(&self.0).synced.clone()
     }
 
     /// Lets every effect fail with `failure`, or none if there is none.
@@ -122,6 +131,7 @@ impl CrashDisk {
             }
         }
         journal.cut_at = u64::MAX;
+        journal.synced.clear();
         if loss != Loss::Nothing {
             journal.boot += 1;
         }
@@ -214,11 +224,12 @@ impl Disk for CrashDisk {
         self.effect(|_| RealDisk.remove_folder(folder, name).map(|()| ((), Undo::RemovedFolder(folder.path_of(name)))))
     }
 
-    fn sync(&self, _folder: &Folder) -> io::Result<()> {
+    fn sync(&self, folder: &Folder) -> io::Result<()> {
         let mut journal = lock(&self.0);
         if journal.steps >= journal.cut_at {
             return Err(journal.failure.into());
         }
+        journal.synced.extend(folder.own_status().map(|status| status.device));
         journal.steps += 1;
         journal.undo.clear();
         let _ = fs::remove_dir_all(&journal.grave);

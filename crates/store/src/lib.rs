@@ -38,13 +38,23 @@
 //! | lease: file renamed into place | a lease over files not laid yet | the lease, none, or a torn file | a torn lease is removed, and so are trees in `targets` without a lease |
 //! | lay: linked | a link whose blob has another fingerprint | the same, perhaps of a torn file | the blob is hashed; links of torn blobs are removed |
 //! | lay: copied to a temp | a stale temp in the target | the same | removed by `release`, or by the next `lay` |
-//! | lay: copy renamed, then recorded | a copy, perhaps without a row | perhaps torn | one in no synced group, or writable and without a row, is hashed: kept, or removed; else it is laid again |
+//! | lay: copy renamed, then recorded | a copy, perhaps without a row | perhaps torn | after a power cut, one in no synced group or without a row is hashed: kept, or removed; after a kill, it is laid again |
 //! | release: file unlinked | files still laid, their lease still there | the same | `release` again |
 //! | evict: rows removed | a blob without a row | the same | hashed, kept without a key |
 //! | evict: file removed | nothing | the blob without a row, or a row without a file | as above; the row is removed |
 //!
-//! What stays open: a power cut that tears a lease just taken leaves its trees outside of `targets` to nobody. The next
-//! `lay` for reading finds and replaces what is wrong there; one for writing does only if it is told to replace.
+//! When the index is lost, so are the keys of blobs, the chunks of files still coming, and what tells which copy is right. All
+//! blobs are hashed, and so are the copies in leased trees. One that is what its lease holds gets its row back, so that it is
+//! kept by the next `lay` and removed by `release`. Any other goes where jobs only read; where they write it stays, since it
+//! may be what a job made of it.
+//!
+//! What is found damaged later, by `find`, by `lay` or by `verify`, is dropped with all its links in leased trees: they are the
+//! same file. Its copies were made when it was right, and stay.
+//!
+//! What stays open: a power cut that tears a lease just taken leaves its trees outside of `targets` to nobody. The rows of
+//! their copies are dropped unless a sync covered them, so the next `lay` for reading finds and replaces what is wrong there;
+//! one for writing does only if it is told to replace. The same holds for copies that jobs may write to when the index is lost
+//! to the power cut that tore them.
 //!
 //! An inode that has a second name is never written: [`Partial`] makes itself a new one first.
 

@@ -24,7 +24,7 @@ impl Store {
     /// Opens the store at `home`, making it if it is not there. `holder` is what others are told who find it in use.
     ///
     /// After a crash it is mended first, which [`Store::recovery`] tells of: a second or two at most, unless the index is lost;
-    /// then all blobs are hashed.
+    /// then all blobs are hashed, and all copies that leases name.
     ///
     /// # Errors
     /// [`StoreError::InUse`] if another process has it open; [`StoreError::ReadOnly`], [`StoreError::Denied`] or

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use larder_content::RelativePath;
 
+use crate::lease::seconds;
+use crate::records::{LeaseRecord, RootlessTreeRecord};
 use crate::testing::{public, put, store_at, store_in};
 use crate::{Blob, Lay, Lease, Store, Tree};
 
@@ -105,6 +108,49 @@ fn what_another_lease_has_laid_at_the_same_place_stays_until_that_ends() {
 }
 
 #[test]
+fn a_release_goes_through_no_link_that_was_put_between_the_root_and_the_tree() {
+    let (folder, store) = store_in();
+    let (dest, outside) = (folder.path().join("root/job/data"), folder.path().join("outside"));
+    let blobs = BTreeSet::from([put(&store, &public(b"1"), b"1").name()]);
+    let laid = Tree { root: folder.path().join("root"), ..tree(&dest, vec![RelativePath::new("x").unwrap()], false) };
+    let lease = store.take_lease("job", blobs, vec![laid], now()).unwrap();
+    store.lay(&lease.trees[0], &[(RelativePath::new("x").unwrap(), put(&store, &public(b"1"), b"1"))], Lay::ReadOnly).unwrap();
+    fs::rename(folder.path().join("root/job"), &outside).unwrap();
+    symlink(&outside, folder.path().join("root/job")).unwrap();
+    assert_eq!(store.shared.remove_torn(&|_| Ok(true)), 0, "a file was found torn through a link");
+    assert_eq!(store.release(&lease.id, now()).unwrap().unwrap().files, 0);
+    assert_eq!(all_below(&outside), ["data", "data/x"].map(|name| outside.join(name)));
+    assert_eq!(all_below(&folder.path().join("root")), [folder.path().join("root/job")]);
+}
+
+#[test]
+fn what_a_lease_has_laid_in_a_folder_of_anothers_tree_stays_until_both_end() {
+    for writable in [false, true] {
+        let (folder, store) = store_in();
+        let (dest, inside) = (folder.path().join("target"), folder.path().join("target/d"));
+        let outer = || prepare(&store, &dest, &[("d/x", "1"), ("y", "2")], writable);
+        let inner = || prepare(&store, &inside, &[("x", "1"), ("z", "3")], writable);
+        let leases = [outer(), inner()];
+        store.release(&leases[0].id, now()).unwrap();
+        assert_eq!(all_below(&dest), ["d", "d/x", "d/z"].map(|name| dest.join(name)));
+        store.release(&leases[1].id, now()).unwrap();
+        assert!(!inside.exists());
+        let leases = [outer(), inner()];
+        store.release(&leases[1].id, now()).unwrap();
+        assert_eq!(all_below(&dest), ["d", "d/x", "y"].map(|name| dest.join(name)));
+        store.release(&leases[0].id, now()).unwrap();
+        assert!(!dest.exists());
+        let kept = [outer(), inner()];
+        let next = prepare(&store, &dest, &[("w", "4")], writable);
+        assert_eq!(all_below(&dest), ["d", "d/x", "d/z", "w"].map(|name| dest.join(name)), "another revision took what was not its own");
+        for lease in kept.iter().chain([&next]) {
+            store.release(&lease.id, now()).unwrap();
+        }
+        assert!(!dest.exists());
+    }
+}
+
+#[test]
 fn another_revision_replaces_what_it_does_not_have() {
     let (folder, store) = store_in();
     let dest = folder.path().join("target");
@@ -114,6 +160,26 @@ fn another_revision_replaces_what_it_does_not_have() {
     assert_eq!(all_below(&dest), ["a", "c", "c/d", "foreign"].map(|name| dest.join(name)));
     store.release(&old.id, now()).unwrap();
     assert_eq!(all_below(&dest), ["a", "c", "c/d", "foreign"].map(|name| dest.join(name)));
+}
+
+#[test]
+fn a_lease_of_an_earlier_version_still_holds_and_can_be_released() {
+    let (folder, store) = store_in();
+    let dest = folder.path().join("target");
+    let lease = prepare(&store, &dest, &[("a", "1")], false);
+    let tree = RootlessTreeRecord { path: dest.as_os_str().as_bytes().to_vec(), files: vec!["a".into()], writable: false };
+    let blobs = lease.blobs.iter().map(|name| (*name).into()).collect();
+    let (created, expires) = (seconds(lease.created), seconds(lease.expires));
+    let record = LeaseRecord { job: lease.job.clone(), created, expires, blobs, trees: vec![tree] };
+    let file = store.home().join("leases").join(&lease.id);
+    drop(store);
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, larder_content::codec::encode(&record).unwrap()).unwrap();
+    let store = store_at(&folder.path().join("home"));
+    let found = store.leases().remove(0);
+    assert_eq!((&found.blobs, &found.trees[0].path), (&lease.blobs, &dest));
+    assert_eq!(store.release(&lease.id, now()).unwrap().unwrap().files, 1);
+    assert!(!dest.exists());
 }
 
 #[test]

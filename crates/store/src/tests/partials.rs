@@ -161,6 +161,33 @@ fn a_partial_file_that_shares_its_inode_is_never_written() {
 }
 
 #[test]
+fn a_blob_that_is_being_hashed_keeps_nobody_from_another_partial_file() {
+    let (_folder, store) = store_in();
+    let (data, other) = (bytes(1, 300_000), public(&bytes(2, 300_000)));
+    let partial = store.partial(&public(&data), Scope::Public).unwrap();
+    partial.write(&all(&data)).unwrap();
+    let name = partial.seal().unwrap().name();
+    drop(partial);
+    std::thread::scope(|scope| {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        let (store, other) = (&store, &other);
+        let hashing = store.shared.stripe(name);
+        scope.spawn(|| store.sync().unwrap());
+        scope.spawn(move || {
+            // For as long as the sync may take to come to what is left of the first.
+            for _ in 0..20 {
+                drop(store.partial(other, Scope::Public).unwrap());
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            sender.send(()).unwrap();
+        });
+        let opened = receiver.recv_timeout(std::time::Duration::from_secs(60));
+        drop(hashing);
+        assert!(opened.is_ok(), "a partial file waits for the blob of another");
+    });
+}
+
+#[test]
 fn who_asks_twice_for_one_file_gets_the_same_and_a_discarded_one_is_gone() {
     let (_folder, store) = store_in();
     let data = bytes(10, 2 * CHUNK_BYTES);

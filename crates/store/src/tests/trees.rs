@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::time::SystemTime;
 
 use larder_content::{RelativePath, Scope};
 
@@ -74,6 +75,20 @@ fn wrong_files_are_replaced_and_foreign_ones_left() {
 }
 
 #[test]
+fn a_link_of_a_blob_that_was_touched_is_made_again_and_leaves_no_temp() {
+    let (folder, store) = store_in();
+    let dest = folder.path().join("target");
+    let files = files(&store, &[("x", "1")]);
+    store.lay(&tree(&dest), &files, Lay::ReadOnly).unwrap();
+    fs::hard_link(dest.join("x"), folder.path().join("another")).unwrap();
+    let laid = store.lay(&tree(&dest), &files, Lay::ReadOnly).unwrap();
+    assert_eq!((read(&dest.join("x")), fs::read_dir(&dest).unwrap().count()), ("1".into(), 1));
+    if laid.linked > 0 {
+        assert_eq!(store.lay(&tree(&dest), &files, Lay::ReadOnly).unwrap().kept, 1, "the blob's fingerprint was not renewed");
+    }
+}
+
+#[test]
 fn no_way_leads_through_a_symbolic_link_below_the_target() {
     let (folder, store) = store_in();
     let (dest, outside) = (folder.path().join("target"), folder.path().join("outside"));
@@ -89,6 +104,29 @@ fn no_way_leads_through_a_symbolic_link_below_the_target() {
     fs::remove_file(dest.join("d")).unwrap();
     fs::create_dir_all(dest.join("d/x")).unwrap();
     assert!(matches!(store.lay(&tree(&dest), &files, Lay::ReadOnly), Err(StoreError::Blocked { .. })));
+}
+
+#[test]
+fn no_way_leads_through_a_symbolic_link_between_the_root_and_the_target_or_out_of_the_root() {
+    let (folder, store) = store_in();
+    let (root, outside) = (folder.path().join("root"), folder.path().join("outside"));
+    fs::create_dir_all(&root).unwrap();
+    fs::create_dir_all(outside.join("data")).unwrap();
+    symlink(&outside, root.join("job")).unwrap();
+    let files = files(&store, &[("x", "1")]);
+    let lay = |root: &Path, dest: &str| store.lay(&Tree { root: root.into(), ..tree(&root.join(dest)) }, &files, Lay::ReadOnly);
+    for dest in ["job", "job/data", "job/new"] {
+        let error = lay(&root, dest).unwrap_err();
+        assert!(matches!(&error, StoreError::Blocked { path, .. } if *path == root.join("job")), "{error}");
+    }
+    for dest in ["../outside", "new/../../outside", "/elsewhere"] {
+        assert!(matches!(lay(&root, dest), Err(StoreError::Blocked { .. })), "{dest}");
+    }
+    assert_eq!((fs::read_dir(&outside).unwrap().count(), fs::read_dir(outside.join("data")).unwrap().count()), (1, 0));
+    assert_eq!(fs::read_dir(&root).unwrap().count(), 1);
+    // The root is whoever's choice who named it.
+    lay(&root.join("job"), "data").unwrap();
+    assert_eq!(read(&outside.join("data/x")), "1");
 }
 
 #[test]
@@ -167,4 +205,30 @@ fn a_blob_that_was_changed_is_not_laid() {
     let dest = folder.path().join("target");
     assert!(matches!(store.lay(&tree(&dest), &files, Lay::ReadOnly), Err(StoreError::Damaged { .. })));
     assert!(!dest.join("x").exists());
+}
+
+#[test]
+fn a_blob_that_was_written_through_its_link_is_neither_kept_there_nor_in_any_leased_tree() {
+    for laid_again in [false, true] {
+        let (folder, store) = store_in();
+        let file = public(b"12345");
+        let files = files(&store, &[("d/x", "12345"), ("d/y", "other")]);
+        let trees = ["one", "two"].map(|name| Tree { files: vec![path("d/x"), path("d/y")], ..tree(&folder.path().join(name)) });
+        let blobs = files.iter().map(|(_, blob)| blob.name()).collect();
+        let lease = store.take_lease("job", blobs, trees.to_vec(), SystemTime::now()).unwrap();
+        if lease.trees.iter().map(|tree| store.lay(tree, &files, Lay::ReadOnly).unwrap().linked).sum::<u64>() < 4 {
+            return;
+        }
+        let link = trees[0].path.join("d/x");
+        fs::set_permissions(&link, fs::Permissions::from_mode(0o644)).unwrap();
+        fs::write(&link, "1234?").unwrap();
+        if laid_again {
+            assert!(matches!(store.lay(&trees[1], &files, Lay::ReadOnly), Err(StoreError::Damaged { .. })));
+        } else {
+            assert!(store.find(&file.key(Scope::Public)).unwrap().is_none());
+        }
+        for tree in &trees {
+            assert_eq!((tree.path.join("d/x").exists(), read(&tree.path.join("d/y"))), (false, "other".into()));
+        }
+    }
 }
