@@ -92,6 +92,7 @@ def environment(home, hub=None):
     """What larder and other clients of the hub see: nothing of whoever runs this, and no token."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LARDER_", "HF_", "AWS_", "HUGGING"))}
     own = {"LARDER_HOME": str(home), "HF_HOME": str(Path(home) / "no-token"), "LARDER_STORE_FREE_FLOOR_BYTES": "0"}
+    own["LARDER_ORIGIN_PRIVATE_HOSTS"] = "*"
     return inherited | own | ({"HF_ENDPOINT": hub.endpoint} if hub else {})
 
 

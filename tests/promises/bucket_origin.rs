@@ -9,7 +9,7 @@ use larder_harness::faults::{Fault, Rule};
 use larder_harness::hub::{HubBuilder, Repo, Tree};
 use larder_harness::proxy::Proxy;
 use larder_harness::servers::{self, Keys, RcloneS3, SeaweedFs};
-use larder_origin::{Access, Bucket, BucketConfig, Listing, Origin, OriginError};
+use larder_origin::{Access, Bucket, BucketConfig, Listing, Origin, OriginError, PrivateHosts};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -42,7 +42,8 @@ fn rclone(files: &[(&str, &[u8])]) -> (RcloneS3, TempDir) {
 }
 
 fn bucket() -> Bucket {
-    Bucket::new(BucketConfig::default()).unwrap()
+    let private_hosts = PrivateHosts::parse("127.0.0.1, localhost").unwrap();
+    Bucket::new(BucketConfig { private_hosts, ..BucketConfig::default() }).unwrap()
 }
 
 /// What is at `endpoint/path`, the first segment of which is a bucket, read without keys.

@@ -6,10 +6,10 @@ use std::time::Duration;
 use futures::StreamExt;
 use larder_content::{HubKind, HubResource, Locator, OriginFile, RelativePath, RepoId, Secret};
 use larder_harness::counts::Exchange;
-use larder_harness::faults::{Fault, Rule};
+use larder_harness::faults::{Fault, Rule, Side};
 use larder_harness::hub::{HubBuilder, HubServer, Repo, Tree};
 use larder_harness::proxy::Proxy;
-use larder_origin::{Access, Hub, HubConfig, Listing, Origin, OriginError};
+use larder_origin::{Access, Hub, HubConfig, Listing, Origin, OriginError, PrivateHosts};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Barrier;
@@ -32,7 +32,9 @@ fn server(builder: HubBuilder) -> HubServer {
 }
 
 fn hub(endpoint: &str) -> Hub {
-    Hub::new(HubConfig { endpoint: endpoint.into(), ..HubConfig::default() }).unwrap()
+    // The CDN of the tests is at an address of its own.
+    let private_hosts = PrivateHosts::parse("127.0.0.2").unwrap();
+    Hub::new(HubConfig { endpoint: endpoint.into(), private_hosts, ..HubConfig::default() }).unwrap()
 }
 
 fn repo(id: &str, token: Option<&str>) -> HubResource {
@@ -183,6 +185,21 @@ async fn ranges_that_the_hub_sends_itself_are_asked_for_side_by_side() {
     for read in futures::future::join_all(others).await {
         assert_eq!(read.unwrap(), b"x");
     }
+}
+
+#[tokio::test]
+async fn a_hub_leads_to_no_private_host_but_those_of_its_operator() {
+    let server = server(HubBuilder::new());
+    let hub = Hub::new(HubConfig { endpoint: server.endpoint().into(), ..HubConfig::default() }).unwrap();
+    let resource = repo("org/public", None);
+    let listing = hub.list(&resource, None).await.unwrap();
+    let file = |path: &str| listing.manifest.files().iter().find(|file| file.path.as_str() == path).unwrap();
+    assert_eq!(read(&hub, &resource, file("config.json"), 0..900).await.unwrap().len(), 900, "its own host is the operator's word");
+    for range in [0..9, 0..2 * MIB as u64] {
+        let error = read(&hub, &resource, file("model.safetensors"), range).await.unwrap_err();
+        assert!(matches!(&error, OriginError::Refused { why, .. } if why.contains("127.0.0.2 has no public address")), "{error}");
+    }
+    assert!(asked(&server).iter().all(|exchange| exchange.side == Side::Hub));
 }
 
 #[test]

@@ -35,7 +35,9 @@ impl Node {
         let folder = tempfile::tempdir().unwrap();
         let home = folder.path().join("home");
         let node = Self { folder, home, environment: Vec::new() };
-        node.with("HF_ENDPOINT", endpoint).with("LARDER_STORE_FREE_FLOOR_BYTES", "0")
+        // The servers of the tests are on this machine.
+        let node = node.with("HF_ENDPOINT", endpoint).with("LARDER_STORE_FREE_FLOOR_BYTES", "0");
+        node.with("LARDER_ORIGIN_PRIVATE_HOSTS", "*")
     }
 
     /// The same with another home.

@@ -6,8 +6,10 @@ use larder_harness::counts::Exchange;
 use larder_harness::faults::{Fault, Rule};
 use larder_harness::hub::{HubBuilder, HubServer, Lie, Repo, Tree};
 use larder_harness::proxy::Proxy;
+use larder_harness::servers::VIRTUAL_HOST_DOMAIN;
 use serde_json::{Value, json};
 
+use crate::bucket_origin::seaweed;
 use crate::crash::recorded;
 use crate::files::{Files, MIB, names};
 use crate::node::{Finished, Node, until};
@@ -211,6 +213,75 @@ fn without_its_hub_pinned_public_content_is_enough_and_private_content_is_not() 
         assert_nothing_in(&node.folder().join("down-private"));
         files.assert_laid(&node.folder().join("down-public/data"));
     }
+}
+
+#[test]
+fn a_job_has_no_private_host_asked_but_those_of_the_operator() {
+    seaweed().store().unwrap().put("pub", "private-hosts/x.bin", b"of this network").unwrap();
+    let (hub, proxy) = (hub(), Proxy::start(seaweed().address()).unwrap());
+    let port = proxy.address().port();
+    let node = |hosts: &str| Node::new(&hub).with("LARDER_ORIGIN_PRIVATE_HOSTS", hosts);
+    let keys = json!({"ACCESS_KEY_ID": "AKIA", "SECRET_ACCESS_KEY": "unused"});
+    let job = |host: &str, iam: &Value| {
+        let url = format!("{host}:{port}/pub/private-hosts/");
+        json!([{"type": "S3", "url": url, "bucket": "pub", "target": "/data", "IAM": iam}])
+    };
+    for host in ["http://127.0.0.1", "http://127.1", "http://[::1]", "http://localhost", "https://10.0.0.1", "https://169.254.169.254"] {
+        for iam in [&Value::Null, &keys] {
+            for hosts in ["", "minio.lan"] {
+                let finished = node(hosts).prepare(job(host, iam), "root");
+                finished.says(2, &["resources[0]", "url cannot be used", "no public address", "origin.private_hosts"]);
+            }
+        }
+    }
+    assert_eq!(proxy.counts().snapshot().requests, []);
+    node("127.0.0.1").prepare(job("http://127.0.0.1", &Value::Null), "root").ready();
+    node("localhost").prepare(job("http://localhost", &Value::Null), "root").ready();
+    // What the operator asks for himself needs no other word.
+    let by_host = format!("http://pub.{VIRTUAL_HOST_DOMAIN}:{port}/private-hosts/");
+    node("").run(&["pull", &by_host, "--json"]).ready();
+    node("https://minio.lan").prepare(job("http://127.0.0.1", &Value::Null), "root").says(2, &["origin.private_hosts", "without schemes"]);
+}
+
+#[test]
+fn what_is_set_on_the_command_line_shows_in_no_error() {
+    let hub = hub();
+    let node = Node::new(&hub);
+    const LITERAL: &str = "%%ops.x.results.key%%";
+    let hub_entry = json!({"type": "HF", "repo": "org/public", "target": "/data"});
+    let bucket_entry = json!({"type": "S3", "url": "s3://bucket/x", "target": "/data",
+        "IAM": {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "REGION": ""}});
+    for (entry, field, secret, named) in [
+        (&hub_entry, "/type", "hush", LITERAL),
+        (&hub_entry, "/repo", "hush/hush/hush", LITERAL),
+        (&hub_entry, "/target", "hush", LITERAL),
+        (&hub_entry, "/revision", &"hush".repeat(99), "revision"),
+        (&hub_entry, "/files", "[\"../hush\"]", "files[0]"),
+        (&bucket_entry, "/url", "hush", "url"),
+        (&bucket_entry, "/url", "hush://h/x", "url"),
+        (&bucket_entry, "/url", "https://hush:hush@h/x", "url"),
+        (&bucket_entry, "/url", "https://h/hush#x", "url"),
+        (&bucket_entry, "/url", "https://h/x?hush=hush", "url"),
+        (&bucket_entry, "/url", "s3://hush hush/x", "url"),
+        (&bucket_entry, "/bucket", "hush", "bucket"),
+        (&bucket_entry, "/IAM/REGION", "hush", "IAM.REGION"),
+        (&bucket_entry, "/IAM", "hush", "IAM"),
+    ] {
+        let mut entry = entry.clone();
+        match field.rsplit_once('/') {
+            Some((object, name)) => entry.pointer_mut(object).unwrap()[name] = json!(LITERAL),
+            None => unreachable!(),
+        }
+        let (path, root) = (node.job("serve", json!([entry])), node.folder().join("root").display().to_string());
+        for command in ["prepare", "plan"] {
+            let finished = node.run(&[command, &path, "--json", "--root", &root, "--set", &format!("ops.x.results.key={secret}")]);
+            finished.says(2, &["ops[0] \"serve\"", "resources[0]", named]);
+            assert!(!format!("{finished:?}").contains("hush"), "{field}: {finished:?}");
+        }
+    }
+    let stray = node.run(&["prepare", "x.json", "--set", "ops.x.results.key", "hush"]);
+    assert!(!stray.says(2, &["unexpected argument"]).contains("hush"), "{stray:?}");
+    assert_eq!(hub.counts().snapshot().requests, []);
 }
 
 #[test]

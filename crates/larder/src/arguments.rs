@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand};
 
 /// Fetches the files that jobs need, once, proven byte for byte, and lays them where jobs want them.
@@ -33,6 +34,20 @@ pub(crate) enum Command {
     Gc(GcArguments),
     /// Give up a lease: removes the trees that were laid for it.
     Release(ReleaseArguments),
+}
+
+impl Arguments {
+    /// Reads the command line; ends the process if it cannot be understood.
+    pub(crate) fn read() -> Self {
+        Self::try_parse().unwrap_or_else(|mut error| {
+            // What stands alone may be the value of a `--set KEY VALUE`, and so a secret.
+            let lone = |context: &ContextValue| matches!(context, ContextValue::String(text) if !text.starts_with('-'));
+            if error.get(ContextKind::InvalidArg).is_some_and(lone) && std::env::args_os().any(|argument| argument == "--set") {
+                error.insert(ContextKind::InvalidArg, ContextValue::String("\u{2026}".into()));
+            }
+            error.exit()
+        })
+    }
 }
 
 impl Command {

@@ -1,11 +1,11 @@
 //! What a node can be told to do, and what it answers: the same whether it runs here or in another process.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use larder_content::Secret;
 use larder_node::{Node, NodeError, Prepare, Progress, Pull, Report, ResourceProgress};
-use larder_origin::{BucketConfig, HubConfig, Origins};
+use larder_origin::{BucketConfig, HubConfig, OriginError, Origins, PrivateHosts};
 use larder_store::StoreError;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,8 @@ pub(crate) struct Order {
     pub(crate) hub_token: Option<String>,
     /// Milliseconds that an origin may send nothing.
     pub(crate) stall_ms: u64,
+    /// The hosts that may be asked although their addresses are not public.
+    pub(crate) private_hosts: String,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -149,10 +151,22 @@ async fn carry_out(node: &Node, order: Order, progress: &Progress) -> Result<Out
 
 impl Order {
     pub(crate) fn origins(&self) -> Result<Arc<Origins>, NodeError> {
-        let stall = std::time::Duration::from_millis(self.stall_ms);
-        let hub = HubConfig { endpoint: self.hub_endpoint.clone(), token: self.hub_token.clone().map(Secret::new), stall };
-        let bucket = BucketConfig { stall, ..BucketConfig::default() };
-        Origins::new(hub, bucket).map(Arc::new).map_err(|error| NodeError::Input(error.to_string()))
+        let input = |error: OriginError| NodeError::Input(error.to_string());
+        let stall = Duration::from_millis(self.stall_ms);
+        let private_hosts = PrivateHosts::parse(&self.private_hosts).map_err(input)?;
+        let private_hosts = match &self.command {
+            // No stranger wrote it.
+            NodeCommand::Pull(pull) => private_hosts.with_host_of(pull.resource.trim()),
+            NodeCommand::Prepare(_)
+            | NodeCommand::Resources
+            | NodeCommand::Verify
+            | NodeCommand::Gc { .. }
+            | NodeCommand::Release { .. } => private_hosts,
+        };
+        let (endpoint, token) = (self.hub_endpoint.clone(), self.hub_token.clone().map(Secret::new));
+        let hub = HubConfig { endpoint, token, stall, private_hosts: private_hosts.clone() };
+        let bucket = BucketConfig { stall, private_hosts, ..BucketConfig::default() };
+        Origins::new(hub, bucket).map(Arc::new).map_err(input)
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use larder_content::Secret;
 use larder_node::{EngineConfig, PullKeys};
-use larder_origin::HubConfig;
+use larder_origin::{HubConfig, PrivateHosts};
 use larder_store::StoreConfig;
 use serde::Deserialize;
 
@@ -26,7 +26,7 @@ const fn field(section: &'static str, name: &'static str, default: &'static str,
     Field { section, name, default, doc }
 }
 
-const FIELDS: [Field; 9] = [
+const FIELDS: [Field; 10] = [
     field("store", "quota_bytes", "0", "Bytes the store may hold. 0 means half of the disk that is free."),
     field("store", "free_floor_bytes", "2147483648", "Bytes of the disk that are left free, whatever the quota."),
     field("store", "keep_hours", "24", "Hours that what no lease holds is kept after its last use, while there is room."),
@@ -36,7 +36,11 @@ const FIELDS: [Field; 9] = [
     field("origin", "reads", "32", "Reads at once, of all files together. Each costs a connection and up to 3 MiB of memory."),
     field("origin", "reads_per_file", "16", "Reads at once of one file."),
     field("origin", "range_bytes", "8388608", "Bytes asked for in one read, in steps of 262144. Less costs more requests."),
+    field("origin", "private_hosts", "\"\"", PRIVATE_HOSTS),
 ];
+
+const PRIVATE_HOSTS: &str = "Hosts in private networks or on this machine that jobs may name, such as \"minio.lan, 10.0.0.5\"; \"*\" is any. \
+    The hub's own host needs no word here. Each lets whoever writes jobs look at what it serves.";
 
 /// The most hours that anything is kept or held: ten years.
 const MAX_HOURS: u64 = 10 * 365 * 24;
@@ -50,6 +54,8 @@ pub(crate) struct Config {
     pub(crate) store: StoreConfig,
     pub(crate) engine: EngineConfig,
     pub(crate) hub: HubConfig,
+    /// As the field has it, so that it can be sent to the process that holds the store.
+    pub(crate) private_hosts: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -76,6 +82,7 @@ struct OriginFields {
     reads: Option<usize>,
     reads_per_file: Option<usize>,
     range_bytes: Option<u64>,
+    private_hosts: Option<String>,
 }
 
 impl Config {
@@ -116,7 +123,9 @@ impl Config {
         }
         let mut hub = HubConfig { stall, token: hub_token(), ..HubConfig::default() };
         hub.endpoint = variable("HF_ENDPOINT").or(of_origin.hub_endpoint).unwrap_or(hub.endpoint);
-        Ok(Self { home, store, engine, hub })
+        let private_hosts = of_origin.private_hosts.unwrap_or_default();
+        PrivateHosts::parse(&private_hosts).context("origin.private_hosts")?;
+        Ok(Self { home, store, engine, hub, private_hosts })
     }
 }
 

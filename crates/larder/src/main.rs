@@ -18,7 +18,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use arguments::{Arguments, Command, JobArguments, PullArguments};
-use clap::Parser;
 use command::{NodeCommand, Order, Outcome, Telling};
 use config::Config;
 use indicatif::MultiProgress;
@@ -40,7 +39,7 @@ const CLOSING: Duration = Duration::from_secs(2);
 const MAX_DEFINITION_BYTES: u64 = 16 * 1024 * 1024;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::read();
     let filter = tracing_subscriber::EnvFilter::try_from_env("LARDER_LOG").unwrap_or_else(|_| "warn".into());
     // What libraries tell of their work holds keys and signed links: of them only warnings are shown, whatever is asked for.
     let discreet = filter_fn(|data| data.target().starts_with("larder") || *data.level() <= tracing::Level::WARN);
@@ -72,7 +71,7 @@ impl Config {
     fn order(&self, command: NodeCommand) -> Order {
         let hub_token = self.hub.token.as_ref().map(|token| token.expose().to_owned());
         let stall_ms = u64::try_from(self.hub.stall.as_millis()).unwrap_or(u64::MAX);
-        Order { command, hub_endpoint: self.hub.endpoint.clone(), hub_token, stall_ms }
+        Order { command, hub_endpoint: self.hub.endpoint.clone(), hub_token, stall_ms, private_hosts: self.private_hosts.clone() }
     }
 }
 

@@ -22,8 +22,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_content::{BucketResource, Manifest, OriginFile};
+use url::Url;
 
-use crate::{Access, ByteStream, Listing, Origin, OriginError};
+use crate::{Access, ByteStream, Listing, Origin, OriginError, PrivateHosts};
 use address::Address;
 use reach::{Reach, Shared};
 
@@ -39,6 +40,8 @@ pub struct BucketConfig {
     pub longest_wait: Duration,
     /// How long a server may send nothing before a request is given up. Default 20 s.
     pub stall: Duration,
+    /// Hosts that may be asked although their addresses are not public. Default: none.
+    pub private_hosts: PrivateHosts,
 }
 
 impl Default for BucketConfig {
@@ -48,6 +51,7 @@ impl Default for BucketConfig {
             metadata_timeout: Duration::from_secs(60),
             longest_wait: Duration::from_secs(10),
             stall: Duration::from_secs(20),
+            private_hosts: PrivateHosts::default(),
         }
     }
 }
@@ -67,6 +71,17 @@ impl Bucket {
         Ok(Self { shared: Arc::new(Shared::new(config)?) })
     }
 
+    /// Where a resource lives, which is known to be a place that may be asked.
+    fn locate(&self, resource: &BucketResource) -> Result<Address, OriginError> {
+        let address = Address::parse(resource)?;
+        if let Some(endpoint) = address.endpoint() {
+            let private = |why: String| OriginError::Refused { what: "url".into(), why };
+            let endpoint = Url::parse(endpoint).map_err(|error| private(error.to_string()))?;
+            self.shared.config.private_hosts.check(&endpoint).map_err(|refusal| private(refusal.to_string()))?;
+        }
+        Ok(address)
+    }
+
     async fn list_at(&self, address: Address, resource: &BucketResource, previous: Option<&Listing>) -> Result<Listing, OriginError> {
         let id = address.to_string();
         // Whoever has keys lists with them: whether it could be listed without is not known.
@@ -82,15 +97,15 @@ impl Origin for Bucket {
     type Resource = BucketResource;
 
     fn address(&self, resource: &BucketResource) -> Result<String, OriginError> {
-        Ok(Address::parse(resource)?.to_string())
+        Ok(self.locate(resource)?.to_string())
     }
 
     fn has_credentials(&self, resource: &BucketResource) -> bool {
-        Address::parse(resource).is_ok_and(|address| address.uses(resource.credentials.as_ref()))
+        self.locate(resource).is_ok_and(|address| address.uses(resource.credentials.as_ref()))
     }
 
     async fn list(&self, resource: &BucketResource, previous: Option<&Listing>) -> Result<Listing, OriginError> {
-        let address = Address::parse(resource)?;
+        let address = self.locate(resource)?;
         let spaced = address.spaced();
         let first = match self.list_at(address, resource, previous).await {
             Err(error @ (OriginError::Missing { .. } | OriginError::Refused { .. })) => error,
@@ -108,7 +123,7 @@ impl Origin for Bucket {
         range: Range<u64>,
         access: Access,
     ) -> Result<ByteStream, OriginError> {
-        let address = Address::parse(resource)?;
+        let address = self.locate(resource)?;
         let reach = Reach::new(self.shared.clone(), address, resource, access);
         read::range(&reach, file, range).await
     }

@@ -1,16 +1,19 @@
 //! One HTTP client for all plain requests, and what its failures mean.
 
-use std::io;
+use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
+use hyper_util::client::proxy::matcher::Matcher;
 use url::{Host, Url};
 
-use crate::error::plain;
-use crate::{ByteStream, OriginError};
+use crate::error::{BoxError, plain};
+use crate::private_hosts::NotPublic;
+use crate::{ByteStream, OriginError, PrivateHosts};
 
 /// How long a connection may take to stand, in seconds.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -20,16 +23,19 @@ const USER_AGENT: &str = concat!("larder/", env!("CARGO_PKG_VERSION"));
 /// A client that follows no redirect by itself: each is looked at, so that no credential goes along.
 ///
 /// HTTP/1.1 only: ranges of one file are to come over connections of their own. What is on this machine is asked
-/// directly: only that far may plain http carry a credential. All else goes through the proxies of the environment.
+/// directly: only that far may plain http carry a credential. All else goes through the proxies of the environment, which
+/// may be in a private network themselves.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     direct: reqwest::Client,
     proxied: reqwest::Client,
+    proxies: Arc<Matcher>,
+    private_hosts: PrivateHosts,
 }
 
 impl Client {
     /// A server that sends nothing for as long as `stall` has ended the request.
-    pub(crate) fn new(stall: Duration) -> Result<Self, OriginError> {
+    pub(crate) fn new(stall: Duration, private_hosts: PrivateHosts) -> Result<Self, OriginError> {
         // Whoever installed a provider first has chosen the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let builder = || {
@@ -40,17 +46,28 @@ impl Client {
                 .read_timeout(stall)
                 .pool_idle_timeout(Duration::from_secs(20))
                 .http1_only()
-                .dns_resolver(Resolver)
         };
         let failed = |error: reqwest::Error| OriginError::Refused { what: "the HTTP client".into(), why: error.to_string() };
-        Ok(Self { direct: builder().no_proxy().build().map_err(failed)?, proxied: builder().build().map_err(failed)? })
+        let direct = builder().no_proxy().dns_resolver(Resolver(private_hosts.clone())).build().map_err(failed)?;
+        let proxied = builder().build().map_err(failed)?;
+        // As the library finds them itself.
+        Ok(Self { direct, proxied, proxies: Arc::new(Matcher::from_system()), private_hosts })
     }
 
-    /// Begins a request.
-    pub(crate) fn request(&self, method: http::Method, url: Url) -> reqwest::RequestBuilder {
-        let client = if is_loopback(&url) { &self.direct } else { &self.proxied };
-        client.request(method, url)
+    /// Begins a request for `what`.
+    ///
+    /// # Errors
+    /// [`OriginError::Refused`] if the host is none that may be asked.
+    pub(crate) fn request(&self, what: &str, method: http::Method, url: Url) -> Result<reqwest::RequestBuilder, OriginError> {
+        self.private_hosts.check(&url).map_err(|refusal| refused(what, &refusal))?;
+        let is_proxied = || url.as_str().parse().is_ok_and(|url| self.proxies.intercept(&url).is_some());
+        let client = if is_loopback(&url) || !is_proxied() { &self.direct } else { &self.proxied };
+        Ok(client.request(method, url))
     }
+}
+
+fn refused(what: &str, refusal: &NotPublic) -> OriginError {
+    OriginError::Refused { what: what.to_owned(), why: refusal.to_string() }
 }
 
 /// Whether a URL's host is this machine, whatever a name server says: see [`resolve`].
@@ -63,35 +80,40 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-fn is_local(name: &str) -> bool {
+pub(crate) fn is_local(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     name == "localhost" || name.ends_with(".localhost")
 }
 
-/// The addresses of a host. Names below `localhost` are this machine whatever a name server says, since plain http is
-/// spoken to them.
+/// The addresses of a host that may be connected to. Names below `localhost` are this machine whatever a name server says,
+/// since plain http is spoken to them.
 ///
 /// Source: RFC 6761 §6.3.
-pub(crate) async fn resolve(name: &str) -> io::Result<Vec<SocketAddr>> {
-    if is_local(name) {
-        return Ok(vec![(Ipv4Addr::LOCALHOST, 0).into()]);
-    }
-    Ok(tokio::net::lookup_host((name, 0)).await?.collect())
+pub(crate) async fn resolve(name: &str, private_hosts: &PrivateHosts) -> Result<Vec<SocketAddr>, BoxError> {
+    let addresses = match is_local(name) {
+        true => vec![(Ipv4Addr::LOCALHOST, 0).into()],
+        false => tokio::net::lookup_host((name, 0)).await?.collect(),
+    };
+    Ok(private_hosts.choose(name, addresses)?)
 }
 
-struct Resolver;
+struct Resolver(PrivateHosts);
 
 impl reqwest::dns::Resolve for Resolver {
     fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        let private_hosts = self.0.clone();
         Box::pin(async move {
-            let addresses: reqwest::dns::Addrs = Box::new(resolve(name.as_str()).await?.into_iter());
+            let addresses: reqwest::dns::Addrs = Box::new(resolve(name.as_str(), &private_hosts).await?.into_iter());
             Ok(addresses)
         })
     }
 }
 
-/// A request that failed without an answer.
+/// A request that failed without an answer, if only because nobody may be asked.
 pub(crate) fn unreachable(what: &str, error: reqwest::Error) -> OriginError {
+    if let Some(refusal) = not_public(&error) {
+        return refused(what, refusal);
+    }
     let host = error.url().map_or_else(String::new, |url| format!("{}: ", host(url)));
     // The URL may be signed.
     let error = error.without_url();
@@ -105,8 +127,15 @@ pub(crate) fn host(url: &Url) -> String {
 }
 
 /// As [`unreachable`], for the error of any library; it must hold no credential.
-pub(crate) fn unanswered(what: &str, error: impl std::error::Error + Send + Sync + 'static) -> OriginError {
+pub(crate) fn unanswered(what: &str, error: impl Error + Send + Sync + 'static) -> OriginError {
+    if let Some(refusal) = not_public(&error) {
+        return refused(what, refusal);
+    }
     OriginError::Unreachable { what: what.to_owned(), why: chain(&error), source: Some(Box::new(error)) }
+}
+
+fn not_public<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a NotPublic> {
+    std::iter::successors(Some(error), |&error| error.source()).find_map(|cause| cause.downcast_ref())
 }
 
 /// The body as a stream of our errors.
@@ -157,7 +186,7 @@ pub(crate) fn range_header(range: &Range<u64>, size: u64) -> Option<String> {
 }
 
 /// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -206,6 +235,32 @@ mod tests {
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> http::HeaderMap {
         pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn a_name_without_a_public_address_is_not_connected_to() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let url = format!("http://localhost:{}/", listener.local_addr().unwrap().port());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let connect = |private_hosts: &str| {
+            let client = Client::new(Duration::from_millis(100), PrivateHosts::parse(private_hosts).unwrap()).unwrap();
+            // Past the look at the URL: a name server may say what it likes.
+            let failed = runtime.block_on(async { client.direct.get(&url).send().await }).unwrap_err();
+            (unreachable("x", failed), listener.accept().is_ok())
+        };
+        let (refusal, connected) = connect("");
+        assert!(matches!(&refusal, OriginError::Refused { why, .. } if why.contains("localhost has no public")) && !connected, "{refusal}");
+        let (silence, connected) = connect("localhost");
+        assert!(matches!(silence, OriginError::Unreachable { .. }) && connected, "{silence}");
+    }
+
+    #[test]
+    fn a_url_without_a_public_address_is_not_asked_for() {
+        let client = Client::new(Duration::from_secs(1), PrivateHosts::default()).unwrap();
+        let request = |url: &str| client.request("x", http::Method::GET, Url::parse(url).unwrap());
+        assert!(matches!(request("https://169.254.169.254/latest/"), Err(OriginError::Refused { .. })));
+        assert!(request("https://hub.example/").is_ok());
     }
 
     #[test]

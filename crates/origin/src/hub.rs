@@ -20,7 +20,7 @@ use url::Url;
 
 use crate::error::plain;
 use crate::http::{Client, is_loopback};
-use crate::{Access, ByteStream, Listing, Origin, OriginError};
+use crate::{Access, ByteStream, Listing, Origin, OriginError, PrivateHosts};
 use content::Links;
 
 /// The longest name of a revision, in bytes: what a hub can store as the name of one.
@@ -35,11 +35,18 @@ pub struct HubConfig {
     pub token: Option<Secret>,
     /// How long it may send nothing before a request is given up. Default: 20 s.
     pub stall: Duration,
+    /// Hosts beside the endpoint's own that it may lead to although their addresses are not public. Default: none.
+    pub private_hosts: PrivateHosts,
 }
 
 impl Default for HubConfig {
     fn default() -> Self {
-        Self { endpoint: "https://huggingface.co".into(), token: None, stall: Duration::from_secs(20) }
+        Self {
+            endpoint: "https://huggingface.co".into(),
+            token: None,
+            stall: Duration::from_secs(20),
+            private_hosts: PrivateHosts::default(),
+        }
     }
 }
 
@@ -50,6 +57,14 @@ pub struct Hub {
     endpoint: Url,
     token: Option<Secret>,
     links: Arc<Links>,
+    limits: Limits,
+}
+
+/// How much a hub may list: one that lists without end is no hub.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    pages: usize,
+    files: usize,
 }
 
 impl Hub {
@@ -68,7 +83,9 @@ impl Hub {
         if !endpoint.username().is_empty() || endpoint.password().is_some() || endpoint.query().is_some() {
             return Err(refused("it may hold no user, password or query"));
         }
-        Ok(Self { client: Client::new(config.stall)?, endpoint, token: config.token, links: Arc::default() })
+        let private_hosts = config.private_hosts.with_host_of(endpoint.as_str());
+        let limits = Limits { pages: page::MAX_PAGES, files: larder_content::MAX_FILES };
+        Ok(Self { client: Client::new(config.stall, private_hosts)?, endpoint, token: config.token, links: Arc::default(), limits })
     }
 
     /// The token that there is for `resource`; one of nothing but spaces is none.
@@ -155,16 +172,15 @@ fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// The revision that is asked for: what a hub could have, so that errors can show it.
+/// The revision that is asked for: what a hub could have, so that errors can show it. What is refused is not shown.
 fn revision(resource: &HubResource) -> Result<&str, OriginError> {
     let revision = resource.revision.as_deref().unwrap_or("main");
     let fits = revision.len() <= MAX_REVISION_BYTES && !revision.chars().any(char::is_control) && !matches!(revision, "" | "." | "..");
     if fits {
         return Ok(revision);
     }
-    let what = format!("the revision {:?} of {}", plain(revision), resource.repo);
     let why = format!("write a branch, tag or commit, of at most {MAX_REVISION_BYTES} bytes");
-    Err(OriginError::Refused { what, why })
+    Err(OriginError::Refused { what: "revision".into(), why })
 }
 
 #[cfg(test)]

@@ -2,12 +2,14 @@
 //!
 //! Two kinds of origin stand behind one trait: [`Hub`], a HuggingFace hub, and [`Bucket`], S3 and plain https folders.
 //! Invariants: a stream that ends without an error held exactly the bytes asked for, of the very version that was
-//! listed; a credential goes to the host it is for and to no other; no error holds a credential.
+//! listed; a credential goes to the host it is for and to no other; no error holds a credential; what a job names is
+//! asked for at public addresses only, unless the operator allows others ([`PrivateHosts`]).
 
 mod bucket;
 mod error;
 mod http;
 mod hub;
+mod private_hosts;
 mod retry;
 mod stream;
 
@@ -19,6 +21,7 @@ use larder_content::{Manifest, OriginFile, Resource};
 pub use bucket::{Bucket, BucketConfig};
 pub use error::OriginError;
 pub use hub::{Hub, HubConfig};
+pub use private_hosts::PrivateHosts;
 pub use stream::ByteStream;
 
 /// Where resources of one kind live.

@@ -55,15 +55,20 @@ impl Address {
     /// Maps `resource`.
     ///
     /// # Errors
-    /// [`OriginError::Refused`] says what is wrong with the text and how it is written right.
+    /// [`OriginError::Refused`] names the field that is wrong, and how it is written right. It shows none of the text,
+    /// which may have come out of a literal and hold a secret.
     pub(super) fn parse(resource: &BucketResource) -> Result<Self, OriginError> {
-        let url = resource.url.trim();
-        let address = parse(url, resource).map_err(|why| OriginError::Refused { what: shown(url), why })?;
-        if matches!(address.place, Place::Signed { .. }) && !resource.files.is_empty() {
-            let why = "a signed URL is one object: leave 'files' out, or give the prefix without a signature".into();
-            return Err(OriginError::Refused { what: shown(url), why });
+        parse(resource.url.trim(), resource).map_err(|Wrong { field, why }| OriginError::Refused { what: field.into(), why })
+    }
+
+    /// Scheme and host that are asked, where the text says; those of AWS follow from bucket and region.
+    pub(super) fn endpoint(&self) -> Option<&str> {
+        match &self.place {
+            Place::Aws { .. } => None,
+            Place::Path { endpoint, .. } | Place::Virtual { endpoint, .. } | Place::Host { endpoint } | Place::Signed { endpoint, .. } => {
+                Some(endpoint)
+            }
         }
-        Ok(address)
     }
 
     /// The prefix that all keys of the folder begin with: empty or with a slash at its end.
@@ -150,7 +155,20 @@ pub(super) fn keys(credentials: Option<&BucketCredentials>) -> Option<&(Secret, 
     credentials?.keys.as_ref().filter(|(id, secret)| !id.is_empty() && !secret.is_empty())
 }
 
-fn parse(url: &str, resource: &BucketResource) -> Result<Address, String> {
+/// What is wrong with a resource as it is written.
+struct Wrong {
+    field: &'static str,
+    why: String,
+}
+
+impl<T: Into<String>> From<T> for Wrong {
+    /// It is the URL, unless something else is said.
+    fn from(why: T) -> Self {
+        Self { field: "url", why: why.into() }
+    }
+}
+
+fn parse(url: &str, resource: &BucketResource) -> Result<Address, Wrong> {
     if url.chars().any(char::is_control) {
         return Err("it holds a control character".into());
     }
@@ -158,25 +176,25 @@ fn parse(url: &str, resource: &BucketResource) -> Result<Address, String> {
     match scheme.to_ascii_lowercase().as_str() {
         "s3" => from_s3(rest, resource),
         scheme @ ("https" | "http") => from_web(scheme, rest, resource),
-        other => Err(format!("its scheme is '{other}': use 's3' or 'https'")),
+        _ => Err("its scheme is not known: use 's3' or 'https'".into()),
     }
 }
 
 /// `s3://bucket/key`: the key is taken literally, as the AWS tools do.
-fn from_s3(rest: &str, resource: &BucketResource) -> Result<Address, String> {
+fn from_s3(rest: &str, resource: &BucketResource) -> Result<Address, Wrong> {
     let (bucket, path) = rest.split_once('/').unwrap_or((rest, ""));
     check_path(path)?;
     let place = if bucket == PUBLIC_BUCKET {
         Place::Host { endpoint: format!("https://{PUBLIC_HOST}") }
     } else {
-        check_bucket(bucket)?;
+        check_bucket("url", bucket)?;
         agree(bucket, resource)?;
         amazon(bucket.into(), given_region(resource))?
     };
     Ok(Address { place, path: path.into(), spaced: None })
 }
 
-fn from_web(scheme: &str, rest: &str, resource: &BucketResource) -> Result<Address, String> {
+fn from_web(scheme: &str, rest: &str, resource: &BucketResource) -> Result<Address, Wrong> {
     let at = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at(at);
     if authority.contains('@') {
@@ -193,7 +211,7 @@ fn from_web(scheme: &str, rest: &str, resource: &BucketResource) -> Result<Addre
     let raw = raw.strip_prefix('/').unwrap_or(raw);
     let path = decoded(raw)?;
     if !query.is_empty() {
-        return signed(&url, path, query);
+        return signed(&url, path, query, resource);
     }
     let (place, path) = place(&url, &path, resource)?;
     let spaced = if raw.contains('+') { Some(self::place(&url, &decoded(&raw.replace('+', "%20"))?, resource)?.1) } else { None };
@@ -201,7 +219,7 @@ fn from_web(scheme: &str, rest: &str, resource: &BucketResource) -> Result<Addre
 }
 
 /// One object, at the very URL. Its own signature is the credential, so `IAM` has no say.
-fn signed(url: &Url, path: String, query: &str) -> Result<Address, String> {
+fn signed(url: &Url, path: String, query: &str, resource: &BucketResource) -> Result<Address, Wrong> {
     let mut parameters = query.split('&').map(|pair| pair.split('=').next().unwrap_or(pair).to_ascii_lowercase());
     if !parameters.any(|name| SIGNATURES.contains(&name.as_str())) {
         return Err("it has a query that is no signature: leave out what follows the '?', or write '?' as %3F".into());
@@ -209,12 +227,16 @@ fn signed(url: &Url, path: String, query: &str) -> Result<Address, String> {
     if path.is_empty() || path.ends_with('/') {
         return Err("it is signed, but names no object".into());
     }
+    if !resource.files.is_empty() {
+        let why = "a signed URL is one object: leave 'files' out, or give the prefix without a signature".into();
+        return Err(Wrong { field: "files", why });
+    }
     let place = Place::Signed { endpoint: url.origin().ascii_serialization(), query: Secret::new(query) };
     Ok(Address { place, path, spaced: None })
 }
 
 /// Finds the bucket in host and path; gives also what the path is inside the bucket.
-fn place(url: &Url, path: &str, resource: &BucketResource) -> Result<(Place, String), String> {
+fn place(url: &Url, path: &str, resource: &BucketResource) -> Result<(Place, String), Wrong> {
     let endpoint = url.origin().ascii_serialization();
     let host = url.host_str().unwrap_or_default();
     let (first, rest) = path.split_once('/').unwrap_or((path, ""));
@@ -222,12 +244,12 @@ fn place(url: &Url, path: &str, resource: &BucketResource) -> Result<(Place, Str
     let region = || given_region(resource).unwrap_or_else(|| DEFAULT_REGION.into());
 
     if let Some(found) = recognise(host).filter(|_| url.port().is_none()) {
-        let (bucket, path) = match (found.bucket, named_bucket(resource)) {
-            (Some(bucket), _) => (bucket, path),
-            (None, Some(bucket)) if path.is_empty() => (bucket.to_owned(), path),
-            (None, _) => (first.to_owned(), rest),
+        let (field, bucket, path) = match (found.bucket, named_bucket(resource)) {
+            (Some(bucket), _) => ("url", bucket, path),
+            (None, Some(bucket)) if path.is_empty() => ("bucket", bucket.to_owned(), path),
+            (None, _) => ("url", first.to_owned(), rest),
         };
-        check_bucket(&bucket)?;
+        check_bucket(field, &bucket)?;
         agree(&bucket, resource)?;
         let place = match found.endpoint {
             // The host's region goes before the one given: it is where the request goes.
@@ -240,7 +262,7 @@ fn place(url: &Url, path: &str, resource: &BucketResource) -> Result<(Place, Str
         return Ok((Place::Host { endpoint }, path.to_owned()));
     }
     if let Some(bucket) = named_bucket(resource) {
-        check_bucket(bucket)?;
+        check_bucket("bucket", bucket)?;
         let bucket = bucket.to_owned();
         if first == bucket {
             return Ok((Place::Path { endpoint, bucket, region: region() }, rest.to_owned()));
@@ -258,17 +280,18 @@ fn place(url: &Url, path: &str, resource: &BucketResource) -> Result<(Place, Str
         if first.is_empty() {
             return Err("it names no bucket: write 'https://host/bucket/prefix', or give 'bucket'".into());
         }
-        check_bucket(first)?;
+        check_bucket("url", first)?;
         return Ok((Place::Path { endpoint, bucket: first.into(), region: region() }, rest.to_owned()));
     }
     Ok((Place::Host { endpoint }, path.to_owned()))
 }
 
 /// A bucket of AWS. Its name is unique within a partition only, so those apart from the public one are endpoints of their own.
-fn amazon(bucket: String, region: Option<String>) -> Result<Place, String> {
+fn amazon(bucket: String, region: Option<String>) -> Result<Place, Wrong> {
     let Some(region) = region else { return Ok(Place::Aws { bucket, region }) };
+    let wrong = |why: &str| Err(Wrong { field: "IAM.REGION", why: why.into() });
     if !is_region(&region) {
-        return Err(format!("{region:?} is no region of AWS: REGION is written as 'eu-west-1'"));
+        return wrong("it is no region of AWS, which is written as 'eu-west-1'");
     }
     let partition = |prefix: &str| region.starts_with(prefix);
     Ok(if partition("cn-") {
@@ -276,7 +299,7 @@ fn amazon(bucket: String, region: Option<String>) -> Result<Place, String> {
     } else if partition("us-gov-") {
         Place::Path { endpoint: format!("https://s3.{region}.amazonaws.com"), bucket, region }
     } else if partition("us-iso") || partition("eusc-") {
-        return Err(format!("the region '{region}' is on a network of its own: write 'https://host/bucket/prefix' with its host"));
+        return wrong("that region is on a network of its own: write 'https://host/bucket/prefix' with its host as the url");
     } else {
         Place::Aws { bucket, region: Some(region) }
     })
@@ -291,31 +314,32 @@ fn given_region(resource: &BucketResource) -> Option<String> {
 }
 
 /// Keys are for one bucket. Without them the market's own tool does not look at `bucket` either.
-fn agree(bucket: &str, resource: &BucketResource) -> Result<(), String> {
+fn agree(bucket: &str, resource: &BucketResource) -> Result<(), Wrong> {
     match named_bucket(resource) {
         Some(named) if named != bucket && keys(resource.credentials.as_ref()).is_some() => {
-            Err(format!("it names the bucket '{bucket}', but 'bucket' is '{named}': leave one of them out"))
+            Err(Wrong { field: "bucket", why: "it is another bucket than the one that 'url' names: leave one of them out".into() })
         }
         _ => Ok(()),
     }
 }
 
-fn check_bucket(bucket: &str) -> Result<(), String> {
+fn check_bucket(field: &'static str, bucket: &str) -> Result<(), Wrong> {
     let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     let dots = bucket.starts_with('.') || bucket.ends_with('.') || bucket.contains("..");
     if bucket.is_empty() || bucket.len() > 255 || dots || !bucket.bytes().all(fits) {
-        return Err(format!("{bucket:?} is no name of a bucket: it has letters, digits, '-', '_' and '.'"));
+        let whose = if field == "bucket" { "it" } else { "its bucket" };
+        return Err(Wrong { field, why: format!("{whose} is no name of a bucket, which has letters, digits, '-', '_' and '.'") });
     }
     Ok(())
 }
 
-fn decoded(raw: &str) -> Result<String, String> {
+fn decoded(raw: &str) -> Result<String, Wrong> {
     let path = percent_decode_str(raw).decode_utf8().map_err(|_| "its path is not UTF-8")?;
     check_path(&path)?;
     Ok(path.into_owned())
 }
 
-fn check_path(path: &str) -> Result<(), String> {
+fn check_path(path: &str) -> Result<(), Wrong> {
     if path.chars().any(char::is_control) {
         return Err("its path holds a control character".into());
     }
@@ -323,13 +347,6 @@ fn check_path(path: &str) -> Result<(), String> {
         return Err("its path holds '.' or '..' as a segment: write where it leads".into());
     }
     Ok(())
-}
-
-/// `url` as it may stand in an error: without its query, and without all that could be a user name or password.
-fn shown(url: &str) -> String {
-    let bare = url.split(['?', '#']).next().unwrap_or_default();
-    let bare = bare.rsplit_once('@').map_or(bare.to_owned(), |(_, rest)| format!("\u{2026}@{rest}"));
-    bare.chars().take(200).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -118,8 +118,9 @@ impl Folder {
         let mut url = Url::parse(&format!("{}/{path}", self.endpoint)).map_err(|error| Fault::invalid(what, error.to_string()))?;
         url.set_query(query.or(self.query.as_ref().map(Secret::expose)));
         for _ in 0..=MAX_REDIRECTS {
-            let request = self.client.request(method.clone(), url.clone()).headers(headers.clone());
-            let response = request.send().await.map_err(|error| Fault::Error(crate::http::unreachable(what, error)))?;
+            let request = self.client.request(what, method.clone(), url.clone()).map_err(Fault::Error)?;
+            let response =
+                request.headers(headers.clone()).send().await.map_err(|error| Fault::Error(crate::http::unreachable(what, error)))?;
             let status = response.status();
             if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(response);

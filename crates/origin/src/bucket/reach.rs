@@ -39,7 +39,8 @@ impl Shared {
             return Err(OriginError::Refused { what: "metadata_requests = 0".into(), why: "it must be at least 1".into() });
         }
         let gate = Semaphore::new(config.metadata_requests);
-        let (sdk, client) = (Sdk::new(config.stall), crate::http::Client::new(config.stall)?);
+        let sdk = Sdk::new(config.stall, config.private_hosts.clone());
+        let client = crate::http::Client::new(config.stall, config.private_hosts.clone())?;
         Ok(Self { config, sdk, client, regions: Mutex::default(), gate })
     }
 }

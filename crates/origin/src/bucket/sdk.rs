@@ -30,8 +30,8 @@ use larder_content::{Algorithm, Secret};
 use super::fault::{Answer, Fault};
 use super::transport::{Body, Facts, Listed, Page, PageAsk, ReadAsk};
 use super::{digest, xml};
-use crate::OriginError;
 use crate::http::{self, CONNECT_TIMEOUT};
+use crate::{OriginError, PrivateHosts};
 
 /// The most clients that are kept: a job names a few buckets.
 const MAX_CLIENTS: usize = 64;
@@ -65,8 +65,9 @@ pub(super) struct BucketClient {
 
 impl Sdk {
     /// With no connection yet. A server that sends nothing for as long as `stall` has ended the request.
-    pub(super) fn new(stall: Duration) -> Self {
-        let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_with_resolver(Resolver);
+    pub(super) fn new(stall: Duration, private_hosts: PrivateHosts) -> Self {
+        let builder = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring));
+        let http = builder.build_with_resolver(Resolver(private_hosts));
         Self { http, stall, clients: Mutex::default() }
     }
 
@@ -227,14 +228,37 @@ impl Intercept for Bounded {
 }
 
 /// [`http::resolve`] for the SDK.
-#[derive(Debug, Clone, Copy)]
-struct Resolver;
+#[derive(Debug, Clone)]
+struct Resolver(PrivateHosts);
 
 impl ResolveDns for Resolver {
     fn resolve_dns<'a>(&'a self, name: &'a str) -> DnsFuture<'a> {
         DnsFuture::new(async move {
-            let addresses = http::resolve(name).await.map_err(ResolveDnsError::new)?;
+            let addresses = http::resolve(name, &self.0).await.map_err(ResolveDnsError::new)?;
             Ok(addresses.into_iter().map(|address| address.ip()).collect())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_without_a_public_address_is_not_connected_to() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let url = Some(format!("http://localhost:{}", listener.local_addr().unwrap().port()));
+        let endpoint = Endpoint { url, path_style: true, region: "us-east-1".into(), keys: None };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let connect = |private_hosts: &str| {
+            let sdk = Sdk::new(Duration::from_millis(100), PrivateHosts::parse(private_hosts).unwrap());
+            let bucket = sdk.bucket(&endpoint, "b");
+            (runtime.block_on(bucket.page("x", &PageAsk::default())).unwrap_err(), listener.accept().is_ok())
+        };
+        let (refusal, connected) = connect("");
+        assert!(matches!(&refusal, Fault::Error(OriginError::Refused { .. })) && !connected, "{refusal:?}");
+        let (silence, connected) = connect("localhost");
+        assert!(matches!(&silence, Fault::Error(OriginError::Unreachable { .. })) && connected, "{silence:?}");
     }
 }

@@ -1,13 +1,13 @@
 //! The hub's API: revisions, trees, and what it says of single paths.
 
 use http::Method;
-use larder_content::{HubResource, Locator, MAX_FILES, OriginDigest, OriginFile, RelativePath, Secret};
+use larder_content::{HubResource, Locator, OriginDigest, OriginFile, RelativePath, Secret};
 use reqwest::Response;
 use serde::Deserialize;
 use url::Url;
 
 use super::Hub;
-use super::page::{self, MAX_PAGES, json};
+use super::page::{self, json};
 use crate::error::plain;
 use crate::retry::retried;
 use crate::{Access, OriginError};
@@ -68,13 +68,13 @@ impl Hub {
         let what = Self::name(resource, commit);
         let (mut page, access) = self.first_page(resource, &what, access, |access| self.get(resource, &what, &url, access)).await?;
         let mut files = Vec::new();
-        for _ in 0..MAX_PAGES {
+        for _ in 0..self.limits.pages {
             let next = page::next(&what, page.url(), page.headers())?;
             self.add(&mut files, resource, commit, json(&what, page).await?)?;
             let Some(next) = next else { return Ok((files, access)) };
             page = retried(|| self.get(resource, &what, &next, access)).await?;
         }
-        Err(OriginError::Invalid { what, why: format!("its list has more than {MAX_PAGES} pages") })
+        Err(OriginError::Invalid { what, why: format!("its list has more than {} pages", self.limits.pages) })
     }
 
     /// The files at `commit` that `resource` names, and how they could be listed.
@@ -128,13 +128,13 @@ impl Hub {
     }
 
     async fn get(&self, resource: &HubResource, what: &str, url: &Url, access: Access) -> Result<Response, OriginError> {
-        self.follow(resource, what, url, access, |url| self.client.request(Method::GET, url)).await
+        self.follow(resource, what, url, access, |url| self.client.request(what, Method::GET, url)).await
     }
 
     async fn post(&self, resource: &HubResource, what: &str, url: &Url, form: &str, access: Access) -> Result<Response, OriginError> {
         let request = |url| {
-            let request = self.client.request(Method::POST, url).header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-            request.body(form.to_owned())
+            let request = self.client.request(what, Method::POST, url)?;
+            Ok(request.header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.to_owned()))
         };
         self.follow(resource, what, url, access, request).await
     }
@@ -146,12 +146,12 @@ impl Hub {
         what: &str,
         url: &Url,
         access: Access,
-        request: impl Fn(Url) -> reqwest::RequestBuilder,
+        request: impl Fn(Url) -> Result<reqwest::RequestBuilder, OriginError>,
     ) -> Result<Response, OriginError> {
         let mut url = url.clone();
         let token = if access == Access::Credentials { self.token(resource)? } else { None };
         for _ in 0..=MAX_REDIRECTS {
-            let request = self.with_token(request(url.clone()), &url, token);
+            let request = self.with_token(request(url.clone())?, &url, token);
             let answer = request.send().await.map_err(|error| crate::http::unreachable(what, error))?;
             if answer.status().is_success() {
                 return Ok(answer);
@@ -181,8 +181,8 @@ impl Hub {
         for entry in page {
             files.extend(self.file(resource, commit, entry)?);
         }
-        if files.len() > MAX_FILES {
-            let why = format!("it lists more than {MAX_FILES} files");
+        if files.len() > self.limits.files {
+            let why = format!("it lists more than {} files", self.limits.files);
             return Err(OriginError::Invalid { what: Self::name(resource, commit), why });
         }
         Ok(())
@@ -233,5 +233,58 @@ pub(super) fn location(what: &str, from: &Url, answer: &Response) -> Result<Url,
     match (from.scheme(), url.scheme()) {
         (_, "https") | ("http", "http") => Ok(url),
         (_, _) => Err(invalid("a redirect away from https")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::TcpListener;
+
+    use larder_content::{HubKind, RepoId};
+    use serde_json::json;
+
+    use super::*;
+    use crate::HubConfig;
+    use crate::hub::Limits;
+
+    /// A hub, each page of whose lists has three files that no other had, and leads to one more.
+    fn endless() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let answer = move |number: usize| {
+            let (mut connection, _) = listener.accept()?;
+            let mut request = BufReader::new(connection.try_clone()?);
+            let head = request.by_ref().lines().map_while(Result::ok).take_while(|line| !line.is_empty());
+            let sizes = head.filter_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse::<u64>().ok());
+            let size = sizes.sum();
+            std::io::copy(&mut request.take(size), &mut std::io::sink())?;
+            let file = |at: usize| json!({"type": "file", "path": format!("{number}/{at}"), "size": 1, "oid": "a1".repeat(20)});
+            let body = json!([file(0), file(1), file(2)]).to_string();
+            let headers = format!("Connection: close\r\nLink: </api/next/{number}>; rel=next\r\nContent-Length: {}", body.len());
+            connection.write_all(format!("HTTP/1.1 200 OK\r\n{headers}\r\n\r\n{body}").as_bytes())
+        };
+        std::thread::spawn(move || (0..).try_for_each(answer));
+        endpoint
+    }
+
+    #[test]
+    fn a_hub_that_lists_without_end_is_left() {
+        let paths = (0..PATHS_PER_REQUEST * 9).map(|number| RelativePath::new(number.to_string()).unwrap());
+        let repo = RepoId::new("org/name").unwrap();
+        let resource = HubResource { kind: HubKind::Model, repo, revision: None, files: paths.collect(), token: None };
+        let commit = "a1".repeat(20);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let fault = |pages: usize, files: usize| {
+            let mut hub = Hub::new(HubConfig { endpoint: endless(), ..HubConfig::default() }).unwrap();
+            hub.limits = Limits { pages, files };
+            let tree = runtime.block_on(hub.tree(&resource, &commit, Access::Anonymous)).unwrap_err();
+            let named = runtime.block_on(hub.paths_info(&resource, &commit, Access::Anonymous)).map(|(files, _)| files.len());
+            (tree.to_string(), named.map_err(|error| error.to_string()))
+        };
+        let of = format!("the origin's answer for hf:models/org/name@{commit} cannot be right");
+        assert_eq!(fault(5, 100), (format!("{of}: its list has more than 5 pages"), Ok(27)));
+        let too_many = format!("{of}: it lists more than 14 files");
+        assert_eq!(fault(100, 14), (too_many.clone(), Err(too_many)));
     }
 }

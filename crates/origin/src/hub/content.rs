@@ -128,7 +128,7 @@ impl Hub {
         let repo = kind.into_iter().chain(resource.repo.as_str().split('/'));
         let mut url = self.url(repo.chain(["resolve", &file.locator.version]).chain(file.path.segments()));
         for _ in 0..=MAX_REDIRECTS {
-            let answer = self.with_token(self.request(&url, range), &url, token).send().await;
+            let answer = self.with_token(self.request(&what, &url, range)?, &url, token).send().await;
             let answer = answer.map_err(|error| crate::http::unreachable(&what, error))?;
             check_version(&what, &answer, file)?;
             if answer.status().is_success() {
@@ -149,7 +149,7 @@ impl Hub {
     async fn fetch_link(&self, what: &str, link: &Url, range: Option<&str>) -> Result<Response, OriginError> {
         let mut url = link.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let answer = self.request(&url, range).send().await.map_err(|error| crate::http::unreachable(what, error))?;
+            let answer = self.request(what, &url, range)?.send().await.map_err(|error| crate::http::unreachable(what, error))?;
             if answer.status().is_success() {
                 return Ok(answer);
             }
@@ -169,12 +169,12 @@ impl Hub {
         Err(OriginError::Invalid { what: what.to_owned(), why: "it redirects in circles".into() })
     }
 
-    fn request(&self, url: &Url, range: Option<&str>) -> reqwest::RequestBuilder {
-        let request = self.client.request(http::Method::GET, url.clone()).header(http::header::ACCEPT_ENCODING, "identity");
-        match range {
+    fn request(&self, what: &str, url: &Url, range: Option<&str>) -> Result<reqwest::RequestBuilder, OriginError> {
+        let request = self.client.request(what, http::Method::GET, url.clone())?.header(http::header::ACCEPT_ENCODING, "identity");
+        Ok(match range {
             Some(range) => request.header(http::header::RANGE, range),
             None => request,
-        }
+        })
     }
 }
 
