@@ -138,7 +138,7 @@ impl Origins {
         match resource {
             Resource::Hub(resource) => self.hub.list(resource, previous).await,
             Resource::Bucket(resource) => self.bucket.list(resource, previous).await,
-            Resource::Ollama(resource) => Err(ollama_comes_later(&resource.model)),
+            Resource::Ollama(_) => Err(ollama_comes_later()),
         }
     }
 
@@ -150,11 +150,11 @@ impl Origins {
         match resource {
             Resource::Hub(resource) => self.hub.read(resource, file, range, access).await,
             Resource::Bucket(resource) => self.bucket.read(resource, file, range, access).await,
-            Resource::Ollama(resource) => Err(ollama_comes_later(&resource.model)),
+            Resource::Ollama(_) => Err(ollama_comes_later()),
         }
     }
 }
 
-fn ollama_comes_later(model: &str) -> OriginError {
-    OriginError::Refused { what: format!("ollama:{model}"), why: "Ollama models cannot be fetched by this version of Larder".into() }
+fn ollama_comes_later() -> OriginError {
+    OriginError::Refused { what: "type".into(), why: "Ollama models cannot be fetched by this version of Larder".into() }
 }
