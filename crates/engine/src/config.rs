@@ -5,7 +5,7 @@ use std::time::Duration;
 /// How much is read at once, and what is tried again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Reads under way at once, of all files together. Default 32; each costs a connection and up to 3 MiB of memory.
+    /// Reads under way at once, of all files together. Default 32; each costs a connection and about 2 MiB of memory.
     pub reads: usize,
     /// Reads under way at once of one file. Default 16.
     pub reads_per_file: usize,

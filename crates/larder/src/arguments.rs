@@ -40,10 +40,11 @@ impl Arguments {
     /// Reads the command line; ends the process if it cannot be understood.
     pub(crate) fn read() -> Self {
         Self::try_parse().unwrap_or_else(|mut error| {
-            // What stands alone may be the value of a `--set KEY VALUE`, and so a secret.
-            let lone = |context: &ContextValue| matches!(context, ContextValue::String(text) if !text.starts_with('-'));
-            if error.get(ContextKind::InvalidArg).is_some_and(lone) && std::env::args_os().any(|argument| argument == "--set") {
+            // What cannot be understood may be the value of a `--set KEY VALUE`, and so a secret; a tip would say it again.
+            let sets = |argument: std::ffi::OsString| argument.to_string_lossy().starts_with("--set");
+            if error.get(ContextKind::InvalidArg).is_some() && std::env::args_os().any(sets) {
                 error.insert(ContextKind::InvalidArg, ContextValue::String("\u{2026}".into()));
+                error.remove(ContextKind::Suggested);
             }
             error.exit()
         })

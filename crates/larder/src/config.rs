@@ -33,7 +33,7 @@ const FIELDS: [Field; 10] = [
     field("store", "lease_hours", "168", "Hours that a lease holds a job's files unless it is released before."),
     field("origin", "hub_endpoint", "\"https://huggingface.co\"", "The HuggingFace hub. HF_ENDPOINT goes before it."),
     field("origin", "stall_ms", "20000", "Milliseconds that an origin may send nothing before a request is made again."),
-    field("origin", "reads", "32", "Reads at once, of all files together. Each costs a connection and up to 3 MiB of memory."),
+    field("origin", "reads", "32", "Reads at once, of all files together. Each costs a connection and about 2 MiB of memory."),
     field("origin", "reads_per_file", "16", "Reads at once of one file."),
     field("origin", "range_bytes", "8388608", "Bytes asked for in one read, in steps of 262144. Less costs more requests."),
     field("origin", "private_hosts", "\"\"", PRIVATE_HOSTS),

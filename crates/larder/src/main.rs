@@ -179,6 +179,8 @@ fn exit_code(error: &NodeError) -> u8 {
 }
 
 fn prepare_request(job: &JobArguments) -> anyhow::Result<Prepare> {
+    // Before the file: what should be a value may have been read as its name, and is not to show.
+    anyhow::ensure!(job.set.iter().all(|pair| pair.contains('=')), "write each setting as one word: --set KEY=VALUE");
     let name = job.definition.file_stem().map_or_else(|| "job".to_owned(), |stem| stem.to_string_lossy().into_owned());
     let root = job.root.as_deref().map(absolute).transpose()?;
     Ok(Prepare { name, definition: read_definition(&job.definition)?, set: job.set.clone(), root, owner: job.owner })

@@ -24,6 +24,7 @@ use std::time::Duration;
 use larder_content::{BucketResource, Manifest, OriginFile};
 use url::Url;
 
+use crate::private_hosts::NotPublic;
 use crate::{Access, ByteStream, Listing, Origin, OriginError, PrivateHosts};
 use address::Address;
 use reach::{Reach, Shared};
@@ -75,9 +76,10 @@ impl Bucket {
     fn locate(&self, resource: &BucketResource) -> Result<Address, OriginError> {
         let address = Address::parse(resource)?;
         if let Some(endpoint) = address.endpoint() {
-            let private = |why: String| OriginError::Refused { what: "url".into(), why };
-            let endpoint = Url::parse(endpoint).map_err(|error| private(error.to_string()))?;
-            self.shared.config.private_hosts.check(&endpoint).map_err(|refusal| private(refusal.to_string()))?;
+            let refused = |why: String| OriginError::Refused { what: "url".into(), why };
+            let endpoint = Url::parse(endpoint).map_err(|error| refused(error.to_string()))?;
+            // The host may be the value of a setting.
+            self.shared.config.private_hosts.check(&endpoint).map_err(|_| refused(NotPublic("its host".into()).to_string()))?;
         }
         Ok(address)
     }

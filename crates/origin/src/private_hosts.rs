@@ -41,17 +41,18 @@ impl PrivateHosts {
         Ok(Self { all, hosts })
     }
 
-    /// The same, and the host of `url`, where it has one: what the operator himself has written.
+    /// The same, and the host of `url`, if that is an http or https one: what the operator himself has written.
     #[must_use]
     pub fn with_host_of(self, url: &str) -> Self {
-        let named = Url::parse(url).ok().and_then(|url| Some(rooted(url.host()?.to_owned())));
+        let url = Url::parse(url).ok().filter(|url| url.scheme().starts_with("http"));
+        let named = url.and_then(|url| Some(rooted(url.host()?.to_owned())));
         Self { hosts: self.hosts.iter().cloned().chain(named).collect(), ..self }
     }
 
     /// Refuses a URL whose host is no public one whatever a name server says.
     pub(crate) fn check(&self, url: &Url) -> Result<(), NotPublic> {
         let public = match url.host() {
-            Some(Host::Domain(name)) => !is_local(name) || self.names(name),
+            Some(Host::Domain(name)) => !is_local(name) || self.names(name) || self.admits(Ipv4Addr::LOCALHOST.into()),
             Some(Host::Ipv4(address)) => self.admits(address.into()),
             Some(Host::Ipv6(address)) => self.admits(address.into()),
             None => true,
@@ -99,7 +100,7 @@ fn rooted(host: Host<String>) -> Host<String> {
 /// A host without a public address. Which others it has is not told: it would tell a stranger of this network.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0} has no public address, and jobs look at no others; the operator can allow it with origin.private_hosts")]
-pub(crate) struct NotPublic(String);
+pub(crate) struct NotPublic(pub(crate) String);
 
 /// Whether an address is one of the public internet.
 ///
