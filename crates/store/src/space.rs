@@ -68,17 +68,15 @@ impl Store {
         let mut reserved = lock(&shared.reserved_bytes);
         let room = shared.room(*reserved)?;
         if room.least() < bytes {
-            let evictable = shared.evictable(now, shared.config.keep)?;
-            let sum = |row: &dyn Fn(&(BlobName, BlobRow)) -> u64| evictable.iter().map(row).fold(0, u64::saturating_add);
-            let of_quota = room.quota.saturating_add(sum(&|(_, row)| row.fingerprint.size));
-            let of_disk = room.disk.saturating_add(sum(&|(name, row)| shared.freed_by(*name, row)));
-            if of_quota < bytes {
-                return Err(StoreError::Full { needed: bytes, free: of_quota, limit: Limit::Quota(shared.quota_bytes) });
+            let mut evictable = shared.evictable(now, shared.config.keep)?;
+            let mut fits = shared.would_fit(bytes, &room, &evictable);
+            if fits.is_err() {
+                // What is left of partial files that became blobs keeps these on the disk until a sync covers them.
+                shared.sync_round()?;
+                evictable = shared.evictable(now, shared.config.keep)?;
+                fits = shared.would_fit(bytes, &shared.room(*reserved)?, &evictable);
             }
-            if of_disk < bytes {
-                let limit = Limit::Disk { path: shared.home.path().into(), floor: shared.config.free_floor_bytes };
-                return Err(StoreError::Full { needed: bytes, free: of_disk, limit });
-            }
+            fits?;
             for (name, _) in evictable {
                 if shared.room(*reserved)?.least() >= bytes {
                     break;
@@ -123,6 +121,21 @@ impl Shared {
         let held = self.blob_bytes.load(Ordering::Relaxed) + self.partial_bytes()?;
         let disk = self.home.free_bytes()?.saturating_sub(self.config.free_floor_bytes);
         Ok(Room { quota: self.quota_bytes.saturating_sub(held + reserved), disk: disk.saturating_sub(reserved) })
+    }
+
+    /// Whether `bytes` would fit if all that is `evictable` went.
+    fn would_fit(&self, bytes: u64, room: &Room, evictable: &[(BlobName, BlobRow)]) -> Result<(), StoreError> {
+        let sum = |row: &dyn Fn(&(BlobName, BlobRow)) -> u64| evictable.iter().map(row).fold(0, u64::saturating_add);
+        let of_quota = room.quota.saturating_add(sum(&|(_, row)| row.fingerprint.size));
+        if of_quota < bytes {
+            return Err(StoreError::Full { needed: bytes, free: of_quota, limit: Limit::Quota(self.quota_bytes) });
+        }
+        let of_disk = room.disk.saturating_add(sum(&|(name, row)| self.freed_by(*name, row)));
+        if of_disk < bytes {
+            let limit = Limit::Disk { path: self.home.path().into(), floor: self.config.free_floor_bytes };
+            return Err(StoreError::Full { needed: bytes, free: of_disk, limit });
+        }
+        Ok(())
     }
 
     /// What evicting the blob gives back to the disk: nothing, as long as a target has the same file.

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use larder_content::Scope;
 
+use crate::disk::RealDisk;
 use crate::testing::{chunks, config, public, put};
 use crate::{Limit, Store, StoreConfig, StoreError};
 
@@ -86,6 +87,23 @@ fn the_disk_keeps_its_floor() {
     let store = Store::open(folder.path(), config, "test").unwrap();
     let error = store.admit(1, SystemTime::now()).unwrap_err();
     assert!(matches!(error, StoreError::Full { needed: 1, free: 0, limit: Limit::Disk { .. } }), "{error}");
+}
+
+#[test]
+fn a_blob_whose_partial_file_no_sync_cleared_makes_room_on_a_full_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let full = StoreConfig { quota_bytes: Some(u64::MAX), free_floor_bytes: u64::MAX / 2, ..config() };
+    let store = Store::open_on(&folder.path().join("home"), full, "test", Box::new(RealDisk), false).unwrap();
+    let big = data(1, 1_000 * KB);
+    let partial = store.partial(&public(&big), Scope::Public).unwrap();
+    partial.write(&chunks(&big, 0, 4)).unwrap();
+    drop((partial.seal().unwrap(), partial));
+    let later = SystemTime::now() + hours(25);
+    let error = store.admit(1_001 * KB, later).unwrap_err();
+    assert!(matches!(error, StoreError::Full { free: 1_000_000, limit: Limit::Disk { .. }, .. }), "{error}");
+    assert_eq!(store.space().unwrap().blob_bytes, 1_000 * KB, "something went although it was of no use");
+    let _kept = store.admit(1_000 * KB, later).unwrap();
+    assert_eq!(store.space().unwrap().blob_bytes, 0);
 }
 
 #[test]
