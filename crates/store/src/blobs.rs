@@ -155,8 +155,12 @@ impl Store {
             if let Some(blob) = self.shared.blob(name, ProofKind::None)?
                 && let Ok(proof) = self.shared.prove_blob(file, scope, &blob)?
             {
-                self.shared.bind(name, key, proof, None)?;
-                return Ok(Some(Blob { proof, ..blob }));
+                let guard = self.shared.stripe(name);
+                // Someone may have found it damaged meanwhile.
+                if self.shared.checked(name, &guard)?.is_some() {
+                    self.shared.bind(name, key, proof, None, &guard)?;
+                    return Ok(Some(Blob { proof, ..blob }));
+                }
             }
         }
         Ok(None)
@@ -217,6 +221,9 @@ impl Shared {
     }
 
     /// Removes a blob whose file is gone or not what it was, and what was laid as a link of it, which is as wrong.
+    ///
+    /// The links go first: as long as the blob has its file, nothing else can have its inode, and a kill leaves it to be found
+    /// damaged again.
     pub(crate) fn drop_damaged(
         &self,
         name: BlobName,
@@ -224,10 +231,11 @@ impl Shared {
         status: Option<Status>,
         guard: &MutexGuard<'_, ()>,
     ) -> Result<(), StoreError> {
-        self.forget(name, row, guard)?;
-        let is_link = |own: Status, other: Status| own.device == other.device && own.fingerprint.same_bytes(&other.fingerprint);
+        // By its inode alone: a job that has a link may go on writing to it.
+        let is_link = |own: Status, other: Status| own.device == other.device && own.fingerprint.inode == other.fingerprint.inode;
         let linked = status.filter(|status| status.has_other_links);
         let links = linked.map_or(0, |own| self.remove_torn(&|file| Ok(is_link(own, file.status))));
+        self.forget(name, row, guard)?;
         tracing::warn!(blob = %name.content(), links, "dropped a blob whose file is gone or was changed");
         Ok(())
     }
@@ -296,7 +304,14 @@ impl Shared {
     /// Binds `key` to the blob; `placed` is the fingerprint of its file if that is new.
     ///
     /// The blob's own row comes last: a kill before it leaves keys that lead nowhere and a blob to be taken in.
-    pub(crate) fn bind(&self, name: BlobName, key: FileKey, proof: ProofKind, placed: Option<Fingerprint>) -> Result<(), StoreError> {
+    pub(crate) fn bind(
+        &self,
+        name: BlobName,
+        key: FileKey,
+        proof: ProofKind,
+        placed: Option<Fingerprint>,
+        _guard: &MutexGuard<'_, ()>,
+    ) -> Result<(), StoreError> {
         let before = self.index.get::<KeyRow>(Row::Key(key))?.map(|row| BlobName::from(row.name));
         self.index.put(Row::OwnedKey(name, key), &OwnedKeyRow)?;
         self.index.put(Row::Key(key), &KeyRow { name: name.into(), proof: proof.into() })?;
@@ -332,7 +347,8 @@ impl Shared {
             self.index.remove(Row::OwnedKey(name, key))?;
         }
         self.index.remove(Row::Blob(name))?;
-        self.blob_bytes.fetch_sub(row.fingerprint.size, Ordering::Relaxed);
+        let less = |held: u64| Some(held.saturating_sub(row.fingerprint.size));
+        let _ = self.blob_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         let mut keyless = lock(&self.keyless);
         keyless.values_mut().for_each(|names| names.retain(|other| *other != name));
         drop(keyless);

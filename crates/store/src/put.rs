@@ -61,7 +61,7 @@ impl Store {
         } else {
             None
         };
-        shared.bind(name, key, proof, placed)?;
+        shared.bind(name, key, proof, placed, &guard)?;
         Ok(shared.blob_of(name, size, proof, hold))
     }
 }

@@ -92,7 +92,7 @@ impl Partial {
         };
         // Before the blob has its row: without one this says nothing.
         shared.index.put(Row::Partial(self.coming.key), &PartialRow { size: self.size(), sealed_as: Some(key.0) })?;
-        shared.bind(name, key, proof, placed)?;
+        shared.bind(name, key, proof, placed, &guard)?;
         drop(guard);
         let mut partials = lock(&shared.partials);
         lock(&self.coming.chunks).ended = true;
