@@ -110,6 +110,22 @@ fn what_cannot_fit_is_refused_before_its_first_byte_with_what_it_needs_and_what_
     Node::new(&hub).with("LARDER_STORE_QUOTA_BYTES", "12000000").prepare(resource(), "root").ok();
 }
 
+#[test]
+fn what_a_running_job_has_fetched_is_not_counted_as_room_that_it_needs_too() {
+    let repo = |id, size| Repo::model(id).at("main", Tree::new().generated("model.bin", size));
+    let hub = HubBuilder::new().repo(repo("org/large", 24 * MIB)).repo(repo("org/small", 9 * MIB)).rate(4 * MIB).start().unwrap();
+    // Enough for both, but not for three quarters of the large one twice.
+    let node = Node::new(&hub).with("LARDER_STORE_QUOTA_BYTES", &(42 * MIB).to_string());
+    let job = |name: &str| node.job(name, json!([{"type": "HF", "repo": format!("org/{name}"), "target": "/data"}]));
+    let mut large = node.start(&["prepare", &job("large")]);
+    until("three quarters are there", || hub.counts().content().body_bytes > 18 * MIB || !large.is_running());
+    let mut small = node.start(&["prepare", &job("small")]);
+    until("the small one is let in", || hub.counts().file("models/org/small/model.bin").requests > 0 || !small.is_running());
+    assert!(large.is_running(), "the small one came too late");
+    small.wait().ok();
+    large.wait().ok();
+}
+
 fn a_disk_that_fills_up_loses_nothing(mount: Option<Mount>) {
     let Some(mount) = mount else { return };
     let files = Files::of_sizes([("model.safetensors", 30 * MIB), ("a.bin", 3 * MIB), ("b.txt", 100_000), ("c.txt", 9_000)]);

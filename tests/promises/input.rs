@@ -3,20 +3,21 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use larder_harness::hub::{HubBuilder, HubServer, Repo, Tree};
+use larder_harness::faults::{Fault, Rule};
+use larder_harness::hub::{HubBuilder, HubServer, Lie, Repo, Tree};
 use larder_harness::proxy::Proxy;
 use larder_harness::servers::{Keys, RcloneS3};
 use serde_json::{Value, json};
 
 use crate::bucket_origin::seaweed;
+use crate::files::MIB;
 use crate::node::{Finished, Node, rounds};
-use crate::trees::{expected, files_below};
+use crate::trees::{expected, files_below, noise};
 
 /// How many small files a repository of the default run has.
 const SMALL_FILES: u64 = 2_000;
 /// How many in a long one: the most that Larder is made for.
 const MANY_SMALL_FILES: u64 = 100_000;
-const MIB: u64 = 1024 * 1024;
 
 fn small_hub() -> HubServer {
     HubBuilder::new().repo(Repo::model("org/name").at("main", Tree::new().file("config.json", "{}"))).start().unwrap()
@@ -221,6 +222,44 @@ fn a_listing_with_a_file_where_it_has_a_folder_is_refused_whole() {
     let finished = node.prepare(json!([{"type": "HF", "repo": "org/name", "target": "/data"}]), "root");
     assert_refused(&node, &finished, 1, &["resources[0]", "models/org/name@", "lists a as a file and as a folder"]);
     assert_eq!(hub.counts().content().requests, 0);
+}
+
+#[test]
+fn a_listing_that_was_wrong_is_asked_for_anew_the_next_time() {
+    let tree = || Tree::new().file("model.bin", noise(2_000_000, 1));
+    let wrong = tree().lie("model.bin", Lie::Sha256("5".repeat(64)));
+    let hub = HubBuilder::new().repo(Repo::model("org/name").at("main", wrong)).xet(false).start().unwrap();
+    let node = Node::new(&hub);
+    let job = json!([{"type": "HF", "repo": "org/name", "target": "/data"}]);
+    node.prepare(job.clone(), "wrong").says(1, &["model.bin", "do not match"]);
+    let commit = hub.commit("models/org/name", "main");
+    hub.publish(Repo::model("org/name").at("main", tree())).unwrap();
+    assert_eq!(hub.commit("models/org/name", "main"), commit);
+    node.prepare(job, "right").ready();
+    assert_eq!(files_below(node.folder().join("right/data")), expected([("model.bin", &noise(2_000_000, 1)[..])]));
+}
+
+#[test]
+fn a_listing_that_needed_a_token_is_for_nobody_who_does_not_show_one() {
+    const TOKEN: &str = "hf_thetokenthatopensall";
+    let repo = |id| Repo::model(id).at("main", Tree::new().file("model.bin", noise(2_000_000, 1)));
+    let hub = HubBuilder::new().repo(repo("org/public")).repo(repo("org/private").private()).token(TOKEN).start().unwrap();
+    let proxy = Proxy::start(hub.endpoint().strip_prefix("http://").unwrap().parse().unwrap()).unwrap();
+    let node = Node::of_endpoint(proxy.endpoint());
+    let of = |repo: &str, revision: &str, token: Value| json!([{"type": "HF", "repo": repo, "revision": revision, "target": "/data", "accessToken": token}]);
+    let commit = hub.commit("models/org/private", "main").unwrap();
+    // What lies in the store is public, for it is in a public repository too.
+    node.prepare(of("org/public", "main", json!(null)), "public").ok();
+    for revision in ["main", &commit] {
+        node.prepare(of("org/private", revision, json!(TOKEN)), "private").ok();
+        node.prepare(of("org/private", revision, json!(null)), "strange").says(1, &["org/private"]);
+    }
+    proxy.faults().set(Rule::new("*", Fault::Refuse));
+    std::thread::scope(|scope| {
+        scope.spawn(|| node.prepare(of("org/private", "main", json!(TOKEN)), "strange").says(1, &["org/private"]));
+        node.prepare(of("org/public", "main", json!(null)), "public").ok();
+    });
+    assert!(!node.folder().join("strange").exists());
 }
 
 #[test]

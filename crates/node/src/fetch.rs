@@ -12,19 +12,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use larder_content::{FileKey, Mismatch, OriginFile, Resource, Scope};
 use larder_engine::{Config, GroupId};
 use larder_origin::{Access, OriginError, Origins};
-use larder_store::{Blob, Store, StoreError};
+use larder_store::{Blob, Reservation, Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::progress::Meter;
 
 /// How many requests and reports may wait for the task. Who sends more waits.
 const QUEUE: usize = 1024;
+/// Files that may wait for each read that can be under way: enough to keep all of them busy, and few beside 100,000 files.
+const FILES_PER_READ: usize = 4;
+/// How much of a file comes before the room for it is given back.
+const ROOM_STEP_BYTES: u64 = 8 << 20;
 
 /// A handle of the task that fetches.
 #[derive(Clone)]
 pub(crate) struct Fetcher {
     commands: mpsc::Sender<Command>,
     groups: Arc<AtomicU64>,
+    files_at_once: usize,
 }
 
 /// A file that a job wants.
@@ -36,6 +41,40 @@ pub(crate) struct Wanted {
     pub(crate) origins: Arc<Origins>,
     pub(crate) group: GroupId,
     pub(crate) meter: Arc<Meter>,
+    pub(crate) room: Arc<Room>,
+}
+
+/// The room in the store that a job keeps for one file.
+#[derive(Debug)]
+pub(crate) struct Room {
+    job: Arc<Reservation>,
+    bytes: AtomicU64,
+}
+
+impl Room {
+    /// `bytes` of what the job keeps.
+    pub(crate) fn new(job: Arc<Reservation>, bytes: u64) -> Self {
+        Self { job, bytes: AtomicU64::new(bytes) }
+    }
+
+    /// Keeps room for the bytes that are `missing`, and gives back the rest: the store counts them as held. Waits while room is
+    /// made for another job.
+    pub(crate) fn keep(&self, missing: u64) {
+        self.job.spent(self.shrink(missing));
+    }
+
+    /// As [`Room::keep`], in large steps, and nobody waits.
+    fn follow(&self, missing: u64) {
+        if missing.saturating_add(ROOM_STEP_BYTES) <= self.bytes.load(Ordering::Relaxed) {
+            let (job, bytes) = (self.job.clone(), self.shrink(missing));
+            tokio::task::spawn_blocking(move || job.spent(bytes));
+        }
+    }
+
+    /// How much less there is to keep.
+    fn shrink(&self, missing: u64) -> u64 {
+        self.bytes.fetch_min(missing, Ordering::Relaxed).saturating_sub(missing)
+    }
 }
 
 /// A file that was fetched.
@@ -82,8 +121,14 @@ impl Fetcher {
     /// Starts the task; it ends when the last handle is dropped.
     pub(crate) fn start(store: Store, config: Config) -> Self {
         let (commands, receiver) = mpsc::channel(QUEUE);
+        let files_at_once = config.reads.saturating_mul(FILES_PER_READ);
         tokio::spawn(driver::Driver::new(store, config, receiver).run());
-        Self { commands, groups: Arc::default() }
+        Self { commands, groups: Arc::default(), files_at_once }
+    }
+
+    /// How many files for one purpose should be wanted at once.
+    pub(crate) fn files_at_once(&self) -> usize {
+        self.files_at_once
     }
 
     /// A number for files that are wanted for one purpose.

@@ -12,7 +12,7 @@ pub(crate) enum Home {
     Private(Blob),
     /// It is not here, or only in part.
     Missing {
-        /// The bytes of it that are still to come.
+        /// The bytes of it that are still to come; 0 where they come for another.
         bytes: u64,
     },
 }

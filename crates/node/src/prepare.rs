@@ -1,6 +1,7 @@
 //! The way of a goal: resolve, look at home, fetch, lay, report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -8,22 +9,20 @@ use futures::{StreamExt, TryStreamExt, stream};
 use larder_content::{OriginFile, ProofKind, RelativePath, Resource, Scope};
 use larder_engine::GroupId;
 use larder_origin::{Access, Listing, OriginError, Origins};
-use larder_store::{Blob, KnownResource, Reservation};
+use larder_store::{Blob, KnownResource, Reservation, Store};
 
-use crate::fetch::{FetchError, Fetched, Wanted};
+use crate::fetch::{FetchError, Fetched, Room, Wanted};
 use crate::goal::{Goal, Row, Want};
 use crate::home::{self, Home};
 use crate::lay;
 use crate::progress::{Meter, Progress};
 use crate::read::Source;
 use crate::report::{MountReport, Report, ResourceReport, Sources, Totals};
-use crate::resolve::{keep, resolve, resolve_anew};
+use crate::resolve::{resolve, resolve_anew};
 use crate::{Node, NodeError};
 
 /// Resources that are listed at once.
 const LISTINGS: usize = 16;
-/// Files of one resource that wait for the fetcher at once: bounds the memory of a repository of 100,000 files.
-const FILES: usize = 512;
 /// Files of one resource whose access is shown at once.
 const PROBES: usize = 16;
 
@@ -62,9 +61,9 @@ impl<'a> Pipeline<'a> {
     pub(crate) async fn run(&self, goal: Goal) -> Result<Report, NodeError> {
         let meters: Vec<_> = goal.wants.iter().map(|want| self.progress.meter(want.address.clone())).collect();
         let listings = stream::iter(0..goal.wants.len()).map(|number| self.list(&goal.wants[number], &meters[number]));
-        let listed: Vec<Listed> = listings.buffered(LISTINGS).try_collect().await?;
+        let mut listed: Vec<Listed> = listings.buffered(LISTINGS).try_collect().await?;
         lay::check_sizes(&goal, &listed)?;
-        let room = self.admit(&goal, &listed).await?;
+        let room = self.admit(&goal, &mut listed).await?;
         let wants = goal.wants.iter().zip(listed).zip(&meters);
         let gathering = wants.map(|((want, listed), meter)| self.gather(want, listed, meter, &room));
         let gathered: Vec<Gathered> = futures::future::try_join_all(gathering).await?;
@@ -79,32 +78,38 @@ impl<'a> Pipeline<'a> {
 
     async fn look(&self, want: &Want, listing: Listing, meter: &Meter) -> Result<Listed, NodeError> {
         meter.listed(listing.manifest.bytes());
-        let (files, private) = (listing.manifest.files().to_vec(), self.origins.has_credentials(&want.resource));
-        let home = self.node.blocking(move |store| home::look(store, &files, private)).await?;
-        Ok(Listed { listing, home })
+        let private = self.origins.has_credentials(&want.resource);
+        let look = move |store: &Store| home::look(store, listing.manifest.files(), private).map(|home| Listed { listing, home });
+        self.node.blocking(look).await
     }
 
-    /// Makes room for what is to come, or refuses before the first byte of it. What is wanted twice comes once.
-    async fn admit(&self, goal: &Goal, listed: &[Listed]) -> Result<Reservation, NodeError> {
-        let mut missing = BTreeMap::new();
-        for (file, home) in listed.iter().flat_map(|listed| listed.listing.manifest.files().iter().zip(&listed.home)) {
-            if let Home::Missing { bytes } = home {
-                missing.insert(file.key(Scope::Public), *bytes);
+    /// Makes room for what is to come, or refuses before the first byte of it. What is wanted twice comes once: the first has
+    /// the room for it.
+    async fn admit(&self, goal: &Goal, listed: &mut [Listed]) -> Result<Arc<Reservation>, NodeError> {
+        let (mut seen, mut missing) = (HashSet::new(), 0_u64);
+        for Listed { listing, home } in &mut *listed {
+            for (file, home) in listing.manifest.files().iter().zip(home) {
+                if let Home::Missing { bytes } = home {
+                    *bytes = if seen.insert(file.key(Scope::Public)) { *bytes } else { 0 };
+                    missing = missing.saturating_add(*bytes);
+                }
             }
         }
-        let missing = missing.into_values().fold(0, u64::saturating_add);
         let bytes = missing.saturating_add(lay::bytes_to_copy(goal, listed, self.node.store()));
-        self.node.blocking(move |store| store.admit(bytes, SystemTime::now())).await
+        self.node.blocking(move |store| store.admit(bytes, SystemTime::now())).await.map(Arc::new)
     }
 
     /// Brings all files of a resource into the store.
-    async fn gather(&self, want: &Want, listed: Listed, meter: &Arc<Meter>, room: &Reservation) -> Result<Gathered, NodeError> {
+    async fn gather(&self, want: &Want, listed: Listed, meter: &Arc<Meter>, room: &Arc<Reservation>) -> Result<Gathered, NodeError> {
         let Listed { listing, home } = listed;
         let gathered = match self.gather_listed(want, &listing, home, meter, room).await {
-            Err(NodeError::Fetch { source, .. }) if matches!(*source, FetchError::Origin(OriginError::Changed { .. })) => {
-                tracing::info!(resource = want.address, "it changed while it was being read: it is listed anew");
-                let listing = resolve_anew(&self.origins, want).await?;
-                let Listed { listing, home } = self.look(want, listing, meter).await?;
+            Err(NodeError::Fetch { place, source }) if is_not_as_listed(&source) => {
+                tracing::info!(resource = want.address, "what it has is not what it listed: it is listed anew");
+                let anew = resolve_anew(self.node, &self.origins, want).await?;
+                if anew == listing && !is_changed(&source) {
+                    return Err(NodeError::Fetch { place, source });
+                }
+                let Listed { listing, home } = self.look(want, anew, meter).await?;
                 self.gather_listed(want, &listing, home, meter, room).await?
             }
             other => other?,
@@ -127,34 +132,12 @@ impl<'a> Pipeline<'a> {
         listing: &Listing,
         home: Vec<Home>,
         meter: &Arc<Meter>,
-        room: &Reservation,
+        room: &Arc<Reservation>,
     ) -> Result<Gathered, NodeError> {
         let scope = self.scope(want, listing, &home).await;
-        let fetch = Fetch {
-            pipeline: self,
-            want,
-            resource: Arc::new(want.resource.clone()),
-            scope,
-            group: self.node.fetcher.new_group(),
-            meter,
-            room,
-        };
-        let listed = listing.manifest.files();
-        let (here, away): (Vec<_>, Vec<_>) =
-            home.into_iter().enumerate().partition(|(_, home)| matches!(home, Home::Public(_)) || fetch.is_shown_private(home));
-        let mut files: Vec<GatheredFile> = stream::iter(here)
-            .map(|(number, home)| fetch.take_from_home(&listed[number], home))
-            .buffer_unordered(PROBES)
-            .try_collect()
-            .await?;
-        let fetched = stream::iter(away).map(|(number, _)| fetch.file(&listed[number])).buffer_unordered(FILES);
-        let fetched: Vec<GatheredFile> = fetched.try_collect().await?;
-        files.extend(fetched);
-        files.sort_by(|a, b| a.path.cmp(&b.path));
-        let scope = if files.iter().any(|file| file.blob.scope() == Scope::Private) { Scope::Private } else { Scope::Public };
-        if let Err(error) = keep(self.node, &self.origins, want, listing, scope).await {
-            tracing::warn!(resource = want.address, %error, "its listing is not kept: it will be asked for again");
-        }
+        let (resource, group) = (Arc::new(want.resource.clone()), self.node.fetcher.new_group());
+        let fetch = Fetch { pipeline: self, want, resource, scope, group, meter, room };
+        let files = fetch.all(listing.manifest.files(), home).await?;
         Ok(Gathered { id: listing.id.clone(), files })
     }
 
@@ -239,44 +222,61 @@ struct Fetch<'a> {
     scope: Scope,
     group: GroupId,
     meter: &'a Arc<Meter>,
-    room: &'a Reservation,
+    room: &'a Arc<Reservation>,
 }
 
 impl Fetch<'_> {
-    /// Whether a private file at home may serve: only where the resource is private now. What has become public is fetched
-    /// as such.
-    fn is_shown_private(&self, home: &Home) -> bool {
-        matches!(home, Home::Private(_)) && self.scope == Scope::Private
-    }
-
-    /// Takes a file that is in the store: a private one only after a byte of it was read with the job's own credentials.
-    async fn take_from_home(&self, file: &OriginFile, home: Home) -> Result<GatheredFile, NodeError> {
-        let blob = match home {
-            Home::Public(blob) => blob,
-            Home::Private(blob) => {
-                self.show_access(file).await.map_err(|error| self.failed(Arc::new(error)))?;
-                blob
+    /// Brings `listed` into the store, given what of it is there, and orders it by path.
+    async fn all(&self, listed: &[OriginFile], home: Vec<Home>) -> Result<Vec<GatheredFile>, NodeError> {
+        let (mut files, mut shown, mut away) = (Vec::with_capacity(listed.len()), Vec::new(), Vec::new());
+        for (number, home) in home.into_iter().enumerate() {
+            match home {
+                Home::Public(blob) => files.push(self.taken(&listed[number], blob)),
+                Home::Private(blob) if self.scope == Scope::Private => shown.push((number, blob)),
+                // What has become public is fetched as such.
+                Home::Private(_) => away.push((number, 0)),
+                Home::Missing { bytes } => away.push((number, bytes)),
             }
-            Home::Missing { .. } => return self.file(file).await,
-        };
-        self.meter.add_cache(file.size);
-        Ok(GatheredFile { path: file.path.clone(), blob, origin_bytes: 0 })
+        }
+        let files_at_once = self.pipeline.node.fetcher.files_at_once();
+        let shown = stream::iter(shown).map(|(number, blob)| self.take_private(&listed[number], blob)).buffer_unordered(PROBES);
+        let away = stream::iter(away).map(|(number, bytes)| self.file(&listed[number], bytes)).buffer_unordered(files_at_once);
+        let mut coming = pin!(shown.chain(away));
+        while let Some(file) = coming.try_next().await? {
+            files.push(file);
+        }
+        files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        Ok(files)
     }
 
-    /// Fetches a file. One that turns out to be private among public ones is read with credentials.
-    async fn file(&self, file: &OriginFile) -> Result<GatheredFile, NodeError> {
-        let fetched = match self.fetch(file, self.scope).await {
+    /// A file that was in the store.
+    fn taken(&self, file: &OriginFile, blob: Blob) -> GatheredFile {
+        self.meter.add_cache(file.size);
+        GatheredFile { path: file.path.clone(), blob, origin_bytes: 0 }
+    }
+
+    /// Takes a private file that is in the store, after a byte of it was read with the job's own credentials.
+    async fn take_private(&self, file: &OriginFile, blob: Blob) -> Result<GatheredFile, NodeError> {
+        self.show_access(file).await.map_err(|error| self.failed(Arc::new(error)))?;
+        Ok(self.taken(file, blob))
+    }
+
+    /// Fetches a file, for which room for `bytes` is kept. One that turns out to be private among public ones is read with
+    /// credentials.
+    async fn file(&self, file: &OriginFile, bytes: u64) -> Result<GatheredFile, NodeError> {
+        let room = Arc::new(Room::new(self.room.clone(), bytes));
+        let fetched = match self.fetch(file, self.scope, &room).await {
             Err(error) if self.scope == Scope::Public && is_denied(&error) && self.pipeline.origins.has_credentials(&self.resource) => {
-                self.fetch(file, Scope::Private).await
+                self.fetch(file, Scope::Private, &room).await
             }
             other => other,
         };
         let Fetched { blob, origin_bytes } = fetched.map_err(|error| self.failed(error))?;
-        self.room.spent(file.size);
+        room.keep(0);
         Ok(GatheredFile { path: file.path.clone(), blob, origin_bytes })
     }
 
-    async fn fetch(&self, file: &OriginFile, scope: Scope) -> Result<Fetched, Arc<FetchError>> {
+    async fn fetch(&self, file: &OriginFile, scope: Scope, room: &Arc<Room>) -> Result<Fetched, Arc<FetchError>> {
         if file.size == 0 {
             let (store, file) = (self.pipeline.node.store().clone(), file.clone());
             // It says nothing that its listing does not say, so it is public.
@@ -300,6 +300,7 @@ impl Fetch<'_> {
             origins: self.pipeline.origins.clone(),
             group: self.group,
             meter: self.meter.clone(),
+            room: room.clone(),
         };
         self.pipeline.node.fetcher.fetch(wanted).await
     }
@@ -312,6 +313,17 @@ impl Fetch<'_> {
     fn failed(&self, source: Arc<FetchError>) -> NodeError {
         NodeError::Fetch { place: self.want.place.clone(), source }
     }
+}
+
+/// Whether the origin has another version than it listed.
+fn is_changed(error: &FetchError) -> bool {
+    matches!(error, FetchError::Origin(OriginError::Changed { .. }))
+}
+
+/// Whether it may be the listing that is wrong.
+fn is_not_as_listed(error: &FetchError) -> bool {
+    let of_origin = || matches!(error, FetchError::Origin(OriginError::Missing { .. } | OriginError::Invalid { .. }));
+    is_changed(error) || of_origin() || matches!(error, FetchError::Corrupt { .. })
 }
 
 /// Whether credentials may help.

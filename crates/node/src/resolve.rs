@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use larder_content::{ContentId, Resource, Scope};
 use larder_origin::{Listing, Origins};
-use larder_store::{StoreError, StoredListing};
+use larder_store::{Store, StoreError, StoredListing};
 
 use crate::goal::Want;
 use crate::{Node, NodeError};
@@ -27,23 +27,25 @@ fn listing_name(origins: &Origins, want: &Want) -> String {
     format!("{address} {}", ContentId::of(names.join("\0").as_bytes()))
 }
 
-/// Asks the origin for the list of a resource's files.
+/// Asks the origin for the list of a resource's files, and keeps it for the next time.
 ///
-/// An earlier listing spares what it already says. Where the origin does not answer, one of the last day is enough if the
-/// resource is public and all its files are here.
+/// An earlier listing spares what it already says. Where the origin does not answer, one of the last day is enough if it
+/// needed no credentials and all its files are here.
 pub(crate) async fn resolve(node: &Node, origins: &Origins, want: &Want) -> Result<Listing, NodeError> {
     let name = listing_name(origins, want);
     let stored = node.blocking(move |store| store.listing(&name)).await?;
     let is_fresh = stored.as_ref().is_some_and(|stored| stored.listed.elapsed().is_ok_and(|age| age < FRESH));
-    let previous = stored.and_then(|stored| usable(stored, origins.has_credentials(&want.resource)));
+    let previous = stored.map(listing);
     let error = match origins.list(&want.resource, previous.as_ref()).await {
-        Ok(listing) => return Ok(listing),
+        Ok(listing) => {
+            drop(previous);
+            return keep(node, origins, want, listing).await;
+        }
         Err(error) => error,
     };
-    if let Some(previous) = previous.filter(|_| is_fresh && error.can_pass()) {
-        let files = previous.manifest.files().to_vec();
-        let complete = node.blocking(move |store| all_public(store, &files)).await?;
-        if complete {
+    if let Some(previous) = previous.filter(|previous| is_fresh && !previous.needed_credentials && error.can_pass()) {
+        let complete = node.blocking(move |store| all_public(store, &previous).map(|complete| complete.then_some(previous))).await?;
+        if let Some(previous) = complete {
             tracing::warn!(resource = want.address, %error, "its origin does not answer; all its files are here");
             return Ok(previous);
         }
@@ -51,30 +53,37 @@ pub(crate) async fn resolve(node: &Node, origins: &Origins, want: &Want) -> Resu
     Err(NodeError::List { place: want.place.clone(), source: error })
 }
 
-/// Asks the origin anew, as if it had never been asked: what it listed has changed.
-pub(crate) async fn resolve_anew(origins: &Origins, want: &Want) -> Result<Listing, NodeError> {
-    origins.list(&want.resource, None).await.map_err(|source| NodeError::List { place: want.place.clone(), source })
-}
-
-/// Keeps a listing for the next time.
-pub(crate) async fn keep(node: &Node, origins: &Origins, want: &Want, listing: &Listing, scope: Scope) -> Result<(), NodeError> {
-    let name = listing_name(origins, want);
-    let Listing { id, manifest, pinned, .. } = listing.clone();
-    node.blocking(move |store| store.put_listing(&name, &StoredListing { id, pinned, scope, listed: SystemTime::now(), manifest })).await
-}
-
-/// A listing that may be used again. What only credentials could list is asked for again by whoever has them.
-fn usable(stored: StoredListing, has_credentials: bool) -> Option<Listing> {
-    let StoredListing { id, pinned, scope, listed: _, manifest } = stored;
-    match scope {
-        Scope::Public => Some(Listing { id, manifest, pinned, needed_credentials: false }),
-        Scope::Private if has_credentials && !pinned => Some(Listing { id, manifest, pinned, needed_credentials: true }),
-        Scope::Private => None,
+/// Asks the origin anew, as if it had never been asked: what it listed is not what it has.
+pub(crate) async fn resolve_anew(node: &Node, origins: &Origins, want: &Want) -> Result<Listing, NodeError> {
+    match origins.list(&want.resource, None).await {
+        Ok(listing) => keep(node, origins, want, listing).await,
+        Err(source) => Err(NodeError::List { place: want.place.clone(), source }),
     }
 }
 
-fn all_public(store: &larder_store::Store, files: &[larder_content::OriginFile]) -> Result<bool, StoreError> {
-    for file in files {
+/// Keeps a listing for the next time, and gives it back.
+async fn keep(node: &Node, origins: &Origins, want: &Want, anew: Listing) -> Result<Listing, NodeError> {
+    let name = listing_name(origins, want);
+    let Listing { id, manifest, pinned, needed_credentials } = anew;
+    let scope = if needed_credentials { Scope::Private } else { Scope::Public };
+    let stored = StoredListing { id, pinned, scope, listed: SystemTime::now(), manifest };
+    let put = move |store: &Store| {
+        if let Err(error) = store.put_listing(&name, &stored) {
+            tracing::warn!(resource = stored.id, %error, "its listing is not kept: it will be asked for again");
+        }
+        Ok::<_, StoreError>(listing(stored))
+    };
+    node.blocking(put).await
+}
+
+/// A listing that was kept.
+fn listing(stored: StoredListing) -> Listing {
+    let StoredListing { id, pinned, scope, listed: _, manifest } = stored;
+    Listing { id, manifest, pinned, needed_credentials: scope == Scope::Private }
+}
+
+fn all_public(store: &Store, listing: &Listing) -> Result<bool, StoreError> {
+    for file in listing.manifest.files() {
         if store.find(&file.key(Scope::Public))?.is_none() {
             return Ok(false);
         }

@@ -9,7 +9,7 @@ use larder_store::{Blob, Partial};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-use super::{FetchError, Fetched, Ticket, Wanted};
+use super::{FetchError, Fetched, Room, Ticket, Wanted};
 use crate::progress::Meter;
 use crate::read::Source;
 
@@ -53,6 +53,7 @@ struct Waiter {
     source: Source,
     group: GroupId,
     meter: Arc<Meter>,
+    room: Arc<Room>,
     answer: oneshot::Sender<Result<Fetched, Arc<FetchError>>>,
     /// Bytes that its meter has counted: never more than the file has.
     counted: u64,
@@ -70,6 +71,7 @@ impl Waiter {
         } else {
             self.meter.add_cache(bytes);
         }
+        self.room.follow(self.source.file.size - self.counted);
     }
 }
 
@@ -190,9 +192,9 @@ impl Active {
 
 impl Waiter {
     fn new(wanted: Wanted, ticket: Ticket, answer: oneshot::Sender<Result<Fetched, Arc<FetchError>>>) -> Self {
-        let Wanted { file, scope: _, access, resource, origins, group, meter } = wanted;
+        let Wanted { file, scope: _, access, resource, origins, group, meter, room } = wanted;
         let source = Source { origins, resource, file: Arc::new(file), access };
-        Self { ticket, source, group, meter, answer, counted: 0, origin_bytes: 0 }
+        Self { ticket, source, group, meter, room, answer, counted: 0, origin_bytes: 0 }
     }
 }
 
