@@ -338,21 +338,37 @@ impl Shared {
         }
     }
 
-    /// Removes a blob: its rows first, so that no key ever leads to a file that is gone.
+    /// Removes a blob: its rows first, so that no key ever leads to a file that is gone. Of these its own is the first, so that
+    /// a kill leaves a blob to be taken in, with the keys it has.
     pub(crate) fn forget(&self, name: BlobName, row: &BlobRow, _guard: &MutexGuard<'_, ()>) -> Result<(), StoreError> {
-        for key in self.index.keys_of(name)? {
-            if self.index.get::<KeyRow>(Row::Key(key))?.is_some_and(|row| BlobName::from(row.name) == name) {
-                self.index.remove(Row::Key(key))?;
-            }
-            self.index.remove(Row::OwnedKey(name, key))?;
-        }
         self.index.remove(Row::Blob(name))?;
         let less = |held: u64| Some(held.saturating_sub(row.fingerprint.size));
         let _ = self.blob_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         let mut keyless = lock(&self.keyless);
         keyless.values_mut().for_each(|names| names.retain(|other| *other != name));
         drop(keyless);
+        for key in self.index.keys_of(name)? {
+            if self.leads_to(key, name)? {
+                self.index.remove(Row::Key(key))?;
+            }
+            self.index.remove(Row::OwnedKey(name, key))?;
+        }
         self.remove_file(&name.file())
+    }
+
+    /// Whether `key` is bound to the blob.
+    pub(crate) fn leads_to(&self, key: FileKey, name: BlobName) -> Result<bool, StoreError> {
+        Ok(self.index.get::<KeyRow>(Row::Key(key))?.is_some_and(|row| BlobName::from(row.name) == name))
+    }
+
+    /// Whether no key leads to the blob.
+    pub(crate) fn is_keyless(&self, name: BlobName) -> Result<bool, StoreError> {
+        for key in self.index.keys_of(name)? {
+            if self.leads_to(key, name)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Holds the blob's bytes against what the origin says of `file`.

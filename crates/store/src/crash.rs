@@ -52,7 +52,7 @@ struct Journal {
     buried: u64,
 }
 
-/// The disk. Its clones are the same disk.
+/// The disk, which also gives the index its power. Its clones are the same disk.
 #[derive(Clone)]
 pub(crate) struct CrashDisk(Arc<Mutex<Journal>>);
 
@@ -69,6 +69,22 @@ impl CrashDisk {
             grave: grave.into(),
             buried: 0,
         })))
+    }
+
+    /// Counts a row that is about to change, if there is still power. What a crash does to rows is up to the index.
+    pub(crate) fn step(&self) -> io::Result<()> {
+        let mut journal = lock(&self.0);
+        if journal.steps >= journal.cut_at {
+            return Err(journal.failure.into());
+        }
+        journal.steps += 1;
+        Ok(())
+    }
+
+    /// Lets `steps` more effects happen, and then none.
+    pub(crate) fn cut_in(&self, steps: u64) {
+        let mut journal = lock(&self.0);
+        journal.cut_at = journal.steps + steps;
     }
 
     /// How many effects there were.
@@ -149,6 +165,12 @@ impl CrashDisk {
         journal.steps += 1;
         journal.undo.push(undo);
         Ok(result)
+    }
+}
+
+impl std::fmt::Debug for CrashDisk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a disk after {} effects", self.steps())
     }
 }
 

@@ -69,6 +69,9 @@ fn named(kind: u8, name: BlobName, rest: &[u8]) -> Vec<u8> {
 pub(crate) struct Index {
     rows: sled::Db,
     path: PathBuf,
+    /// The disk whose power a test cuts: without power no row changes.
+    #[cfg(test)]
+    pub(crate) power: std::sync::OnceLock<crate::crash::CrashDisk>,
 }
 
 impl Index {
@@ -79,7 +82,22 @@ impl Index {
         let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(FLUSH_EVERY_MS));
         let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
         let rows = opened.unwrap_or_else(|_| Err(sled::Error::Unsupported("its file cannot be read".into())));
-        rows.map(|rows| Self { rows, path: path.into() }).map_err(|error| fault(path, error))
+        let rows = rows.map_err(|error| fault(path, error))?;
+        Ok(Self {
+            rows,
+            path: path.into(),
+            #[cfg(test)]
+            power: std::sync::OnceLock::new(),
+        })
+    }
+
+    /// Fails if a test has cut the power; each row that changes is a step of its own.
+    fn step(&self) -> Result<(), StoreError> {
+        #[cfg(test)]
+        if let Some(power) = self.power.get() {
+            power.step().map_err(|error| StoreError::of(self.path.clone(), error))?;
+        }
+        Ok(())
     }
 
     /// Reads a row.
@@ -91,11 +109,13 @@ impl Index {
     /// Writes one row.
     pub(crate) fn put<R: Record>(&self, row: Row<'_>, record: &R) -> Result<(), StoreError> {
         let bytes = codec::encode(record).map_err(|error| self.malformed(&error))?;
+        self.step()?;
         self.rows.insert(row.encode(), bytes).map(drop).map_err(|error| fault(&self.path, error))
     }
 
     /// Removes a row.
     pub(crate) fn remove(&self, row: Row<'_>) -> Result<(), StoreError> {
+        self.step()?;
         self.rows.remove(row.encode()).map(drop).map_err(|error| fault(&self.path, error))
     }
 

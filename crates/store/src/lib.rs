@@ -26,7 +26,7 @@
 //! | step | left by a kill after it | left by a power cut after it | mended by |
 //! |---|---|---|---|
 //! | put: temp file written | a stale temp | the same, perhaps torn | `temp/` is emptied |
-//! | put: renamed to the blob, or keys recorded | a blob without a row | a torn blob without a row | hashed: kept without a key, or removed |
+//! | put: renamed to the blob, or keys recorded | a blob without a row | a torn blob without a row | hashed: kept with the keys it has, or removed |
 //! | put: row recorded | the blob | a row of a torn or missing file | hashed: kept, or row, key and file removed |
 //! | partial: file made | a file without a row | the same | removed |
 //! | partial: row recorded | an empty partial | a row without a file | the row is removed |
@@ -40,7 +40,7 @@
 //! | lay: copied to a temp | a stale temp in the target | the same | removed by `release`, or by the next `lay` |
 //! | lay: copy renamed, then recorded | a copy, perhaps without a row | perhaps torn | after a power cut, one in no synced group or without a row is hashed: kept, or removed; after a kill, it is laid again |
 //! | release: file unlinked | files still laid, their lease still there | the same | `release` again |
-//! | evict: rows removed | a blob without a row | the same | hashed, kept without a key |
+//! | evict: rows removed | a blob without a row | the same | hashed: kept with the keys it has |
 //! | evict: file removed | nothing | the blob without a row, or a row without a file | as above; the row is removed |
 //!
 //! When the index is lost, so are the keys of blobs, the chunks of files still coming, and what tells which copy is right. All

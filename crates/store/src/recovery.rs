@@ -23,7 +23,7 @@ use crate::{Shared, StoreError, lock};
 pub struct Recovery {
     /// Why the index had to be made anew, and where the old one is.
     pub index_damaged: Option<String>,
-    /// Blobs that were found on disk without a row, and are kept without a key.
+    /// Blobs that were found on disk without a row, and are kept with the keys they have.
     pub blobs_found: u64,
     /// Blobs whose bytes or file were lost, and that were removed.
     pub blobs_torn: u64,
@@ -211,7 +211,7 @@ impl Shared {
         for (right, (name, status)) in right.into_iter().zip(&found) {
             let right = right?;
             if right && !partials.contains(&status.fingerprint.inode) {
-                self.insert(*name, status.fingerprint, true)?;
+                self.insert(*name, status.fingerprint, self.is_keyless(*name)?)?;
                 recovery.blobs_found += 1;
                 continue;
             }

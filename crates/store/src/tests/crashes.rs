@@ -76,7 +76,9 @@ impl Job {
         store.release(&first, SystemTime::now())?;
         self.sync(store)?;
         let late = SystemTime::now() + Duration::from_secs(30 * 24 * 3600);
-        store.gc(late, true)?;
+        // What is held would stay.
+        drop((both, others, next));
+        assert_eq!(store.gc(late, true)?.blobs, 3);
         Ok(())
     }
 
@@ -119,6 +121,12 @@ impl Job {
             let lost = expected.iter().find(|index| missing.iter().any(|run| run.contains(index)));
             assert_eq!(lost, None, "a recorded chunk is gone; missing are {missing:?}");
         }
+        for (name, row) in store.shared.index.blobs().unwrap() {
+            assert_eq!(row.keyless, store.shared.is_keyless(name).unwrap(), "a blob can neither be found nor be adopted, or both");
+        }
+        for (key, row) in store.shared.index.partials().unwrap() {
+            assert!(row.sealed_as.is_some() || store.find(&key).unwrap().is_none(), "a file that is a blob is taken for one still coming");
+        }
         let report = store.verify().unwrap();
         assert_eq!((report.damaged, report.damaged_chunks), (vec![], 0));
         assert_eq!(fs::read_dir(store.home().join("temp")).unwrap().count(), 0);
@@ -160,7 +168,9 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 fn open(home: &Path, disk: &CrashDisk) -> Store {
-    Store::open_on(home, config(), "test", Box::new(disk.clone()), false).unwrap()
+    let store = Store::open_on(home, config(), "test", Box::new(disk.clone()), false).unwrap();
+    store.shared.index.power.set(disk.clone()).unwrap();
+    store
 }
 
 /// Runs the job until effect `cut_at`, crashes, and checks what is left; then lets the job run to its end.
@@ -233,6 +243,46 @@ fn abroad(folder: &Path) -> Option<tempfile::TempDir> {
     let device = |path: &Path| fs::metadata(path).unwrap().dev();
     let abroad = tempfile::tempdir_in("/dev/shm").ok()?;
     (device(abroad.path()) != device(folder)).then_some(abroad)
+}
+
+#[test]
+fn a_kill_while_a_damaged_blob_is_dropped_leaves_no_link_of_it_once_it_was_asked_for_again() {
+    for steps in 0.. {
+        let folder = tempfile::tempdir().unwrap();
+        let (home, grave, dest) = (folder.path().join("home"), folder.path().join("grave"), folder.path().join("target"));
+        fs::create_dir(&grave).unwrap();
+        let disk = CrashDisk::new(&grave, u64::MAX);
+        let store = open(&home, &disk);
+        let files = put_all(&store, &[("x", "12345")]);
+        lease_in(&store, folder.path(), &dest, &files, false).unwrap();
+        lay_in(&store, folder.path(), &dest, &files, Lay::ReadOnly).unwrap();
+        tear(&dest.join("x"));
+        disk.cut_in(steps);
+        let key = public(b"12345").key(Scope::Public);
+        let dropped = store.find(&key).is_ok_and(|found| found.is_none());
+        disk.fail(Some(std::io::ErrorKind::Other));
+        drop((store, files));
+        disk.crash(Loss::Nothing);
+        assert!(open(&home, &disk).find(&key).unwrap().is_none());
+        assert!(!dest.join("x").exists(), "a damaged link stays after a kill at step {steps}");
+        if dropped {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_damaged_link_goes_also_while_a_job_writes_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, dest) = (store_at(&folder.path().join("home")), folder.path().join("target"));
+    let files = put_all(&store, &[("x", "12345")]);
+    lease_in(&store, folder.path(), &dest, &files, false).unwrap();
+    lay_in(&store, folder.path(), &dest, &files, Lay::ReadOnly).unwrap();
+    let (shared, name) = (&store.shared, files[0].1.name());
+    let (row, seen) = (shared.index.get(Row::Blob(name)).unwrap().unwrap(), shared.home.status(&name.file()).unwrap());
+    tear(&dest.join("x"));
+    shared.drop_damaged(name, &row, seen, &shared.stripe(name)).unwrap();
+    assert!(!dest.join("x").exists());
 }
 
 /// Files with these contents, put into the store.
