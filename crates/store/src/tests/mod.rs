@@ -4,6 +4,7 @@ mod blobs;
 mod crashes;
 mod kills;
 mod leases;
+mod moments;
 mod partials;
 mod space;
 mod trees;
