@@ -20,8 +20,8 @@ use crate::{Shared, Store, StoreError, lock};
 
 /// Bytes that are read back at a time.
 const READ_BYTES: u64 = 1 << 20;
-/// Rows that are removed at a time.
-const ROWS_AT_A_TIME: usize = 10_000;
+/// Rows that are collected, then removed one by one, before others get their turn.
+const ROWS_AT_A_TIME: usize = 1_000;
 
 /// A file that is still coming; cheap to clone, and shared by all who ask for it. Keeps the store open.
 #[derive(Clone)]
@@ -326,14 +326,16 @@ impl Shared {
     }
 
     pub(crate) fn drop_partial_rows(&self, key: &FileKey) -> Result<(), StoreError> {
-        loop {
-            let rows = self.index.chunks::<ChunkRow>(key).take(ROWS_AT_A_TIME);
-            let indices: Vec<u64> = rows.map(|row| row.map(|(index, _)| index)).collect::<Result<_, _>>()?;
-            if indices.is_empty() {
-                return self.index.remove(Row::Partial(*key));
-            }
-            indices.iter().try_for_each(|index| self.index.remove(Row::Chunk(*key, *index)))?;
-        }
+        while self.drop_some_chunk_rows(key)? > 0 {}
+        self.index.remove(Row::Partial(*key))
+    }
+
+    /// Removes rows of chunks, and returns how many: none when none is left.
+    pub(crate) fn drop_some_chunk_rows(&self, key: &FileKey) -> Result<usize, StoreError> {
+        let rows = self.index.chunks::<ChunkRow>(key).take(ROWS_AT_A_TIME);
+        let indices: Vec<u64> = rows.map(|row| row.map(|(index, _)| index)).collect::<Result<_, _>>()?;
+        indices.iter().try_for_each(|index| self.index.remove(Row::Chunk(*key, *index)))?;
+        Ok(indices.len())
     }
 }
 

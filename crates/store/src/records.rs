@@ -50,8 +50,15 @@ pub(crate) struct OwnedKeyRow;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct PartialRow {
     pub(crate) size: u64,
-    /// The key its content was bound to when it became a blob: what is left of it goes once that would survive a power cut.
-    pub(crate) sealed_as: Option<[u8; 32]>,
+    /// What it became, or was about to: what is left of it goes once that would survive a power cut.
+    pub(crate) sealed_as: Option<SealedRecord>,
+}
+
+/// The blob that a partial file became, and the key that leads to it. Both are named: a key may lead to another blob before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SealedRecord {
+    pub(crate) key: [u8; 32],
+    pub(crate) name: NameRecord,
 }
 
 /// A chunk of a file that is still coming.

@@ -13,7 +13,7 @@ use crate::folder::Status;
 use crate::index::Row;
 use crate::lease::Tree;
 use crate::partial::{file_name, read};
-use crate::records::{BlobRow, ChunkRow, CopyRow, KeyRow, PartialRow, StateRow};
+use crate::records::{BlobRow, ChunkRow, CopyRow, PartialRow, SealedRecord, StateRow};
 use crate::release::LaidFile;
 use crate::verify::{hash, in_parallel};
 use crate::{Shared, StoreError, lock};
@@ -243,17 +243,12 @@ impl Shared {
         is_unsure: &dyn Fn(u64) -> bool,
         recovery: &mut Recovery,
     ) -> Result<(), StoreError> {
-        let bound = match row.sealed_as {
-            Some(bound) => self.index.get::<KeyRow>(Row::Key(FileKey(bound)))?.map(|row| BlobName::from(row.name)),
-            None => None,
-        };
-        if let Some(name) = bound
-            && self.index.get::<BlobRow>(Row::Blob(name))?.is_some()
-        {
-            self.groups.leave(*key, name);
-            return Ok(());
-        }
-        if row.sealed_as.is_some() {
+        if let Some(SealedRecord { key: bound, name }) = row.sealed_as {
+            let name = BlobName::from(name);
+            if self.leads_to(FileKey(bound), name)? && self.index.get::<BlobRow>(Row::Blob(name))?.is_some() {
+                self.groups.leave(*key, name);
+                return Ok(());
+            }
             self.index.put(Row::Partial(*key), &PartialRow { sealed_as: None, ..row.clone() })?;
         }
         recovery.chunks_lost += self.drop_lost_chunks(key, row.size, &|chunk| is_unsure(chunk.group))?;

@@ -3,14 +3,16 @@
 //! The blob begins as a second name of the partial file. The first, and the rows of its chunks, stay until a sync covers the
 //! blob; so whatever a crash takes away, the chunks that were recorded are still there.
 
+use std::collections::HashMap;
 use std::io;
+use std::sync::Weak;
 
 use larder_content::{ContentId, FileKey, OriginFile, ProofKind, Prover};
 
 use crate::blobs::{Blob, BlobName};
 use crate::index::Row;
-use crate::partial::{Partial, Proving, file_name, read_all};
-use crate::records::PartialRow;
+use crate::partial::{Coming, Partial, Proving, file_name, read_all};
+use crate::records::{PartialRow, SealedRecord};
 use crate::{SealError, Shared, StoreError, lock};
 
 impl Partial {
@@ -90,8 +92,9 @@ impl Partial {
         } else {
             None
         };
-        // Before the blob has its row: without one this says nothing.
-        shared.index.put(Row::Partial(self.coming.key), &PartialRow { size: self.size(), sealed_as: Some(key.0) })?;
+        // First, since it says nothing until the key leads to the blob, and that has its row.
+        let sealed_as = Some(SealedRecord { key: key.0, name: name.into() });
+        shared.index.put(Row::Partial(self.coming.key), &PartialRow { size: self.size(), sealed_as })?;
         shared.bind(name, key, proof, placed, &guard)?;
         drop(guard);
         let mut partials = lock(&shared.partials);
@@ -119,12 +122,31 @@ impl Shared {
         }
     }
 
+    /// Whether nobody has the partial file open, and it is what is left of one that became the blob.
+    pub(crate) fn is_leftover(&self, partials: &HashMap<FileKey, Weak<Coming>>, key: FileKey, name: BlobName) -> Result<bool, StoreError> {
+        let sealed_as = self.index.get::<PartialRow>(Row::Partial(key))?.and_then(|row| row.sealed_as);
+        let open = partials.get(&key).is_some_and(|coming| coming.strong_count() > 0);
+        Ok(!open && sealed_as.is_some_and(|sealed| BlobName::from(sealed.name) == name))
+    }
+
     /// Removes what is left of a partial file that became a blob, which a sync has covered since.
     pub(crate) fn clear_leftover(&self, key: FileKey, name: BlobName) -> Result<(), StoreError> {
+        // The rows of a large file take a while: in between, others open their partial files, or take this one up again.
+        loop {
+            let partials = lock(&self.partials);
+            if !self.is_leftover(&partials, key, name)? {
+                return Ok(());
+            }
+            if self.drop_some_chunk_rows(&key)? == 0 {
+                break;
+            }
+            drop(partials);
+            std::thread::yield_now();
+        }
         // In this order: whoever holds the blob may be hashing it, and nobody else's partial file waits for that.
         let guard = self.stripe(name);
         let partials = lock(&self.partials);
-        if partials.get(&key).is_some_and(|coming| coming.strong_count() > 0) {
+        if !self.is_leftover(&partials, key, name)? {
             return Ok(());
         }
         self.drop_partial_rows(&key)?;

@@ -4,8 +4,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use larder_content::FileKey;
-
 use crate::blobs::BlobName;
 use crate::index::Row;
 use crate::lease::seconds;
@@ -162,18 +160,18 @@ impl Shared {
             return Ok(false);
         }
         let Some(row) = self.index.get::<BlobRow>(Row::Blob(name))? else { return Ok(false) };
-        let keys = self.index.keys_of(name)?;
         self.forget(name, &row, &guard)?;
         drop(guard);
-        self.drop_leftovers(&keys)?;
+        self.drop_leftovers(name)?;
         Ok(true)
     }
 
-    /// Removes what is left of the partial files that became the blob of these keys: no sync may have come to clear it.
-    fn drop_leftovers(&self, keys: &[FileKey]) -> Result<(), StoreError> {
-        let sealed = |row: &PartialRow| row.sealed_as.is_some_and(|key| keys.contains(&FileKey(key)));
+    /// Removes what is left of the partial files that became the blob: no sync may have come to clear it.
+    fn drop_leftovers(&self, name: BlobName) -> Result<(), StoreError> {
+        let sealed = |row: &PartialRow| row.sealed_as.is_some_and(|sealed| BlobName::from(sealed.name) == name);
         for (key, _) in self.index.partials()?.into_iter().filter(|(_, row)| sealed(row)) {
-            if lock(&self.partials).get(&key).is_none_or(|coming| coming.strong_count() == 0) {
+            let partials = lock(&self.partials);
+            if self.is_leftover(&partials, key, name)? {
                 self.drop_partial(&key)?;
             }
         }
