@@ -155,6 +155,11 @@ impl CrashDisk {
         fs::create_dir(&journal.grave).unwrap();
     }
 
+    /// Counts as another run of the operating system.
+    pub(crate) fn restart(&self) {
+        lock(&self.0).boot += 1;
+    }
+
     /// Lets the next effect happen if there is still power, and notes how to take it back.
     fn effect<T>(&self, act: impl FnOnce(&mut Journal) -> io::Result<(T, Undo)>) -> io::Result<T> {
         let mut journal = lock(&self.0);

@@ -68,6 +68,10 @@ pub(crate) struct ChunkRow {
     pub(crate) group: u64,
 }
 
+/// The group of copies that could not be looked at after a power cut: no sync ever covers it. They can be removed, as what was
+/// laid here, but are not kept when their tree is laid again.
+pub(crate) const UNSEEN_GROUP: u64 = u64::MAX;
+
 /// A file that was laid as a copy, so that only this row tells that it is right.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct CopyRow {

@@ -13,7 +13,7 @@ use crate::folder::Status;
 use crate::index::Row;
 use crate::lease::Tree;
 use crate::partial::{file_name, read};
-use crate::records::{BlobRow, ChunkRow, CopyRow, PartialRow, SealedRecord, StateRow};
+use crate::records::{BlobRow, ChunkRow, CopyRow, PartialRow, SealedRecord, StateRow, UNSEEN_GROUP};
 use crate::release::LaidFile;
 use crate::verify::{hash, in_parallel};
 use crate::{Shared, StoreError, lock};
@@ -92,7 +92,8 @@ impl Shared {
     }
 
     /// Hashes the copies in leased trees that `is_unsure` says so of, removes those that are torn, and forgets those that no
-    /// lease names. What has no row and is no link counts as of the last group; if it is right it gets a row.
+    /// lease names. What has no row and is no link counts as of no synced group; if it is right it gets a row. In a tree that cannot
+    /// be opened, since its disk may not be mounted, rows are kept so that `release` finds the copies, and `lay` trusts none.
     ///
     /// If the index was lost, nothing tells a torn copy from one that a job wrote to: where jobs may write, it stays.
     fn check_copies(&self, is_unsure: &dyn Fn(u64) -> bool, index_lost: bool, recovery: &mut Recovery) -> Result<(), StoreError> {
@@ -101,7 +102,7 @@ impl Shared {
         recovery.laid_torn += self.remove_torn(&|LaidFile { lease, tree, path, folder, status }| {
             let place = tree.path_of(path);
             let row = self.index.get::<CopyRow>(Row::Copy(&place))?;
-            let group = row.as_ref().map_or(u64::MAX, |row| row.group);
+            let group = row.as_ref().map_or(UNSEEN_GROUP, |row| row.group);
             if !is_unsure(group) || (row.is_none() && is_link(&status)) {
                 return Ok(false);
             }
@@ -117,9 +118,17 @@ impl Shared {
             }
             Ok(!(index_lost && tree.writable))
         });
+        let leased: Vec<Tree> = lock(&self.leases).values().flat_map(|lease| lease.trees.iter().map(Tree::place)).collect();
+        let away: Vec<Tree> = leased.into_iter().filter(|tree| !matches!(tree.open(None), Ok(Some(_)))).collect();
         for copy in self.index.copies::<CopyRow>(Path::new("/")) {
             let (place, row) = copy?;
-            if is_unsure(row.group) && row.group < self.groups.first() {
+            let seen = row.group != UNSEEN_GROUP && row.group >= self.groups.first();
+            if seen || !is_unsure(row.group) {
+                continue;
+            }
+            if away.iter().any(|tree| place.starts_with(&tree.path)) {
+                self.index.put(Row::Copy(&place), &CopyRow { group: UNSEEN_GROUP, ..row })?;
+            } else {
                 self.index.remove(Row::Copy(&place))?;
             }
         }

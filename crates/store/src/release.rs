@@ -213,9 +213,8 @@ impl Shared {
             if std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
                 let mut files = vec![];
                 files_below(&path, "", &mut files);
-                let mut tree = Tree { root: targets.clone(), path, files, writable: true };
+                let tree = Tree { root: targets.clone(), path, files, writable: true };
                 self.remove_laid(&tree)?;
-                tree.files.clear();
                 self.remove_whole(&tree)?;
                 removed += 1;
             }

@@ -14,7 +14,7 @@ use crate::blobs::Blob;
 use crate::folder::{Folder, Status, absolute};
 use crate::index::Row;
 use crate::lease::Tree;
-use crate::records::{BlobRow, CopyRow};
+use crate::records::{BlobRow, CopyRow, UNSEEN_GROUP};
 use crate::walk::{Make, Walk};
 use crate::{Limit, Shared, Store, StoreError, lock};
 
@@ -149,7 +149,8 @@ impl Laying<'_> {
             return Ok(false);
         }
         let copy = self.copies.get(&self.tree.path_of(path));
-        if copy.is_some_and(|copy| copy.content == blob.content().0 && copy.fingerprint == status.fingerprint) {
+        let is_known = |copy: &CopyRow| copy.group != UNSEEN_GROUP && copy.fingerprint == status.fingerprint;
+        if copy.is_some_and(|copy| copy.content == blob.content().0 && is_known(copy)) {
             return Ok(true);
         }
         // As the blob was when it was right: a link to it would show what was written to it since.

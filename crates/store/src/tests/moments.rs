@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use larder_content::{CHUNK_BYTES, Scope};
+use larder_content::{CHUNK_BYTES, RelativePath, Scope};
 
 use super::crashes::{WRITABLE, lay_in, lease_in, open};
 use crate::crash::{CrashDisk, Loss};
@@ -15,7 +15,7 @@ use crate::folder::Folder;
 use crate::index::{Index, Row};
 use crate::records::CopyRow;
 use crate::testing::{all, bytes, chunks, content_of, file, public, put, store_at};
-use crate::{Blob, Lay, SealError, Store, StoreError};
+use crate::{Blob, Lay, SealError, Store, StoreError, Tree};
 
 /// A folder on another disk than that of `folder`, if there is one.
 fn abroad(folder: &Path) -> Option<tempfile::TempDir> {
@@ -158,6 +158,44 @@ fn a_copy_that_a_power_cut_tore_is_not_taken_for_right_where_no_lease_names_it()
     let store = open(&home, &disk);
     lay_one(&store);
     assert_eq!(fs::read_to_string(dest.join("x")).unwrap(), "1");
+}
+
+#[test]
+fn copies_on_a_disk_that_is_away_after_a_power_cut_are_not_trusted_and_can_be_released() {
+    for laid_again in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let Some(abroad) = abroad(folder.path()) else { return };
+        let (home, grave) = (folder.path().join("home"), abroad.path().join("grave"));
+        let (mounted, away) = (abroad.path().join("disk"), abroad.path().join("away"));
+        let dest = mounted.join("target");
+        [&grave, &mounted].into_iter().for_each(|path| fs::create_dir(path).unwrap());
+        let disk = CrashDisk::new(&grave, u64::MAX);
+        let store = open(&home, &disk);
+        let files = put_all(&store, &[("x", "1")]);
+        store.sync().unwrap();
+        let id = lease_in(&store, &mounted, &dest, &files, false).unwrap();
+        store.sync().unwrap();
+        lay_in(&store, &mounted, &dest, &files, Lay::ReadOnly).unwrap();
+        let row: CopyRow = store.shared.index.get(Row::Copy(&dest.join("x"))).unwrap().unwrap();
+        disk.fail(Some(std::io::ErrorKind::Other));
+        drop((store, files));
+        // The disk kept all, and its power was cut nevertheless: the boot is another.
+        disk.crash(Loss::Nothing);
+        disk.restart();
+        fs::rename(&mounted, &away).unwrap();
+        let store = open(&home, &disk);
+        fs::rename(&away, &mounted).unwrap();
+        assert_eq!(Folder::open(&dest).unwrap().status("x").unwrap().unwrap().fingerprint, row.fingerprint);
+        if laid_again {
+            let files = put_all(&store, &[("x", "1")]);
+            let tree = Tree { root: mounted.clone(), path: dest.clone(), files: vec![], writable: false };
+            let files: Vec<_> = files.into_iter().map(|(path, blob)| (RelativePath::new(path).unwrap(), blob)).collect();
+            let laid = [(); 2].map(|()| store.lay(&tree, &files, Lay::ReadOnly).unwrap());
+            assert_eq!(laid.map(|laid| (laid.copied, laid.kept)), [(1, 0), (0, 1)]);
+        }
+        assert_eq!(store.release(&id, SystemTime::now()).unwrap().unwrap().files, 1);
+        assert!(!dest.exists());
+    }
 }
 
 #[test]
