@@ -69,7 +69,7 @@ fn lay_under_lease(store: &Store, job: &str, trees: &[Laying], owner: Option<(u3
     let lease = store.take_lease(job, blobs, trees.iter().map(Laying::leased).collect(), SystemTime::now())?;
     for (tree, leased) in trees.iter().zip(&lease.trees) {
         // The first makes the tree's own folder, which the job's user must own if the job may write there.
-        let mut steps = [(&tree.readonly, Lay::ReadOnly), (&tree.writable, Lay::Writable { owner, replace: true })];
+        let mut steps = [(&tree.readonly, Lay::ReadOnly), (&tree.writable, Lay::Writable { owner })];
         if tree.writable_itself {
             steps.reverse();
         }

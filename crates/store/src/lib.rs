@@ -52,8 +52,7 @@
 //! same file. Its copies were made when it was right, and stay.
 //!
 //! What stays open: a power cut that tears a lease just taken leaves its trees outside of `targets` to nobody. The rows of
-//! their copies are dropped unless a sync covered them, so the next `lay` for reading finds and replaces what is wrong there;
-//! one for writing does only if it is told to replace. The same holds for copies that jobs may write to when the index is lost
+//! their copies are dropped unless a sync covered them, so the next `lay` replaces what is wrong there. The same holds for copies that jobs may write to when the index is lost
 //! to the power cut that tore them.
 //!
 //! An inode that has a second name is never written: [`Partial`] makes itself a new one first.

@@ -23,12 +23,10 @@ use crate::{Limit, Shared, Store, StoreError, lock};
 pub enum Lay {
     /// For reading: they share their blocks with the blobs where the file system can. 0444, folders 0755.
     ReadOnly,
-    /// For writing: copies of their own. 0644, folders 0755.
+    /// For writing: copies of their own, in place of whatever files are there. 0644, folders 0755.
     Writable {
         /// User and group that get the files, and the folders that are made; `None` leaves them to who runs this.
         owner: Option<(u32, u32)>,
-        /// Whether files that are there are replaced. Otherwise they stay, whatever is in them.
-        replace: bool,
     },
 }
 
@@ -59,7 +57,7 @@ impl Store {
     /// Lays `files` into the folder of `tree`, which is made if it is not there.
     ///
     /// Take the lease on the tree first: then a crash in between leaves nothing that a release does not remove. Files that are
-    /// there and right are kept; wrong ones are replaced in one step. Others in the folder are not touched.
+    /// there and right are kept, if jobs only read them; others are replaced in one step. What else is in the folder is not touched.
     ///
     /// # Errors
     /// [`StoreError::Blocked`] if a symbolic link or a folder is where none may be, [`StoreError::Full`] if copies do not fit
@@ -67,9 +65,9 @@ impl Store {
     pub fn lay(&self, tree: &Tree, files: &[(RelativePath, Blob)], how: Lay) -> Result<Laid, StoreError> {
         let shared = &*self.shared;
         let tree = Tree { root: absolute(&tree.root)?, path: absolute(&tree.path)?, files: vec![], writable: tree.writable };
-        let (owner, replace) = match how {
-            Lay::ReadOnly => (None, true),
-            Lay::Writable { owner, replace } => (owner, replace),
+        let owner = match how {
+            Lay::ReadOnly => None,
+            Lay::Writable { owner } => owner,
         };
         let mut files: Vec<&(RelativePath, Blob)> = files.iter().collect();
         files.sort_by(|a, b| a.0.segments().cmp(b.0.segments()));
@@ -90,7 +88,7 @@ impl Store {
                 Some(status) if status.is_folder => {
                     return Err(StoreError::Blocked { path: laying.tree.path_of(&entry.0), why: "is a folder where a file is to be" });
                 }
-                Some(status) => (!replace && status.is_file) || laying.is_right(&status, entry)?,
+                Some(status) => laying.is_right(&status, entry)?,
                 None => false,
             };
             if keep {

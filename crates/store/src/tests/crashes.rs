@@ -12,7 +12,7 @@ use crate::crash::{CrashDisk, Loss};
 use crate::testing::{all, bytes, chunks, config, file, md5, public, sha256};
 use crate::{Blob, Lay, Store, Tree};
 
-pub(super) const WRITABLE: Lay = Lay::Writable { owner: None, replace: false };
+pub(super) const WRITABLE: Lay = Lay::Writable { owner: None };
 const CHUNKS: u64 = 3;
 
 /// What the job of this test fetches, and what it saw recorded.

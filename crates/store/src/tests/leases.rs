@@ -30,7 +30,7 @@ fn prepare(store: &Store, dest: &Path, contents: &[(&str, &str)], writable: bool
     let blobs: BTreeSet<_> = files.iter().map(|(_, blob)| blob.name()).collect();
     let laid = files.iter().map(|(path, _)| path.clone()).collect();
     let lease = store.take_lease("job", blobs, vec![tree(dest, laid, writable)], now()).unwrap();
-    let how = if writable { Lay::Writable { owner: None, replace: false } } else { Lay::ReadOnly };
+    let how = if writable { Lay::Writable { owner: None } } else { Lay::ReadOnly };
     store.lay(&lease.trees[0], &files, how).unwrap();
     lease
 }

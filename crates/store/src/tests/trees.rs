@@ -10,7 +10,7 @@ use larder_content::{RelativePath, Scope};
 use crate::testing::{config, public, put, store_in};
 use crate::{Blob, Laid, Lay, Store, StoreConfig, StoreError, Tree};
 
-const WRITABLE: Lay = Lay::Writable { owner: None, replace: false };
+const WRITABLE: Lay = Lay::Writable { owner: None };
 
 fn path(text: &str) -> RelativePath {
     RelativePath::new(text).unwrap()
@@ -130,7 +130,7 @@ fn no_way_leads_through_a_symbolic_link_between_the_root_and_the_target_or_out_o
 }
 
 #[test]
-fn what_a_job_may_write_shares_nothing_and_stays_as_the_job_left_it() {
+fn what_a_job_may_write_shares_nothing_and_is_laid_anew_for_the_next() {
     let (folder, store) = store_in();
     let dest = folder.path().join("target");
     let files = files(&store, &[("d/x", "1"), ("y", "2")]);
@@ -139,9 +139,7 @@ fn what_a_job_may_write_shares_nothing_and_stays_as_the_job_left_it() {
     assert_eq!((mode(&dest.join("d/x")), mode(&dest.join("d"))), (0o644, 0o755));
     fs::write(dest.join("d/x"), "the job's").unwrap();
     assert_eq!(store.find(&public(b"1").key(Scope::Public)).unwrap().map(|blob| read(blob.path())), Some("1".into()));
-    assert_eq!(store.lay(&tree(&dest), &files, WRITABLE).unwrap().kept, 2);
-    assert_eq!(read(&dest.join("d/x")), "the job's");
-    store.lay(&tree(&dest), &files, Lay::Writable { owner: None, replace: true }).unwrap();
+    assert_eq!(store.lay(&tree(&dest), &files, WRITABLE).unwrap().kept, 0);
     assert_eq!(read(&dest.join("d/x")), "1");
 }
 
@@ -152,7 +150,7 @@ fn copies_can_be_given_an_owner() {
     let own = fs::metadata(folder.path()).unwrap();
     let owner = if own.uid() == 0 { (1234, 2345) } else { (own.uid(), own.gid()) };
     let dest = folder.path().join("target");
-    store.lay(&tree(&dest), &files(&store, &[("d/x", "1")]), Lay::Writable { owner: Some(owner), replace: false }).unwrap();
+    store.lay(&tree(&dest), &files(&store, &[("d/x", "1")]), Lay::Writable { owner: Some(owner) }).unwrap();
     for made in ["", "d", "d/x"] {
         let found = fs::metadata(dest.join(made)).unwrap();
         assert_eq!((found.uid(), found.gid()), owner, "{made:?}");
