@@ -13,7 +13,7 @@ use larder_content::{ContentId, RelativePath, codec};
 use crate::blobs::BlobName;
 use crate::folder::absolute;
 use crate::index::Row;
-use crate::records::{BlobRow, LeaseRecord, RootlessTreeRecord, TreeRecord};
+use crate::records::{BlobRow, LeaseRecord, TreeRecord};
 use crate::{Shared, Store, StoreError, lock};
 
 /// A job's hold on blobs.
@@ -137,9 +137,7 @@ impl Shared {
         for id in self.home.names("leases")? {
             let name = format!("leases/{id}");
             let bytes = std::fs::read(self.home.path_of(&name)).map_err(|error| self.home.fault(&name, error))?;
-            let record = codec::decode::<LeaseRecord<TreeRecord>>(&bytes);
-            let record = record.or_else(|_| codec::decode::<LeaseRecord<RootlessTreeRecord>>(&bytes).map(Into::into));
-            match record.ok().and_then(|record| lease_of(&id, record)) {
+            match codec::decode(&bytes).ok().and_then(|record| lease_of(&id, record)) {
                 Some(lease) => drop(lock(&self.leases).insert(id, lease)),
                 None => {
                     self.remove_file(&name)?;
@@ -191,7 +189,7 @@ fn whole_seconds(at: SystemTime) -> SystemTime {
     time(seconds(at))
 }
 
-fn record_of(lease: &Lease) -> LeaseRecord<TreeRecord> {
+fn record_of(lease: &Lease) -> LeaseRecord {
     let tree = |tree: &Tree| TreeRecord {
         root: tree.root.as_os_str().as_bytes().to_vec(),
         path: tree.path.as_os_str().as_bytes().to_vec(),
@@ -207,7 +205,7 @@ fn record_of(lease: &Lease) -> LeaseRecord<TreeRecord> {
     }
 }
 
-fn lease_of(id: &str, record: LeaseRecord<TreeRecord>) -> Option<Lease> {
+fn lease_of(id: &str, record: LeaseRecord) -> Option<Lease> {
     let tree = |tree: TreeRecord| {
         let files = tree.files.into_iter().map(RelativePath::new).collect::<Result<_, _>>().ok()?;
         let path = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));

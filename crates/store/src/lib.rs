@@ -51,9 +51,12 @@
 //! What is found damaged later, by `find`, by `lay` or by `verify`, is dropped with all its links in leased trees: they are the
 //! same file. Its copies were made when it was right, and stay.
 //!
+//! Copies on a disk that is away when the store is opened after a power cut keep their rows, so that `release` removes them,
+//! but the next `lay` makes them anew.
+//!
 //! What stays open: a power cut that tears a lease just taken leaves its trees outside of `targets` to nobody. The rows of
-//! their copies are dropped unless a sync covered them, so the next `lay` replaces what is wrong there. The same holds for copies that jobs may write to when the index is lost
-//! to the power cut that tore them.
+//! their copies are dropped unless a sync covered them, so the next `lay` replaces what is wrong there. A copy that jobs may
+//! write to, and that the power cut tore that lost the index too, also stays until it is laid again.
 //!
 //! An inode that has a second name is never written: [`Partial`] makes itself a new one first.
 

@@ -92,26 +92,18 @@ pub(crate) struct ResourceRow {
 
 /// A lease, as its file holds it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct LeaseRecord<T> {
+pub(crate) struct LeaseRecord {
     pub(crate) job: String,
     pub(crate) created: u64,
     pub(crate) expires: u64,
     pub(crate) blobs: BTreeSet<NameRecord>,
-    pub(crate) trees: Vec<T>,
+    pub(crate) trees: Vec<TreeRecord>,
 }
 
 /// A tree of a lease.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct TreeRecord {
     pub(crate) root: Vec<u8>,
-    pub(crate) path: Vec<u8>,
-    pub(crate) files: Vec<String>,
-    pub(crate) writable: bool,
-}
-
-/// A tree of a lease of version 1, which does not say how far its path is to be trusted.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct RootlessTreeRecord {
     pub(crate) path: Vec<u8>,
     pub(crate) files: Vec<String>,
     pub(crate) writable: bool,
@@ -182,21 +174,7 @@ records! {
     CopyRow: 1, SMALL_BYTES;
     ResourceRow: 1, NAMED_BYTES;
     ListingRecord: 1, NAMED_BYTES;
-    LeaseRecord<RootlessTreeRecord>: 1, LEASE_BYTES;
-    LeaseRecord<TreeRecord>: 2, LEASE_BYTES;
-}
-
-impl From<RootlessTreeRecord> for TreeRecord {
-    /// The folders above it are followed wherever they lead, as they were when it was laid.
-    fn from(RootlessTreeRecord { path, files, writable }: RootlessTreeRecord) -> Self {
-        Self { root: path.clone(), path, files, writable }
-    }
-}
-
-impl From<LeaseRecord<RootlessTreeRecord>> for LeaseRecord<TreeRecord> {
-    fn from(LeaseRecord { job, created, expires, blobs, trees }: LeaseRecord<RootlessTreeRecord>) -> Self {
-        Self { job, created, expires, blobs, trees: trees.into_iter().map(Into::into).collect() }
-    }
+    LeaseRecord: 2, LEASE_BYTES;
 }
 
 impl From<BlobName> for NameRecord {

@@ -2,15 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use larder_content::RelativePath;
 
-use crate::lease::seconds;
-use crate::records::{LeaseRecord, RootlessTreeRecord};
+use crate::records::CopyRow;
 use crate::testing::{public, put, store_at, store_in};
 use crate::{Blob, Lay, Lease, Store, Tree};
 
@@ -163,23 +161,17 @@ fn another_revision_replaces_what_it_does_not_have() {
 }
 
 #[test]
-fn a_lease_of_an_earlier_version_still_holds_and_can_be_released() {
-    let (folder, store) = store_in();
-    let dest = folder.path().join("target");
-    let lease = prepare(&store, &dest, &[("a", "1")], false);
-    let tree = RootlessTreeRecord { path: dest.as_os_str().as_bytes().to_vec(), files: vec!["a".into()], writable: false };
-    let blobs = lease.blobs.iter().map(|name| (*name).into()).collect();
-    let (created, expires) = (seconds(lease.created), seconds(lease.expires));
-    let record = LeaseRecord { job: lease.job.clone(), created, expires, blobs, trees: vec![tree] };
-    let file = store.home().join("leases").join(&lease.id);
-    drop(store);
-    fs::remove_file(&file).unwrap();
-    fs::write(&file, larder_content::codec::encode(&record).unwrap()).unwrap();
-    let store = store_at(&folder.path().join("home"));
-    let found = store.leases().remove(0);
-    assert_eq!((&found.blobs, &found.trees[0].path), (&lease.blobs, &dest));
-    assert_eq!(store.release(&lease.id, now()).unwrap().unwrap().files, 1);
-    assert!(!dest.exists());
+fn a_tree_that_no_lease_names_goes_with_the_rows_of_its_copies() {
+    let (_folder, store) = store_in();
+    let dest = store.targets().join("tree");
+    let lease = prepare(&store, &dest, &[("a", "1"), ("d/b", "2")], true);
+    fs::write(dest.join("a"), "the job's").unwrap();
+    let rows = || store.shared.index.copies::<CopyRow>(&dest).count();
+    assert_eq!(rows(), 2);
+    // As a power cut that took the lease leaves it.
+    store.shared.leases.lock().unwrap().remove(&lease.id);
+    assert_eq!(store.gc(now(), false).unwrap().trees, 1);
+    assert_eq!((rows(), dest.exists()), (0, false));
 }
 
 #[test]
