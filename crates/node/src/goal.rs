@@ -1,5 +1,6 @@
 //! What a request comes down to: resources, the trees they are laid in, and the mounts that show them.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -121,7 +122,8 @@ pub(crate) fn of_job(request: &Prepare, origins: &Origins) -> Result<Goal, NodeE
     let job = larder_job::parse(&request.definition, &Settings::from_pairs(&request.set)?)?;
     let wants = wants(&job, origins)?;
     // What the layout and the entries name is what the job asks for, so it is there.
-    let want_of = |resource: &Resource| wants.iter().position(|want| want.resource == *resource).unwrap_or_default();
+    let numbers: HashMap<&Resource, usize> = wants.iter().enumerate().map(|(number, want)| (&want.resource, number)).collect();
+    let want_of = |resource: &Resource| numbers.get(resource).copied().unwrap_or_default();
     let trees = job.layout.trees.iter().map(|tree| GoalTree {
         dest: request.root.as_ref().map(|root| root.join(tree.folder.as_str())),
         parts: tree.parts.iter().map(|part| (want_of(&part.resource), part.below.clone())).collect(),
@@ -162,15 +164,18 @@ pub(crate) fn of_job(request: &Prepare, origins: &Origins) -> Result<Goal, NodeE
 }
 
 /// Each resource of a job once, with the first entry that asks for it. Resources that cannot be read as written are refused here.
-pub(crate) fn wants(job: &larder_job::Job, origins: &Origins) -> Result<Vec<Want>, NodeError> {
-    let entries = || job.ops.iter().flat_map(|op| &op.entries);
-    let want = |resource: &Resource| {
-        let entry = entries().find(|entry| entry.resources.contains(resource));
-        let place = entry.map_or_else(String::new, |entry| entry.label.clone());
-        let address = origins.address(resource).map_err(|source| NodeError::List { place: place.clone(), source })?;
-        Ok(Want { place, resource: resource.clone(), address })
+fn wants(job: &larder_job::Job, origins: &Origins) -> Result<Vec<Want>, NodeError> {
+    let entries = job.ops.iter().flat_map(|op| &op.entries);
+    let asked_for = entries.flat_map(|entry| entry.resources.iter().map(move |resource| (entry, resource)));
+    let want = |(entry, resource): (&larder_job::Entry, &Resource)| {
+        let place = entry.label.clone();
+        match origins.address(resource) {
+            Ok(address) => Ok(Want { place, resource: resource.clone(), address }),
+            Err(source) => Err(NodeError::List { place, source }),
+        }
     };
-    job.resources().into_iter().map(want).collect()
+    let mut seen = HashSet::new();
+    asked_for.filter(|(_, resource)| seen.insert(*resource)).map(want).collect()
 }
 
 /// The folder of its tree that a mount shows; `None` for the tree itself.

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryFutureExt, TryStreamExt, stream};
 use larder_content::{OriginFile, ProofKind, RelativePath, Resource, Scope};
 use larder_engine::GroupId;
 use larder_origin::{Access, Listing, OriginError, Origins};
@@ -23,6 +23,8 @@ use crate::{Node, NodeError};
 
 /// Resources that are listed at once.
 const LISTINGS: usize = 16;
+/// Resources whose files are fetched at once: their reads take turns, so that all of them move.
+const RESOURCES: usize = 64;
 /// Files of one resource whose access is shown at once.
 const PROBES: usize = 16;
 
@@ -64,9 +66,12 @@ impl<'a> Pipeline<'a> {
         let mut listed: Vec<Listed> = listings.buffered(LISTINGS).try_collect().await?;
         lay::check_sizes(&goal, &listed)?;
         let room = self.admit(&goal, &mut listed).await?;
-        let wants = goal.wants.iter().zip(listed).zip(&meters);
-        let gathering = wants.map(|((want, listed), meter)| self.gather(want, listed, meter, &room));
-        let gathered: Vec<Gathered> = futures::future::try_join_all(gathering).await?;
+        let gathering = stream::iter(listed.into_iter().enumerate()).map(|(number, listed)| {
+            let gathered = self.gather(&goal.wants[number], listed, &meters[number], &room);
+            gathered.map_ok(move |gathered| (number, gathered))
+        });
+        let gathered: BTreeMap<usize, Gathered> = gathering.buffer_unordered(RESOURCES).try_collect().await?;
+        let gathered: Vec<Gathered> = gathered.into_values().collect();
         let laid = lay::lay(self.node, &goal, &gathered).await?;
         Ok(self.report(&goal, &gathered, laid))
     }
