@@ -20,7 +20,7 @@ pub struct StoredListing {
     pub id: String,
     /// Whether it names a version that never changes.
     pub pinned: bool,
-    /// Whether its content may be read without credentials.
+    /// Whether it may be listed without credentials.
     pub scope: Scope,
     /// When the origin listed it.
     pub listed: SystemTime,
