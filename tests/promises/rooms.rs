@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Which of our crates each may use, and which of the heavy libraries.
-const TABLE: [(&str, &[&str], &[&str]); 9] = [
+const TABLE: [(&str, &[&str], &[&str]); 10] = [
     ("larder-content", &[], &["bincode"]),
     ("larder-job", &["larder-content"], &[]),
     ("larder-engine", &["larder-content"], &[]),
     ("larder-store", &["larder-content"], &["sled", "tokio"]),
     ("larder-origin", &["larder-content"], &["tokio", "reqwest", "hf-hub", "aws-sdk-s3", "aws-smithy-http-client"]),
+    ("larder-peers", &["larder-content"], &["tokio", "libp2p"]),
     ("larder-node", &["larder-content", "larder-job", "larder-engine", "larder-store", "larder-origin"], &["tokio"]),
     (
         "larder",

@@ -252,6 +252,49 @@ impl ChunkTree {
     }
 }
 
+/// All chunk hashes of a file, known to combine to its content id. 32 bytes of memory a chunk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChunkHashes {
+    layout: ChunkLayout,
+    content: ContentId,
+    hashes: Vec<ChunkHash>,
+}
+
+impl ChunkHashes {
+    /// Takes a list from anywhere, if it is one hash a chunk and they combine to `content`.
+    #[must_use]
+    pub fn check(layout: ChunkLayout, content: ContentId, hashes: Vec<ChunkHash>) -> Option<Self> {
+        (hashes.len() as u64 == layout.count() && combine(layout, &hashes) == content).then_some(Self { layout, content, hashes })
+    }
+
+    /// The list of a tree of which every chunk is known.
+    #[must_use]
+    pub fn of_tree(tree: &ChunkTree) -> Option<Self> {
+        let hashes: Vec<ChunkHash> = tree.hashes.iter().copied().collect::<Option<_>>()?;
+        let content = combine(tree.layout, &hashes);
+        Some(Self { layout: tree.layout, content, hashes })
+    }
+
+    /// The layout they are of.
+    #[must_use]
+    pub fn layout(&self) -> ChunkLayout {
+        self.layout
+    }
+
+    /// What they combine to.
+    #[must_use]
+    pub fn content(&self) -> ContentId {
+        self.content
+    }
+
+    /// The hashes of the chunks of a run, clamped to the file.
+    #[must_use]
+    pub fn run(&self, chunks: std::ops::Range<u64>) -> &[ChunkHash] {
+        let at = |index: u64| usize::try_from(index).unwrap_or(usize::MAX).min(self.hashes.len());
+        &self.hashes[at(chunks.start).min(at(chunks.end))..at(chunks.end)]
+    }
+}
+
 /// Combines all chunk hashes of a file to its content id.
 fn combine(layout: ChunkLayout, hashes: &[ChunkHash]) -> ContentId {
     match hashes {
@@ -325,6 +368,20 @@ mod tests {
         assert_eq!(error.index, 2);
         assert!(VerifiedChunks::check(layout, 0, data.clone(), good.hashes()).is_ok());
         assert!(VerifiedChunks::check(layout, 0, data, &good.hashes()[1..]).is_err());
+    }
+
+    #[test]
+    fn a_list_of_hashes_is_taken_only_for_the_content_it_combines_to() {
+        let data = bytes(5 * CHUNK_BYTES + 3);
+        let tree = tree_of(&data, false);
+        let (layout, list) = (tree.layout(), ChunkHashes::of_tree(&tree).unwrap());
+        assert_eq!(list.content(), ContentId::of(&data));
+        let mut hashes = list.run(0..layout.count()).to_vec();
+        assert_eq!(ChunkHashes::check(layout, list.content(), hashes.clone()), Some(list.clone()));
+        assert_eq!((list.run(4..99).len(), list.run(7..9).len()), (2, 0));
+        hashes.swap(1, 2);
+        assert_eq!(ChunkHashes::check(layout, list.content(), hashes), None);
+        assert_eq!(ChunkHashes::check(layout, list.content(), list.run(0..5).to_vec()), None);
     }
 
     #[test]

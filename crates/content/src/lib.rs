@@ -15,9 +15,10 @@ mod path;
 mod prover;
 mod resource;
 mod secret;
+mod swarm;
 pub mod xet;
 
-pub use chunk::{CHUNK_BYTES, ChunkHash, ChunkLayout, ChunkTree, ContentId, VerifiedChunks, WrongChunk};
+pub use chunk::{CHUNK_BYTES, ChunkHash, ChunkHashes, ChunkLayout, ChunkTree, ContentId, VerifiedChunks, WrongChunk};
 pub use digest::{Algorithm, OriginDigest, ParseDigestError, PartSizes, ProofKind, Strength};
 pub use file::{FileKey, Locator, OriginFile, Scope};
 pub use manifest::{MAX_FILE_BYTES, MAX_FILES, Manifest, ManifestError};
@@ -25,3 +26,4 @@ pub use path::{PathError, RelativePath};
 pub use prover::{Mismatch, Proof, Prover};
 pub use resource::{BucketCredentials, BucketResource, HubKind, HubResource, OllamaResource, RepoId, RepoIdError, Resource};
 pub use secret::Secret;
+pub use swarm::{Claim, FileMessage, FileWord, Holding, NodeId, Subject};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// How much is read at once, and what is tried again.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Reads under way at once, of all files together. Default 32; each costs a connection and about 2 MiB of memory.
     pub reads: usize,
@@ -22,6 +22,15 @@ pub struct Config {
     /// How long a read may bring no chunk before it is stopped and counts as broken off. Default 120 s, so that a trickle, which
     /// no timeout between bytes sees, does not keep its connection; on a line that slow less is read at once.
     pub stalled_read: Duration,
+    /// How long a peer that was asked for chunks may send nothing before others are asked. Default 2 s.
+    pub peer_stall: Duration,
+    /// How often peers are told which chunks came. Default 50 ms: less costs them messages, more makes them wait.
+    pub tell_every: Duration,
+    /// The most peers that one file is shared with at once. Default 64, each up to a kilobyte of memory for a file with gaps.
+    pub partners: usize,
+    /// Bytes a second that this node would get straight from an origin of which it has read nothing. Default 12.5 MB/s, the
+    /// least that hosts of the market have.
+    pub assumed_origin_rate: f64,
 }
 
 impl Default for Config {
@@ -34,6 +43,10 @@ impl Default for Config {
             first_wait: Duration::from_millis(500),
             busy: Duration::from_secs(15 * 60),
             stalled_read: Duration::from_secs(120),
+            peer_stall: Duration::from_secs(2),
+            tell_every: Duration::from_millis(50),
+            partners: 64,
+            assumed_origin_rate: 12.5e6,
         }
     }
 }

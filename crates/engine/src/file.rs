@@ -1,23 +1,26 @@
 //! What is still to be read of one file, and how its reads have gone.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
 use larder_content::ChunkLayout;
 
+use crate::runs::Runs;
+use crate::share::Share;
 use crate::{Config, GroupId, OriginId, Time};
 
 /// A file that is being fetched.
 #[derive(Debug)]
 pub(crate) struct WantedFile {
-    layout: ChunkLayout,
+    pub(crate) layout: ChunkLayout,
     /// How many files were wanted before it.
     pub(crate) number: u64,
-    /// The chunks that are neither in the store nor being read: from their first to, not with, their end.
-    pub(crate) waiting: BTreeMap<u64, u64>,
-    /// Reads under way.
+    /// The chunks that are neither in the store nor being read.
+    pub(crate) waiting: Runs,
+    /// Reads from the origin under way.
     pub(crate) reading: usize,
+    /// Reads from peers under way.
+    pub(crate) asking: usize,
     pub(crate) origin: OriginId,
     pub(crate) group: GroupId,
     pub(crate) place: Place,
@@ -31,6 +34,10 @@ pub(crate) struct WantedFile {
     retry_at: Time,
     /// Since when its origin has said nothing but that it is busy.
     busy_since: Option<Time>,
+    /// What it has to do with peers.
+    pub(crate) share: Option<Box<Share>>,
+    /// When that is looked at next.
+    pub(crate) review_at: Option<Time>,
 }
 
 /// Where a file stands.
@@ -49,8 +56,9 @@ impl WantedFile {
         let mut file = Self {
             layout,
             number,
-            waiting: BTreeMap::new(),
+            waiting: Runs::default(),
             reading: 0,
+            asking: 0,
             origin,
             group,
             place: Place::Aside,
@@ -59,19 +67,22 @@ impl WantedFile {
             failures: 0,
             retry_at: Time::ZERO,
             busy_since: None,
+            share: None,
+            review_at: None,
         };
         missing.into_iter().for_each(|run| file.put_back(run));
         file
     }
 
     pub(crate) fn is_complete(&self) -> bool {
-        self.waiting.is_empty() && self.reading == 0
+        self.waiting.is_empty() && self.reading + self.asking == 0
     }
 
     /// Where it is to stand.
     pub(crate) fn belongs(&self, config: &Config, now: Time) -> Place {
-        let most = if self.whole { 1 } else { config.reads_per_file };
-        if self.waiting.is_empty() || self.reading >= most {
+        let shared = self.share.as_ref().filter(|_| !self.whole).map(|share| share.at_once);
+        let most = if self.whole { 1 } else { shared.unwrap_or(config.reads_per_file).min(config.reads_per_file) };
+        if self.reading >= most || self.next_of_origin().is_none() {
             Place::Aside
         } else if self.retry_at > now {
             Place::Resting(self.retry_at)
@@ -80,40 +91,31 @@ impl WantedFile {
         }
     }
 
-    /// Takes the first waiting chunks for a read: at most `most`, or the whole file if its origin serves only that.
+    /// The first waiting chunks that this node is to read from the origin itself.
+    fn next_of_origin(&self) -> Option<Range<u64>> {
+        match self.share.as_ref().filter(|_| !self.whole) {
+            Some(share) => share.next_of_origin(&self.waiting, self.asking > 0),
+            None => self.waiting.from(0),
+        }
+    }
+
+    /// Takes waiting chunks for a read from the origin: at most `most`, or the whole file if its origin serves only that.
     pub(crate) fn take(&mut self, most: u64) -> Option<Range<u64>> {
-        let (first, end) = self.waiting.pop_first()?;
+        let Range { start: first, end } = self.next_of_origin()?;
         if self.whole {
             self.waiting.clear();
             self.reached = self.reached.max(first);
             return Some(0..self.layout.count());
         }
-        let cut = end.min(first.saturating_add(most.max(1)));
-        if cut < end {
-            self.waiting.insert(cut, end);
-        }
-        Some(first..cut)
+        let most = self.share.as_ref().map_or(most, |share| share.range_chunks.min(most));
+        let run = first..end.min(first.saturating_add(most.max(1)));
+        self.waiting.remove(run.clone());
+        Some(run)
     }
 
-    /// Makes chunks that are not had wait again, joined to their neighbours.
+    /// Makes chunks that are not had wait again.
     pub(crate) fn put_back(&mut self, chunks: Range<u64>) {
-        let mut start = chunks.start.max(self.reached);
-        let mut end = chunks.end.min(self.layout.count());
-        if start >= end {
-            return;
-        }
-        if let Some((before, before_end)) = self.waiting.range(..start).next_back().map(|(first, end)| (*first, *end))
-            && before_end >= start
-        {
-            self.waiting.remove(&before);
-            start = before;
-            end = end.max(before_end);
-        }
-        while let Some((after, after_end)) = self.waiting.range(start..=end).next().map(|(first, end)| (*first, *end)) {
-            self.waiting.remove(&after);
-            end = end.max(after_end);
-        }
-        self.waiting.insert(start, end);
+        self.waiting.insert(chunks.start.max(self.reached)..chunks.end.min(self.layout.count()));
     }
 
     /// Notes that a read has come to chunk `end`. Only a chunk that was not had before is progress.

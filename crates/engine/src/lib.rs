@@ -25,23 +25,32 @@
 //! A file whose chunks are all had is [`Action::Complete`]. A read that brings nothing for [`Config::stalled_read`] is
 //! [`Action::Cancel`] and has broken off. Reports of a read that was cancelled change nothing.
 
+mod chunks;
 mod config;
 mod file;
+mod link;
 mod message;
 mod random;
+mod readers;
+mod runs;
+mod share;
 mod source;
+mod swarm;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
 
-use larder_content::FileKey;
+use larder_content::{CHUNK_BYTES, FileKey};
 
 pub use config::Config;
 use file::{Place, WantedFile};
-pub use message::{Action, Event, Outcome};
+use link::Link;
+pub use link::Record;
+pub use message::{Action, Compared, Event, From, Outcome, Peer, Sharing};
 use random::Random;
+use share::Share;
 use source::Source;
 use turns::Turns;
 
@@ -56,6 +65,10 @@ pub struct OriginId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GroupId(pub u64);
 
+/// A number for a market that the node is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MarketId(pub u64);
+
 /// One read that the engine asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReadId(u64);
@@ -69,6 +82,7 @@ struct Read {
     began: Time,
     /// When it last brought a chunk, or began.
     heard: Time,
+    from: From,
 }
 
 /// Decides for all files that one node fetches.
@@ -82,6 +96,11 @@ pub struct Engine {
     resting: BTreeSet<(Time, FileKey)>,
     sources: BTreeMap<OriginId, Source>,
     reads: BTreeMap<ReadId, Read>,
+    /// How many of them are from origins.
+    origin_reads: usize,
+    links: BTreeMap<Peer, Link>,
+    /// When which shared file is looked at next.
+    reviews: BTreeSet<(Time, FileKey)>,
     next_read: u64,
     next_file: u64,
     actions: VecDeque<Action>,
@@ -99,6 +118,9 @@ impl Engine {
             resting: BTreeSet::new(),
             sources: BTreeMap::new(),
             reads: BTreeMap::new(),
+            origin_reads: 0,
+            links: BTreeMap::new(),
+            reviews: BTreeSet::new(),
             next_read: 0,
             next_file: 0,
             actions: VecDeque::new(),
@@ -109,21 +131,40 @@ impl Engine {
     /// Takes note of what happened at `now`.
     pub fn handle(&mut self, event: Event, now: Time) {
         match event {
-            Event::Wanted { file, layout, missing, origin, group } => {
-                let wanted = WantedFile::new(self.next_file, layout, missing, origin, group);
+            Event::Wanted { file, layout, missing, origin, group, sharing } => {
+                let share = sharing.as_deref().map(|sharing| {
+                    let share = Share::new(file, layout.count(), &missing, sharing, self.config.range_chunks, now);
+                    (Box::new(share), Peer { market: sharing.market, node: sharing.me })
+                });
+                let mut wanted = WantedFile::new(self.next_file, layout, missing, origin, group);
+                wanted.share = share.map(|(share, _)| share);
                 self.next_file += 1;
                 self.wanted(file, wanted, now);
+                for (node, holding) in sharing.iter().flat_map(|sharing| &sharing.known) {
+                    let market = sharing.as_deref().map_or(MarketId(0), |sharing| sharing.market);
+                    self.sighted(file, Peer { market, node: *node }, *holding, now);
+                }
             }
-            Event::Unwanted { file } => self.forget(file),
+            Event::Unwanted { file } => self.unwanted(file),
             Event::Arrived { read, chunks } => self.arrived(read, chunks, now),
+            Event::Heard { read } => self.heard(read, now),
             Event::Ended { read, outcome } => self.ended(read, outcome, now),
+            Event::Sighted { .. }
+            | Event::Told { .. }
+            | Event::Lost { .. }
+            | Event::Hashes { .. }
+            | Event::Contradicted { .. }
+            | Event::Proven { .. }
+            | Event::Refuted { .. } => self.handle_of_peers(event, now),
         }
     }
 
     /// The next thing to do at `now`; `None` until something happens or [`Engine::next_deadline`] passes.
     pub fn next_action(&mut self, now: Time) -> Option<Action> {
         self.stop_stalled(now);
+        self.stop_silent_peers(now);
         self.wake(now);
+        self.review_due(now);
         self.actions.pop_front().or_else(|| self.next_read(now))
     }
 
@@ -132,8 +173,8 @@ impl Engine {
     pub fn next_deadline(&self, now: Time) -> Option<Time> {
         let retry = self.resting.first().map(|(until, _)| *until);
         let openings = self.sources.values().map(|source| source.closed_until);
-        let stalls = self.reads.values().map(|read| self.stalls_at(read));
-        openings.chain(stalls).chain(retry).filter(|at| *at > now).min()
+        let stalls = self.reads.values().filter(|read| read.from == From::Origin).map(|read| self.stalls_at(read));
+        openings.chain(stalls).chain(retry).chain(self.next_of_peers(&self.config)).filter(|at| *at > now).min()
     }
 
     fn wanted(&mut self, key: FileKey, file: WantedFile, now: Time) {
@@ -142,25 +183,75 @@ impl Engine {
         }
         if file.waiting.is_empty() {
             self.actions.push_back(Action::Complete { file: key });
-            return;
+            if file.share.is_none() {
+                return;
+            }
         }
         self.sources.entry(file.origin).or_insert_with(|| Source::new(&self.config));
         self.turns.join(file.group);
         self.files.insert(key, file);
+        self.review_at(key, now);
         self.place(key, now);
+    }
+
+    fn unwanted(&mut self, key: FileKey) {
+        if let Some(share) = self.files.get(&key).and_then(|file| file.share.as_deref()) {
+            let market = share.market;
+            let partners: Vec<Peer> = share.partners.keys().map(|node| Peer { market, node: *node }).collect();
+            partners.into_iter().for_each(|peer| self.tell(peer, key, larder_content::FileWord::Unfollow));
+        }
+        self.forget(key);
+    }
+
+    /// Bytes come, though no whole chunk.
+    fn heard(&mut self, id: ReadId, now: Time) {
+        if let Some(Read { from: From::Peer { peer, .. }, .. }) = self.reads.get(&id)
+            && let Some(link) = self.links.get_mut(peer)
+        {
+            link.heard = now;
+        }
     }
 
     fn arrived(&mut self, id: ReadId, chunks: u64, now: Time) {
         let Some(read) = self.reads.get_mut(&id).filter(|_| chunks > 0) else { return };
-        read.chunks.start = read.chunks.start.saturating_add(chunks).min(read.chunks.end);
+        let first = read.chunks.start;
+        read.chunks.start = first.saturating_add(chunks).min(read.chunks.end);
         read.heard = now;
-        if let Some(file) = self.files.get_mut(&read.file) {
-            file.arrived(read.chunks.start);
+        let (key, from, arrived) = (read.file, read.from, first..read.chunks.start);
+        let bytes = (arrived.end - arrived.start) * CHUNK_BYTES;
+        let Some(file) = self.files.get_mut(&key) else { return };
+        match from {
+            From::Origin => {
+                file.arrived(arrived.end);
+                if let Some(source) = self.sources.get_mut(&file.origin) {
+                    source.brought(bytes, now);
+                }
+            }
+            From::Peer { peer, .. } => {
+                if let Some(link) = self.links.get_mut(&peer) {
+                    link.brought(bytes, now);
+                    link.settled(arrived.end - arrived.start);
+                }
+            }
+        }
+        if let Some(share) = file.share.as_deref_mut() {
+            if let From::Peer { peer, .. } = from
+                && let Some(partner) = share.partners.get_mut(&peer.node)
+            {
+                (partner.progressed, partner.refusals) = (now, 0);
+            }
+            share.arrived(arrived, now);
+            self.review_at(key, now);
         }
     }
 
     fn ended(&mut self, id: ReadId, outcome: Outcome, now: Time) {
-        let Some(Read { file: key, chunks, began, .. }) = self.take_back(id) else { return };
+        let Some(Read { file: key, chunks, began, from, .. }) = self.take_back(id) else { return };
+        if let From::Peer { peer, content } = from {
+            self.ended_by_peer(key, peer, content, chunks, outcome, now);
+            self.settle(key, now);
+            return;
+        }
         let Some(file) = self.files.get_mut(&key) else { return };
         let Some(source) = self.sources.get_mut(&file.origin) else { return };
         let mut hopeless = false;
@@ -174,7 +265,13 @@ impl Engine {
             }
             Outcome::RangeIgnored if file.whole => hopeless = true,
             Outcome::RangeIgnored => file.whole = true,
-            Outcome::Refused => hopeless = true,
+            Outcome::Refused | Outcome::Lied | Outcome::Misled(_) => hopeless = true,
+        }
+        if let Some(share) = file.share.as_deref_mut().filter(|share| hopeless && share.partners.values().any(|partner| partner.live)) {
+            share.hopeless = true;
+            self.cancel_reads_of(key, |read| read.from == From::Origin);
+            self.review_at(key, now);
+            return;
         }
         if hopeless {
             self.forget(key);
@@ -182,14 +279,15 @@ impl Engine {
             return;
         }
         if file.whole {
-            self.cancel_reads_of(key);
+            self.cancel_reads_of(key, |_| true);
         }
+        self.review_at(key, now);
         self.settle(key, now);
     }
 
     /// Stops the reads that bring nothing: each has broken off, and was perhaps one too many for its origin.
     fn stop_stalled(&mut self, now: Time) {
-        while let Some((id, read)) = self.reads.iter().find(|(_, read)| self.stalls_at(read) <= now) {
+        while let Some((id, read)) = self.reads.iter().find(|(_, read)| read.from == From::Origin && self.stalls_at(read) <= now) {
             let (id, began) = (*id, read.began);
             let origin = self.files.get(&read.file).map(|file| file.origin);
             if let Some(source) = origin.and_then(|origin| self.sources.get_mut(&origin)) {
@@ -206,39 +304,56 @@ impl Engine {
 
     /// Completes the file if nothing of it is missing, or sees that it stands where it belongs.
     fn settle(&mut self, key: FileKey, now: Time) {
-        if self.files.get(&key).is_some_and(WantedFile::is_complete) {
-            self.forget(key);
-            self.actions.push_back(Action::Complete { file: key });
-        } else {
-            self.place(key, now);
+        let Some(file) = self.files.get_mut(&key) else { return };
+        if !file.is_complete() {
+            return self.place(key, now);
         }
+        match file.share.as_deref_mut() {
+            Some(share) if share.sealing => return,
+            Some(share) => share.sealing = true,
+            None => self.forget(key),
+        }
+        self.place(key, now);
+        self.actions.push_back(Action::Complete { file: key });
     }
 
     fn forget(&mut self, key: FileKey) {
-        self.cancel_reads_of(key);
+        self.cancel_reads_of(key, |_| true);
         self.stand(key, Place::Aside);
         if let Some(file) = self.files.remove(&key) {
             self.turns.leave(file.group);
+            if let Some(at) = file.review_at {
+                self.reviews.remove(&(at, key));
+            }
         }
     }
 
-    fn cancel_reads_of(&mut self, key: FileKey) {
-        let reads: Vec<ReadId> = self.reads.iter().filter(|(_, read)| read.file == key).map(|(id, _)| *id).collect();
-        for id in reads {
-            self.take_back(id);
-            self.actions.push_back(Action::Cancel { read: id });
-        }
+    fn cancel_reads_of(&mut self, key: FileKey, which: impl Fn(&Read) -> bool) {
+        self.cancel(|_, read| read.file == key && which(read));
     }
 
     /// Ends a read: what did not arrive waits again.
     fn take_back(&mut self, id: ReadId) -> Option<Read> {
         let read = self.reads.remove(&id)?;
+        match read.from {
+            From::Origin => self.origin_reads -= 1,
+            From::Peer { peer, .. } => {
+                if let Some(link) = self.links.get_mut(&peer) {
+                    link.settled(read.chunks.end - read.chunks.start);
+                }
+            }
+        }
         let file = self.files.get_mut(&read.file)?;
-        file.reading -= 1;
         file.put_back(read.chunks.clone());
-        self.turns.ended(file.group);
-        if let Some(source) = self.sources.get_mut(&file.origin) {
-            source.reading -= 1;
+        match read.from {
+            From::Origin => {
+                file.reading -= 1;
+                self.turns.ended(file.group);
+                if let Some(source) = self.sources.get_mut(&file.origin) {
+                    source.ends();
+                }
+            }
+            From::Peer { .. } => file.asking -= 1,
         }
         Some(read)
     }
@@ -271,7 +386,7 @@ impl Engine {
     }
 
     fn next_read(&mut self, now: Time) -> Option<Action> {
-        if self.reads.len() >= self.config.reads {
+        if self.origin_reads >= self.config.reads {
             return None;
         }
         let key = self.next_file(now)?;
@@ -280,13 +395,20 @@ impl Engine {
         file.reading += 1;
         self.turns.began(file.group);
         if let Some(source) = self.sources.get_mut(&file.origin) {
-            source.reading += 1;
+            source.begins(now);
         }
+        self.origin_reads += 1;
         self.place(key, now);
+        self.review_at(key, now);
+        self.begin(key, chunks, From::Origin, now);
+        self.actions.pop_front()
+    }
+
+    fn begin(&mut self, file: FileKey, chunks: Range<u64>, from: From, now: Time) {
         let read = ReadId(self.next_read);
         self.next_read += 1;
-        self.reads.insert(read, Read { file: key, chunks: chunks.clone(), began: now, heard: now });
-        Some(Action::Read { read, file: key, chunks })
+        self.reads.insert(read, Read { file, chunks: chunks.clone(), began: now, heard: now, from });
+        self.actions.push_back(Action::Read { read, file, chunks, from });
     }
 
     /// The file whose turn it is, of the origins that are open. One that holds three quarters of all reads lets others go first.

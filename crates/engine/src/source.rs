@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::link::Rate;
 use crate::{Config, Time};
 
 /// The least wait when an origin is busy, whatever it asks: doubled while it stays so.
@@ -22,11 +23,26 @@ pub(crate) struct Source {
     halved_at: Time,
     succeeded: usize,
     pause: Duration,
+    rate: Rate,
+    /// The most bytes a second that this node was seen to read from it; falls slowly.
+    best: f64,
+    /// When bytes of content came from it last.
+    pub(crate) heard: Option<Time>,
 }
 
 impl Source {
     pub(crate) fn new(config: &Config) -> Self {
-        Self { reading: 0, closed_until: Time::ZERO, most: config.reads, halved_at: Time::ZERO, succeeded: 0, pause: FIRST_PAUSE }
+        Self {
+            reading: 0,
+            closed_until: Time::ZERO,
+            most: config.reads,
+            halved_at: Time::ZERO,
+            succeeded: 0,
+            pause: FIRST_PAUSE,
+            rate: Rate::default(),
+            best: 0.0,
+            heard: None,
+        }
     }
 
     pub(crate) fn is_open(&self, now: Time) -> bool {
@@ -57,6 +73,32 @@ impl Source {
         self.most = (self.most / 2).max(1);
         self.halved_at = now;
         self.succeeded = 0;
+    }
+
+    /// Bytes of content came, of reads that take up all its time.
+    pub(crate) fn brought(&mut self, bytes: u64, now: Time) {
+        self.heard = Some(now);
+        self.rate.add(bytes, now);
+        self.best = self.rate.bytes_per_second.max(self.best * 0.9999);
+    }
+
+    /// A read of it begins.
+    pub(crate) fn begins(&mut self, now: Time) {
+        self.reading += 1;
+        self.rate.busy(now);
+    }
+
+    /// A read of it is over.
+    pub(crate) fn ends(&mut self) {
+        self.reading -= 1;
+        if self.reading == 0 {
+            self.rate.idle();
+        }
+    }
+
+    /// Bytes a second that this node would get straight from it, as far as its own reads tell.
+    pub(crate) fn straight(&self, config: &Config) -> f64 {
+        if self.best > 0.0 { self.best } else { config.assumed_origin_rate }
     }
 
     pub(crate) fn succeeded(&mut self, config: &Config) {

@@ -5,6 +5,7 @@ use larder_content::ChunkLayout;
 use super::*;
 
 mod faults;
+mod market;
 mod schedules;
 mod turns;
 
@@ -22,7 +23,14 @@ fn want(engine: &mut Engine, number: u64, chunks: u64, group: u64) {
 
 fn want_from(engine: &mut Engine, number: u64, chunks: u64, group: u64, origin: u64) {
     let layout = ChunkLayout::new(chunks * larder_content::CHUNK_BYTES);
-    let event = Event::Wanted { file: key(number), layout, missing: vec![0..chunks], origin: OriginId(origin), group: GroupId(group) };
+    let event = Event::Wanted {
+        file: key(number),
+        layout,
+        missing: vec![0..chunks],
+        origin: OriginId(origin),
+        group: GroupId(group),
+        sharing: None,
+    };
     engine.handle(event, Time::ZERO);
 }
 
@@ -35,8 +43,13 @@ type Started = (ReadId, FileKey, Range<u64>);
 
 fn reads(actions: &[Action]) -> Vec<Started> {
     let read = |action: &Action| match action {
-        Action::Read { read, file, chunks } => Some((*read, *file, chunks.clone())),
-        Action::Cancel { .. } | Action::Complete { .. } | Action::GiveUp { .. } => None,
+        Action::Read { read, file, chunks, .. } => Some((*read, *file, chunks.clone())),
+        Action::Cancel { .. }
+        | Action::Complete { .. }
+        | Action::GiveUp { .. }
+        | Action::Tell { .. }
+        | Action::FetchHashes { .. }
+        | Action::Ban { .. } => None,
     };
     actions.iter().filter_map(read).collect()
 }
@@ -76,7 +89,7 @@ fn small_files_are_read_side_by_side_under_one_limit() {
 fn what_the_store_holds_is_not_read() {
     let mut engine = Engine::new(Config::default(), 1);
     let layout = ChunkLayout::new(10 * larder_content::CHUNK_BYTES);
-    let wanted = |file, missing| Event::Wanted { file, layout, missing, origin: OriginId(1), group: GroupId(1) };
+    let wanted = |file, missing| Event::Wanted { file, layout, missing, origin: OriginId(1), group: GroupId(1), sharing: None };
     engine.handle(wanted(key(1), vec![2..3, 7..10]), Time::ZERO);
     engine.handle(wanted(key(2), vec![]), Time::ZERO);
     let actions = actions(&mut engine, Time::ZERO);

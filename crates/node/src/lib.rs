@@ -19,6 +19,7 @@ mod progress;
 mod read;
 mod report;
 mod resolve;
+mod status;
 
 use std::sync::Arc;
 
@@ -31,6 +32,7 @@ pub use larder_engine::Config as EngineConfig;
 pub use plan::{PlanReport, plan};
 pub use progress::{Phase, Progress, ResourceProgress};
 pub use report::{MountReport, Report, ResourceReport, Sources, Totals};
+pub use status::{Ledger, MarketStatus, PeerStatus, Status};
 
 /// A node: a store, and what fetches into it. Cheap to clone; all clones share their fetches.
 #[derive(Clone)]

@@ -106,7 +106,7 @@ impl<'a> Pipeline<'a> {
 
     /// Brings all files of a resource into the store.
     async fn gather(&self, want: &Want, listed: Listed, meter: &Arc<Meter>, room: &Arc<Reservation>) -> Result<Gathered, NodeError> {
-        let Listed { listing, home } = listed;
+        let Listed { mut listing, home } = listed;
         let gathered = match self.gather_listed(want, &listing, home, meter, room).await {
             Err(NodeError::Fetch { place, source }) if is_not_as_listed(&source) => {
                 tracing::info!(resource = want.address, "what it has is not what it listed: it is listed anew");
@@ -114,8 +114,9 @@ impl<'a> Pipeline<'a> {
                 if anew == listing && !is_changed(&source) {
                     return Err(NodeError::Fetch { place, source });
                 }
-                let Listed { listing, home } = self.look(want, anew, meter).await?;
-                self.gather_listed(want, &listing, home, meter, room).await?
+                let found = self.look(want, anew, meter).await?;
+                listing = found.listing;
+                self.gather_listed(want, &listing, found.home, meter, room).await?
             }
             other => other?,
         };
@@ -126,6 +127,7 @@ impl<'a> Pipeline<'a> {
             bytes: gathered.files.iter().map(|file| file.blob.size()).sum(),
             files: gathered.files.len() as u64,
             used: SystemTime::now(),
+            public: !listing.needed_credentials && gathered.files.iter().all(|file| file.blob.scope() == Scope::Public),
         };
         self.node.blocking(move |store| store.record_resource(&known)).await?;
         Ok(gathered)

@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, Weak};
 
-use larder_content::{ContentId, FileKey, Mismatch, OriginFile, ProofKind, Prover, Scope};
+use larder_content::{ContentId, FileKey, ProofKind, Scope};
 
 use crate::folder::{Fingerprint, Status};
 use crate::index::Row;
-use crate::prove::{Trial, is_provable};
 use crate::records::{BlobRow, KeyRow, OwnedKeyRow};
 use crate::{Shared, Store, StoreError, lock};
 
@@ -113,6 +112,11 @@ impl Blob {
         self.proof
     }
 
+    /// The same, found for a file that was proven by `proof`.
+    pub(crate) fn proven_by(self, proof: ProofKind) -> Self {
+        Self { proof, ..self }
+    }
+
     /// Its file. Read it; nothing else.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -133,37 +137,6 @@ impl Store {
             Some(row) => self.shared.blob(row.name.into(), row.proof.into()),
             None => Ok(None),
         }
-    }
-
-    /// Looks among the blobs that lost their keys with the index for one that `file` can be proven to be, and binds it.
-    ///
-    /// Public blobs are tried by size, private ones only at their own locator. Costs nothing when no blob is without a key.
-    ///
-    /// # Errors
-    /// If a file or the index cannot be read.
-    pub fn adopt(&self, file: &OriginFile, scope: Scope) -> Result<Option<Blob>, StoreError> {
-        let key = file.key(scope);
-        let candidates = lock(&self.shared.keyless).get(&file.size).cloned().unwrap_or_default();
-        let fits = |name: &BlobName| match name {
-            BlobName::Public(_) => scope == Scope::Public,
-            BlobName::Private { key: own, .. } => scope == Scope::Private && *own == key,
-        };
-        if !is_provable(file) {
-            return Ok(None);
-        }
-        for name in candidates.into_iter().filter(fits) {
-            if let Some(blob) = self.shared.blob(name, ProofKind::None)?
-                && let Ok(proof) = self.shared.prove_blob(file, scope, &blob)?
-            {
-                let guard = self.shared.stripe(name);
-                // Someone may have found it damaged meanwhile.
-                if self.shared.checked(name, &guard)?.is_some() {
-                    self.shared.bind(name, key, proof, None, &guard)?;
-                    return Ok(Some(Blob { proof, ..blob }));
-                }
-            }
-        }
-        Ok(None)
     }
 }
 
@@ -277,17 +250,22 @@ impl Shared {
     /// Gives the blob's file its name, by `give`, and returns its fingerprint. Makes the folder it lies in.
     pub(crate) fn place(&self, name: BlobName, give: impl Fn(&str) -> std::io::Result<()>) -> Result<Fingerprint, StoreError> {
         let file = name.file();
-        let fail = |error| self.home.fault(&file, error);
-        match give(&file) {
+        self.give_name(&file, give)?;
+        let status = self.home.status(&file)?;
+        status.map(|status| status.fingerprint).ok_or_else(|| self.home.fault(&file, std::io::ErrorKind::NotFound.into()))
+    }
+
+    /// Gives a file of the home its name, by `give`. Makes the folder it lies in.
+    pub(crate) fn give_name(&self, file: &str, give: impl Fn(&str) -> std::io::Result<()>) -> Result<(), StoreError> {
+        let given = match give(file) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
                 let _ = self.disk.make_folder(&self.home, folder, 0o700, None);
-                give(&file).map_err(fail)?;
+                give(file)
             }
-            other => other.map_err(fail)?,
-        }
-        let status = self.home.status(&file)?;
-        status.map(|status| status.fingerprint).ok_or_else(|| fail(std::io::ErrorKind::NotFound.into()))
+            other => other,
+        };
+        given.map_err(|error| self.home.fault(file, error))
     }
 
     /// Adds the row of a blob whose file is in place.
@@ -339,8 +317,9 @@ impl Shared {
     }
 
     /// Removes a blob: its rows first, so that no key ever leads to a file that is gone. Of these its own is the first, so that
-    /// a kill leaves a blob to be taken in, with the keys it has.
-    pub(crate) fn forget(&self, name: BlobName, row: &BlobRow, _guard: &MutexGuard<'_, ()>) -> Result<(), StoreError> {
+    /// a kill leaves a blob to be taken in, with the keys it has. Its chunk hashes go before its file, so that they never stay alone.
+    pub(crate) fn forget(&self, name: BlobName, row: &BlobRow, guard: &MutexGuard<'_, ()>) -> Result<(), StoreError> {
+        self.close_blob(name, guard);
         self.index.remove(Row::Blob(name))?;
         let less = |held: u64| Some(held.saturating_sub(row.fingerprint.size));
         let _ = self.blob_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
@@ -353,6 +332,7 @@ impl Shared {
             }
             self.index.remove(Row::OwnedKey(name, key))?;
         }
+        self.drop_list(name, row.fingerprint.size, guard)?;
         self.remove_file(&name.file())
     }
 
@@ -369,27 +349,5 @@ impl Shared {
             }
         }
         Ok(true)
-    }
-
-    /// Holds the blob's bytes against what the origin says of `file`.
-    fn prove_blob(&self, file: &OriginFile, scope: Scope, blob: &Blob) -> Result<Result<ProofKind, Mismatch>, StoreError> {
-        let name = blob.name.file();
-        let opened = self.home.file(&name, false)?;
-        let feed =
-            |take: &mut dyn FnMut(&[u8])| crate::partial::read_all(&opened, file.size, take).map_err(|error| self.home.fault(&name, error));
-        let mut trial = Trial::new(file, scope);
-        feed(&mut |bytes| trial.update(bytes))?;
-        let failed = match trial.finish() {
-            Ok(proof) => return Ok(Ok(proof)),
-            Err(failed) => failed,
-        };
-        for digest in &failed.later {
-            let mut prover = Prover::for_digest(Some(digest), file.size);
-            feed(&mut |bytes| prover.update(bytes))?;
-            if let Ok(proof) = prover.finish() {
-                return Ok(Ok(proof.kind()));
-            }
-        }
-        Ok(Err(failed.mismatch))
     }
 }

@@ -129,7 +129,10 @@ impl CrashDisk {
                         Loss::Some(_) => next(2) == 0,
                     };
                     if lost {
+                        // The time of the last write is not lost with its bytes.
+                        let modified = file.metadata().unwrap().modified().unwrap();
                         file.write_all_at(&vec![0; len as usize], offset).unwrap();
+                        file.set_modified(modified).unwrap();
                     }
                 }
                 _ if at < keeps => {}

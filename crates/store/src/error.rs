@@ -131,7 +131,7 @@ pub enum SealError {
         /// How many.
         missing: u64,
     },
-    /// The bytes are not what the origin lists. Nothing of them is kept.
+    /// The bytes are not what the origin lists. The chunks of a partial file stay, until the caller says which of them go.
     #[error("{mismatch} (the bytes have the content id {content})")]
     Mismatch {
         /// Which digest does not match.

@@ -8,8 +8,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use larder_content::codec::{self, Record};
+use larder_content::codec::{self, CodecError, Record};
 use larder_content::{ContentId, FileKey};
 
 use crate::StoreError;
@@ -20,6 +21,8 @@ use crate::records::{BlobRow, PartialRow, StateRow};
 const CACHE_BYTES: u64 = 32 << 20;
 /// How long a row may stay in memory only: what a kill loses.
 const FLUSH_EVERY_MS: u64 = 200;
+/// How long an index that was closed may take to be free.
+const FREE_WITHIN: Duration = Duration::from_secs(5);
 
 /// The name of a row. The first byte of its encoding is its kind, which no two kinds share.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +43,12 @@ pub(crate) enum Row<'a> {
     Copy(&'a Path),
     /// A resource, by its id: `ResourceRow`.
     Resource(&'a str),
+    /// The account of a resource, by its id: `AccountRow`.
+    Account(&'a str),
+    /// The one `ServedRow`.
+    Served,
+    /// The peers of a market, by its address: `PeersRow`.
+    Peers(&'a str),
 }
 
 impl Row<'_> {
@@ -53,6 +62,9 @@ impl Row<'_> {
             Self::Chunk(key, chunk) => [b"c", &key.0[..], &chunk.to_be_bytes()].concat(),
             Self::Copy(path) => [b"f", path.as_os_str().as_bytes()].concat(),
             Self::Resource(id) => [b"r", &ContentId::of(id.as_bytes()).0[..]].concat(),
+            Self::Account(id) => [b"a", &ContentId::of(id.as_bytes()).0[..]].concat(),
+            Self::Served => b"u".to_vec(),
+            Self::Peers(market) => [b"m", &ContentId::of(market.as_bytes()).0[..]].concat(),
         }
     }
 }
@@ -80,8 +92,17 @@ impl Index {
     /// The library panics on some damaged files; that counts as damage too.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(FLUSH_EVERY_MS));
-        let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
-        let rows = opened.unwrap_or_else(|_| Err(sled::Error::Unsupported("its file cannot be read".into())));
+        let open = || {
+            let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
+            opened.unwrap_or_else(|_| Err(sled::Error::Unsupported("its file cannot be read".into())))
+        };
+        let began = Instant::now();
+        let mut rows = open();
+        // The store's own lock is held, so it is this process that has just closed it, and the library has not ended yet.
+        while is_locked(&rows) && began.elapsed() < FREE_WITHIN {
+            std::thread::sleep(Duration::from_millis(5));
+            rows = open();
+        }
         let rows = rows.map_err(|error| fault(path, error))?;
         Ok(Self {
             rows,
@@ -164,9 +185,24 @@ impl Index {
         self.scan(prefix).map(move |row| row.map(|(rest, record)| (folder.join(OsStr::from_bytes(&rest)), record)))
     }
 
-    /// All resources.
-    pub(crate) fn resources<R: Record>(&self) -> Result<Vec<R>, StoreError> {
-        self.scan(b"r".to_vec()).map(|row| row.map(|(_, record)| record)).collect()
+    /// All keys, each with what it is bound to.
+    pub(crate) fn keys<R: Record>(&self) -> impl Iterator<Item = Result<(FileKey, R), StoreError>> {
+        self.scan(b"k".to_vec()).map(|row| row.and_then(|(key, record)| Ok((FileKey(self.bytes32(&key)?), record))))
+    }
+
+    /// All resources, also those of an earlier version.
+    pub(crate) fn resources<R: Record + From<E>, E: Record>(&self) -> Result<Vec<R>, StoreError> {
+        let decode = |bytes: &[u8]| match codec::decode::<R>(bytes) {
+            Err(CodecError::Version { found, .. }) if found == E::VERSION => self.decode::<E>(bytes).map(R::from),
+            decoded => decoded.map_err(|error| self.malformed(&error)),
+        };
+        let rows = self.rows.scan_prefix(b"r").values();
+        rows.map(|bytes| decode(&bytes.map_err(|error| fault(&self.path, error))?)).collect()
+    }
+
+    /// All accounts of resources.
+    pub(crate) fn accounts<R: Record>(&self) -> Result<Vec<R>, StoreError> {
+        self.scan(b"a".to_vec()).map(|row| row.map(|(_, record)| record)).collect()
     }
 
     /// The rows whose names begin with `prefix`, each with the rest of its name.
@@ -199,6 +235,11 @@ impl Index {
     fn malformed(&self, why: &dyn std::fmt::Display) -> StoreError {
         StoreError::Damaged { path: self.path.clone(), why: format!("{why}; it is rebuilt when the store is opened again") }
     }
+}
+
+/// Whether the file is open elsewhere; the library says so in words only.
+fn is_locked(opened: &Result<sled::Db, sled::Error>) -> bool {
+    matches!(opened, Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock"))
 }
 
 /// The error for what the library said.

@@ -9,6 +9,7 @@
 //! index/                          what is known of the rest; can be rebuilt from it
 //! blobs/ab/<content id>           0444, proven, may be read by anyone
 //! private/ab/<key>.<content id>   0444, proven, found only by the key of its locator
+//! hashes/ab/<content id>          the chunk hashes of a public blob of several chunks; checked when read
 //! partial/<key>                   sparse, still coming
 //! targets/<tree>/                 trees ready to mount
 //! leases/<id>                     one file a lease
@@ -32,15 +33,19 @@
 //! | partial: row recorded | an empty partial | a row without a file | the row is removed |
 //! | write: bytes written | bytes without a row | the same | fetched again |
 //! | write: chunk recorded | the chunk | a row of lost bytes | hashed: kept, or the row is removed |
+//! | forget: rows removed, and that flushed | bytes without a row | the same | fetched again |
 //! | seal: linked as the blob, or keys recorded | two names of one file, the partial still whole | either name may be gone, bytes torn | a blob name without a row beside its partial is removed; the partial goes on |
 //! | seal: row recorded | the blob, and leftovers of the partial | a row of a torn file | hashed: kept, or removed; the partial's good chunks go on |
 //! | seal: leftovers removed | the blob | (only done once synced) | - |
+//! | hashes: temp file written | a stale temp | the same, perhaps torn | `temp/` is emptied |
+//! | hashes: renamed | the list | a list, perhaps torn, or of no blob | checked when it is read, and made anew; one of no blob is removed |
 //! | lease: file renamed into place | a lease over files not laid yet | the lease, none, or a torn file | a torn lease is removed, and so are trees in `targets` without a lease |
-//! | lay: linked | a link whose blob has another fingerprint | the same, perhaps of a torn file | the blob is hashed; links of torn blobs are removed |
+//! | lay: linked | a link whose blob has another fingerprint | the same, perhaps of a torn file | the blob is hashed; links of torn blobs are removed, in `targets` also those that no lease names |
 //! | lay: copied to a temp | a stale temp in the target | the same | removed by `release`, or by the next `lay` |
 //! | lay: copy renamed, then recorded | a copy, perhaps without a row | perhaps torn | after a power cut, one in no synced group or without a row is hashed: kept, or removed; after a kill, it is laid again |
 //! | release: file unlinked | files still laid, their lease still there | the same | `release` again |
 //! | evict: rows removed | a blob without a row | the same | hashed: kept with the keys it has |
+//! | evict: list of chunk hashes removed | a blob without a row | the same | as above; the list is made when it is asked for |
 //! | evict: file removed | nothing | the blob without a row, or a row without a file | as above; the row is removed |
 //!
 //! When the index is lost, so are the keys of blobs, the chunks of files still coming, and what tells which copy is right. All
@@ -58,22 +63,34 @@
 //! their copies are dropped unless a sync covered them, so the next `lay` replaces what is wrong there. A copy that jobs may
 //! write to, and that the power cut tore that lost the index too, also stays until it is laid again.
 //!
+//! The ledger and the books of peers are rows that no sync waits for, and go with the index: they are an account and a start, and
+//! nothing that is stored depends on them.
+//!
 //! An inode that has a second name is never written: [`Partial`] makes itself a new one first.
 
+mod adopt;
 mod blobs;
+mod book;
 mod config;
 #[cfg(test)]
 mod crash;
 mod disk;
 mod error;
 mod folder;
+mod follow;
+mod forget;
+mod hashes;
 mod index;
 mod lease;
+mod ledger;
 mod listing;
 mod open;
 mod partial;
 mod prove;
+mod public;
 mod put;
+mod read;
+mod recent;
 mod records;
 mod recovery;
 mod release;
@@ -94,14 +111,16 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use larder_content::FileKey;
+use larder_content::{ChunkHashes, ContentId, FileKey};
 
 pub use blobs::{Blob, BlobName};
 pub use config::StoreConfig;
 pub use error::{Limit, SealError, StoreError};
 pub use lease::{Lease, Tree};
+pub use ledger::{LEDGER_OTHERS, LedgerBytes};
 pub use listing::{KnownResource, StoredListing};
 pub use partial::Partial;
+pub use read::MOST_READ_CHUNKS;
 pub use recovery::Recovery;
 pub use release::Released;
 pub use space::{Reservation, Space};
@@ -111,6 +130,9 @@ pub use verify::{GcReport, VerifyReport};
 use disk::Disk;
 use folder::Folder;
 use index::Index;
+use ledger::Accounts;
+use read::OpenBlob;
+use recent::Recent;
 use sync::{Groups, Keeper};
 
 /// The store of one node; cheap to clone.
@@ -145,6 +167,14 @@ struct Shared {
     blob_bytes: AtomicU64,
     /// The number of the next file in `temp`. Who makes or moves a small one holds it: the file system would let them spin.
     temps: Mutex<u64>,
+    open_blobs: Mutex<Recent<BlobName, OpenBlob>>,
+    lists: Mutex<Recent<ContentId, Arc<ChunkHashes>>>,
+    /// Held by the one who makes a list of chunk hashes.
+    making_list: Mutex<()>,
+    /// Bytes that are kept in memory for the proofs of files still coming.
+    kept_bytes: Arc<AtomicU64>,
+    /// Nothing until the ledger is first written.
+    accounts: Mutex<Option<Accounts>>,
     recovery: Recovery,
     // Dropped last: the index is closed by then.
     _lock: File,

@@ -10,7 +10,7 @@ use larder_content::{ContentId, Manifest, Scope};
 
 use crate::index::Row;
 use crate::lease::{seconds, time};
-use crate::records::{ListingRecord, ResourceRow};
+use crate::records::{ListingRecord, PrivateResourceRow, ResourceRow};
 use crate::{Shared, Store, StoreError};
 
 /// What an origin listed.
@@ -39,6 +39,8 @@ pub struct KnownResource {
     pub bytes: u64,
     /// How many files it has.
     pub files: u64,
+    /// Whether anyone may list and read it.
+    pub public: bool,
     /// When it was last prepared.
     pub used: SystemTime,
 }
@@ -97,8 +99,9 @@ impl Store {
     /// # Errors
     /// If the index cannot be written.
     pub fn record_resource(&self, resource: &KnownResource) -> Result<(), StoreError> {
-        let KnownResource { id, address, bytes, files, used } = resource;
-        let row = ResourceRow { id: id.clone(), address: address.clone(), bytes: *bytes, files: *files, used: seconds(*used) };
+        let KnownResource { id, address, bytes, files, public, used } = resource;
+        let (public, used) = (*public, seconds(*used));
+        let row = ResourceRow { id: id.clone(), address: address.clone(), bytes: *bytes, files: *files, public, used };
         self.shared.index.put(Row::Resource(id), &row)
     }
 
@@ -107,8 +110,11 @@ impl Store {
     /// # Errors
     /// If the index cannot be read.
     pub fn resources(&self) -> Result<Vec<KnownResource>, StoreError> {
-        let rows: Vec<ResourceRow> = self.shared.index.resources()?;
-        let resource = |ResourceRow { id, address, bytes, files, used }| KnownResource { id, address, bytes, files, used: time(used) };
+        let rows = self.shared.index.resources::<ResourceRow, PrivateResourceRow>()?;
+        let resource = |row: ResourceRow| {
+            let ResourceRow { id, address, bytes, files, public, used } = row;
+            KnownResource { id, address, bytes, files, public, used: time(used) }
+        };
         let mut resources: Vec<_> = rows.into_iter().map(resource).collect();
         resources.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(resources)
@@ -116,6 +122,18 @@ impl Store {
 }
 
 impl Shared {
+    /// The id and the files of the listing in a file, if it is whole and `is_wanted` says so of its id.
+    pub(crate) fn manifest_of(&self, file: &str, is_wanted: &dyn Fn(&str) -> bool) -> Result<Option<(String, Manifest)>, StoreError> {
+        let name = format!("listings/{file}");
+        let bytes = match std::fs::read(self.home.path_of(&name)) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.home.fault(&name, error)),
+        };
+        let wanted = open(&bytes).filter(|(header, _)| is_wanted(&header.id));
+        Ok(wanted.and_then(|(header, manifest)| Some((header.id, manifest_in(manifest)?))))
+    }
+
     /// Removes listings that were last written before `limit`, and returns how many.
     pub(crate) fn drop_listings_before(&self, limit: SystemTime) -> Result<u64, StoreError> {
         let mut dropped = 0;
@@ -136,16 +154,25 @@ fn file_name(address: &str) -> String {
 }
 
 fn decode(address: &str, bytes: &[u8]) -> Option<StoredListing> {
+    let (ListingRecord { address: own, id, pinned, private, listed }, manifest) = open(bytes)?;
+    let manifest = manifest_in(manifest)?;
+    let scope = if private { Scope::Private } else { Scope::Public };
+    (own == address).then_some(StoredListing { id, pinned, scope, listed: time(listed), manifest })
+}
+
+/// The header of a listing's file and the bytes of the manifest, if the file is whole.
+fn open(bytes: &[u8]) -> Option<(ListingRecord, &[u8])> {
     let (bytes, hash) = bytes.split_last_chunk::<32>()?;
     if ContentId::of(bytes).0 != *hash {
         return None;
     }
     let (length, rest) = bytes.split_first_chunk::<8>()?;
     let (header, manifest) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
-    let ListingRecord { address: own, id, pinned, private, listed } = codec::decode(header).ok()?;
-    let manifest = Manifest::try_from(codec::decode::<ManifestRecord>(manifest).ok()?).ok()?;
-    let scope = if private { Scope::Private } else { Scope::Public };
-    (own == address).then_some(StoredListing { id, pinned, scope, listed: time(listed), manifest })
+    Some((codec::decode(header).ok()?, manifest))
+}
+
+fn manifest_in(bytes: &[u8]) -> Option<Manifest> {
+    Manifest::try_from(codec::decode::<ManifestRecord>(bytes).ok()?).ok()
 }
 
 #[cfg(test)]
@@ -173,10 +200,19 @@ mod tests {
     #[test]
     fn resources_are_listed_once_each_with_what_was_noted_last() {
         let (_folder, store) = store_in();
-        let resource = |id: &str, bytes| KnownResource { id: id.into(), address: id.into(), bytes, files: 1, used: time(7) };
+        let resource =
+            |id: &str, bytes| KnownResource { id: id.into(), address: id.into(), bytes, files: 1, public: id == "a", used: time(7) };
         for known in [resource("b", 1), resource("a", 2), resource("b", 3)] {
             store.record_resource(&known).unwrap();
         }
         assert_eq!(store.resources().unwrap(), [resource("a", 2), resource("b", 3)]);
+    }
+    #[test]
+    fn a_resource_that_an_earlier_version_noted_is_not_public() {
+        let (_folder, store) = store_in();
+        let before = PrivateResourceRow { id: "a".into(), address: "b".into(), bytes: 1, files: 2, used: 3 };
+        store.shared.index.put(Row::Resource("a"), &before).unwrap();
+        let known = KnownResource { id: "a".into(), address: "b".into(), bytes: 1, files: 2, public: false, used: time(3) };
+        assert_eq!(store.resources().unwrap(), [known]);
     }
 }

@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 
 use crate::disk::{Disk, RealDisk};
 use crate::folder::{Folder, absolute};
+use crate::hashes::recent_lists;
 use crate::index::Index;
+use crate::read::open_blobs;
 use crate::records::StateRow;
 use crate::recovery::Recovery;
 use crate::sync::{Groups, Keeper};
@@ -59,6 +61,11 @@ impl Store {
             reserved_bytes: Arc::default(),
             blob_bytes: AtomicU64::new(0),
             temps: Mutex::default(),
+            open_blobs: Mutex::new(open_blobs()),
+            lists: Mutex::new(recent_lists()),
+            making_list: Mutex::default(),
+            kept_bytes: Arc::default(),
+            accounts: Mutex::default(),
             recovery: Recovery::default(),
             home,
             disk,
@@ -131,7 +138,7 @@ fn make_home(path: &Path) -> Result<Folder, StoreError> {
     };
     make(path, 0o700)?;
     restrict(path, 0o700)?;
-    for name in ["blobs", "private", "partial", "leases", "listings", "temp"] {
+    for name in ["blobs", "private", "hashes", "partial", "leases", "listings", "temp"] {
         make(&path.join(name), 0o700)?;
     }
     make(&path.join("targets"), 0o755)?;

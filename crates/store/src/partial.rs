@@ -3,23 +3,20 @@
 //! Invariants: a chunk is recorded only after its bytes were written; no two writers write one chunk at a time; a file
 //! that has a second name is never written, since the other may lie in a job's target.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
-use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
-use larder_content::{CHUNK_BYTES, ChunkHash, ChunkLayout, ChunkTree, FileKey, OriginFile, Scope, VerifiedChunks};
+use larder_content::{ChunkHash, ChunkLayout, ChunkTree, FileKey, OriginFile, Scope, VerifiedChunks};
 
+use crate::follow::{Kept, Proving};
 use crate::index::Row;
-use crate::prove::Trial;
+use crate::read::read;
 use crate::records::{ChunkRow, PartialRow};
 use crate::{Shared, Store, StoreError, lock};
 
-/// Bytes that are read back at a time.
-const READ_BYTES: u64 = 1 << 20;
 /// Rows that are collected, then removed one by one, before others get their turn.
 const ROWS_AT_A_TIME: usize = 1_000;
 
@@ -38,6 +35,8 @@ pub(crate) struct Coming {
     pub(crate) layout: ChunkLayout,
     pub(crate) chunks: Mutex<Chunks>,
     pub(crate) proving: Mutex<Proving>,
+    /// How many wait to take chunks away.
+    pub(crate) changing: AtomicUsize,
     /// One writes at a time: the file system would let them spin for the same lock instead.
     writing: Mutex<()>,
 }
@@ -50,16 +49,15 @@ pub(crate) struct Chunks {
     busy: HashSet<u64>,
     /// Chunks of an earlier run, which were not read since.
     resumed: HashSet<u64>,
+    /// Counts the times that chunks were taken away.
+    pub(crate) epoch: u64,
+    /// How far the proof has come, and runs that it will want, by their first chunk.
+    pub(crate) fed: u64,
+    pub(crate) kept: BTreeMap<u64, Kept>,
+    /// The proof is at its end: until it is done no chunk is lost.
+    pub(crate) sealing: bool,
     /// It became a blob or was discarded: nothing is written any more.
     pub(crate) ended: bool,
-}
-
-/// How far the proof has come.
-#[derive(Default)]
-pub(crate) struct Proving {
-    pub(crate) trial: Option<Trial>,
-    /// The first chunk that it was not fed.
-    fed: u64,
 }
 
 impl Store {
@@ -80,7 +78,8 @@ impl Store {
         let there = shared.home.status(&name)?.is_some_and(|status| status.is_file);
         let chunks = if row.is_some() && there { shared.resume(&key, layout)? } else { shared.begin(&key, layout)? };
         let (chunks, proving, writing) = (Mutex::new(chunks), Mutex::default(), Mutex::default());
-        let coming = Arc::new(Coming { key, scope, file: file.clone(), layout, chunks, proving, writing });
+        let (file, changing) = (file.clone(), AtomicUsize::new(0));
+        let coming = Arc::new(Coming { key, scope, file, layout, chunks, proving, changing, writing });
         partials.retain(|_, other| other.strong_count() > 0);
         partials.insert(key, Arc::downgrade(&coming));
         Ok(Partial { coming, store: self.clone() })
@@ -154,9 +153,9 @@ impl Partial {
         let shared = self.shared();
         let place = self.coming.layout.bytes(run.start, run.end);
         let at = |position: u64| usize::try_from(position - chunks.offset()).unwrap_or(usize::MAX);
-        let bytes = &chunks.bytes()[at(place.start)..at(place.end)];
+        let bytes = chunks.bytes().slice(at(place.start)..at(place.end));
         let turn = lock(&self.coming.writing);
-        let written = shared.disk.write_at(handle, bytes, place.start);
+        let written = shared.disk.write_at(handle, &bytes, place.start);
         drop(turn);
         let fail = |error| shared.home.fault(&file_name(&self.coming.key), error).needing(bytes.len() as u64);
         written.map_err(fail)?;
@@ -167,60 +166,8 @@ impl Partial {
         }
         let mut state = lock(&self.coming.chunks);
         hashes().for_each(|(index, hash)| state.tree.insert(index, *hash));
+        state.keep(&run, bytes, &shared.kept_bytes);
         Ok(())
-    }
-
-    /// Takes the proof on over all chunks that are there without a gap. Returns at once if another thread is at it.
-    ///
-    /// # Errors
-    /// If the file cannot be read back.
-    pub fn advance(&self) -> Result<(), StoreError> {
-        match self.coming.proving.try_lock() {
-            Ok(mut proving) => self.feed(&mut proving),
-            Err(TryLockError::Poisoned(poisoned)) => self.feed(&mut poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => Ok(()),
-        }
-    }
-
-    /// Feeds the proof with what is there. Chunks of an earlier run are hashed once more on the way; one that is not what was
-    /// recorded becomes missing again, and the proof waits for it.
-    pub(crate) fn feed(&self, proving: &mut Proving) -> Result<(), StoreError> {
-        let Coming { key, scope, file, layout, .. } = &*self.coming;
-        let Proving { trial, fed } = proving;
-        let trial = trial.get_or_insert_with(|| Trial::new(file, *scope));
-        loop {
-            let (handle, end, resumed) = lock(&self.coming.chunks).next_after(*fed);
-            if end == *fed {
-                return Ok(());
-            }
-            let bytes = read(&handle, &layout.bytes(*fed, end));
-            let bytes = bytes.map_err(|error| self.shared().home.fault(&file_name(key), error))?;
-            for (index, hash) in resumed {
-                let place = layout.bytes(index, index + 1);
-                let start = layout.bytes(*fed, end).start;
-                let range = |position: u64| usize::try_from(position - start).unwrap_or(usize::MAX);
-                let chunk = bytes.slice(range(place.start)..range(place.end));
-                if VerifiedChunks::check(*layout, index, chunk, &[hash]).is_err() {
-                    tracing::warn!(%key, index, "a chunk of an earlier run was damaged on disk and is fetched again");
-                    lock(&self.coming.chunks).lose(index);
-                    return self.shared().index.remove(Row::Chunk(*key, index));
-                }
-                lock(&self.coming.chunks).resumed.remove(&index);
-            }
-            trial.update(&bytes);
-            *fed = end;
-        }
-    }
-
-    /// Drops the file with all chunks that are there.
-    ///
-    /// # Errors
-    /// If it cannot be removed.
-    pub fn discard(&self) -> Result<(), StoreError> {
-        lock(&self.coming.chunks).ended = true;
-        let mut partials = lock(&self.shared().partials);
-        partials.remove(&self.coming.key);
-        self.shared().drop_partial(&self.coming.key)
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -243,17 +190,38 @@ impl Chunks {
         (Arc::clone(&self.handle), runs)
     }
 
-    /// The end of the chunks to read next from `first` on, and the recorded hashes of those of an earlier run.
-    fn next_after(&self, first: u64) -> (Arc<File>, u64, Vec<(u64, ChunkHash)>) {
-        let there = (first..first + READ_BYTES / CHUNK_BYTES).map_while(|index| Some((index, self.tree.get(index)?)));
-        let there: Vec<_> = there.collect();
-        let end = first + there.len() as u64;
-        (Arc::clone(&self.handle), end, there.into_iter().filter(|(index, _)| self.resumed.contains(index)).collect())
+    /// The hashes of a run of chunks, if all of them are there.
+    pub(crate) fn hashes(&self, run: Range<u64>) -> Option<Vec<ChunkHash>> {
+        run.map(|index| self.tree.get(index)).collect()
     }
 
-    fn lose(&mut self, index: u64) {
-        self.tree.remove(index);
-        self.resumed.remove(&index);
+    /// Whether the chunk is of an earlier run, and was not read since.
+    pub(crate) fn is_resumed(&self, index: u64) -> bool {
+        self.resumed.contains(&index)
+    }
+
+    /// Notes that chunks were read and are what was recorded.
+    pub(crate) fn found_right(&mut self, run: &Range<u64>) {
+        for index in run.clone() {
+            self.resumed.remove(&index);
+        }
+    }
+
+    /// Takes chunks away, and begins another epoch.
+    pub(crate) fn take_away(&mut self, indices: &[u64]) {
+        for index in indices {
+            self.tree.remove(*index);
+            self.resumed.remove(index);
+        }
+        self.epoch += 1;
+        self.fed = 0;
+        self.kept.clear();
+    }
+
+    /// Lets nothing more be written; whether that was so before.
+    pub(crate) fn end(&mut self) -> bool {
+        self.kept.clear();
+        std::mem::replace(&mut self.ended, true)
     }
 }
 
@@ -341,33 +309,12 @@ impl Shared {
 
 impl Chunks {
     fn new(file: File, tree: ChunkTree) -> Self {
-        Self { handle: Arc::new(file), tree, busy: HashSet::new(), resumed: HashSet::new(), ended: false }
+        let (busy, resumed, kept) = (HashSet::new(), HashSet::new(), BTreeMap::new());
+        Self { handle: Arc::new(file), tree, busy, resumed, epoch: 0, fed: 0, kept, sealing: false, ended: false }
     }
 }
 
 /// The file of what is coming under `key`.
 pub(crate) fn file_name(key: &FileKey) -> String {
     format!("partial/{key}")
-}
-
-/// Reads `place` of a file.
-pub(crate) fn read(file: &File, place: &Range<u64>) -> io::Result<Bytes> {
-    // Some processors copy to places that are not aligned at half the speed.
-    const ALIGNMENT: usize = 64;
-    let length = usize::try_from(place.end - place.start).unwrap_or(usize::MAX);
-    let mut bytes = vec![0; length + ALIGNMENT];
-    let start = bytes.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
-    file.read_exact_at(&mut bytes[start..start + length], place.start)?;
-    Ok(Bytes::from(bytes).slice(start..start + length))
-}
-
-/// Reads the first `size` bytes of a file in order.
-pub(crate) fn read_all(file: &File, size: u64, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
-    let mut at = 0;
-    while at < size {
-        let end = size.min(at + READ_BYTES);
-        take(&read(file, &(at..end))?);
-        at = end;
-    }
-    Ok(())
 }

@@ -87,7 +87,42 @@ pub(crate) struct ResourceRow {
     pub(crate) address: String,
     pub(crate) bytes: u64,
     pub(crate) files: u64,
+    pub(crate) public: bool,
     pub(crate) used: u64,
+}
+
+/// A [`ResourceRow`] of version 1, which does not know what is public: so it is not.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct PrivateResourceRow {
+    pub(crate) id: String,
+    pub(crate) address: String,
+    pub(crate) bytes: u64,
+    pub(crate) files: u64,
+    pub(crate) used: u64,
+}
+
+/// Where the bytes of a resource came from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct AccountRow {
+    pub(crate) resource: String,
+    pub(crate) cache: u64,
+    pub(crate) peers: u64,
+    pub(crate) origin: u64,
+    /// Grows with each change of any account.
+    pub(crate) turn: u64,
+}
+
+/// How many bytes were given to peers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ServedRow {
+    pub(crate) bytes: u64,
+}
+
+/// What is known of the peers of a market.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct PeersRow {
+    pub(crate) market: String,
+    pub(crate) book: Vec<u8>,
 }
 
 /// A lease, as its file holds it.
@@ -154,6 +189,8 @@ const SMALL_BYTES: usize = 512;
 const LEASE_BYTES: usize = 256 * 1024 * 1024;
 /// Room for addresses, whose length their origin bounds.
 const NAMED_BYTES: usize = 64 * 1024;
+/// Room for some thousands of peers with their addresses.
+const BOOK_BYTES: usize = 16 * 1024 * 1024;
 
 macro_rules! records {
     ($($record:ty: $version:expr, $limit:expr;)*) => {
@@ -172,9 +209,20 @@ records! {
     PartialRow: 1, SMALL_BYTES;
     ChunkRow: 1, SMALL_BYTES;
     CopyRow: 1, SMALL_BYTES;
-    ResourceRow: 1, NAMED_BYTES;
+    ResourceRow: 2, NAMED_BYTES;
+    PrivateResourceRow: 1, NAMED_BYTES;
+    AccountRow: 1, NAMED_BYTES;
+    ServedRow: 1, SMALL_BYTES;
+    PeersRow: 1, BOOK_BYTES;
     ListingRecord: 1, NAMED_BYTES;
     LeaseRecord: 2, LEASE_BYTES;
+}
+
+impl From<PrivateResourceRow> for ResourceRow {
+    fn from(row: PrivateResourceRow) -> Self {
+        let PrivateResourceRow { id, address, bytes, files, used } = row;
+        Self { id, address, bytes, files, public: false, used }
+    }
 }
 
 impl From<BlobName> for NameRecord {

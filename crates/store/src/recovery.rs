@@ -12,7 +12,8 @@ use crate::blobs::BlobName;
 use crate::folder::Status;
 use crate::index::Row;
 use crate::lease::Tree;
-use crate::partial::{file_name, read};
+use crate::partial::file_name;
+use crate::read::read;
 use crate::records::{BlobRow, ChunkRow, CopyRow, PartialRow, SealedRecord, StateRow, UNSEEN_GROUP};
 use crate::release::LaidFile;
 use crate::verify::{hash, in_parallel};
@@ -68,6 +69,7 @@ impl Shared {
     /// name; partial files cannot be kept.
     pub(crate) fn rebuild(&self, recovery: &mut Recovery) -> Result<(), StoreError> {
         let torn = self.find_blobs(&HashSet::new(), recovery)?;
+        self.drop_stray_lists()?;
         for file in self.home.names("partial")? {
             self.remove_file(&format!("partial/{file}"))?;
             recovery.partials_removed += 1;
@@ -83,6 +85,7 @@ impl Shared {
         let mut torn = self.check_blobs(&is_unsure, recovery)?;
         let partials = self.check_partial_files(recovery)?;
         torn.extend(self.find_blobs(&partials, recovery)?);
+        self.drop_stray_lists()?;
         self.remove_torn_links(&torn, recovery)?;
         recovery.trees_removed += self.remove_unleased()?;
         for (key, row) in self.index.partials()? {
@@ -108,7 +111,7 @@ impl Shared {
             }
             let renew = |row: CopyRow| self.index.put(Row::Copy(&place), &CopyRow { group: self.groups.current(), ..row });
             // What is no copy of ours any more, because a job changed it, is the job's.
-            if let Some(row) = row.clone().filter(|row| tree.writable && row.fingerprint != status.fingerprint) {
+            if let Some(row) = row.clone().filter(|row| tree.writable && !row.fingerprint.same_bytes(&status.fingerprint)) {
                 return renew(row).map(|()| false);
             }
             let found = hash(folder.file(path.file_name(), false)?).map_err(|error| folder.fault(path.file_name(), error))?;
@@ -233,7 +236,7 @@ impl Shared {
         Ok(torn)
     }
 
-    /// Removes the links of torn blobs from the trees of all leases.
+    /// Removes the links of torn blobs from the trees of all leases, and from `targets`.
     fn remove_torn_links(&self, torn: &HashSet<u64>, recovery: &mut Recovery) -> Result<(), StoreError> {
         if torn.is_empty() {
             return Ok(());
@@ -241,6 +244,7 @@ impl Shared {
         let device = self.home.own_status()?.device;
         let is_torn = |status: &Status| status.device == device && torn.contains(&status.fingerprint.inode);
         recovery.laid_torn += self.remove_torn(&|file| Ok(is_torn(&file.status)));
+        recovery.laid_torn += self.remove_torn_strays(&is_torn)?;
         Ok(())
     }
 

@@ -198,6 +198,24 @@ impl Shared {
         removed
     }
 
+    /// Removes the files that `is_torn` says so of from the store's own `targets`, whether a lease names them or not: the one that
+    /// did may be torn as well, while another holds the same tree.
+    pub(crate) fn remove_torn_strays(&self, is_torn: &dyn Fn(&Status) -> bool) -> Result<u64, StoreError> {
+        let targets = self.home.path_of("targets");
+        let mut files = vec![];
+        files_below(&targets, "", &mut files);
+        let mut walk = Walk::new(Folder::open(&targets)?);
+        let mut removed = 0;
+        for path in &files {
+            let Ok(Some(folder)) = walk.folder_of(path, None) else { continue };
+            if folder.status(path.file_name())?.is_some_and(|status| status.is_file && is_torn(&status)) {
+                self.disk.remove_file(folder, path.file_name()).map_err(|error| folder.fault(path.file_name(), error))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
     /// Removes the trees in the store's own `targets` that no lease names, and returns how many.
     ///
     /// A lease is written before its trees, so they are what is left of one that a power cut took.

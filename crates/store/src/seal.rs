@@ -7,11 +7,14 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Weak;
 
-use larder_content::{ContentId, FileKey, OriginFile, ProofKind, Prover};
+use bytes::Bytes;
+use larder_content::{ChunkHashes, ContentId, FileKey, OriginDigest, OriginFile, ProofKind, Prover};
 
 use crate::blobs::{Blob, BlobName};
 use crate::index::Row;
-use crate::partial::{Coming, Partial, Proving, file_name, read_all};
+use crate::partial::{Coming, Partial, file_name};
+use crate::prove::{Failed, Trial};
+use crate::read::read_all;
 use crate::records::{PartialRow, SealedRecord};
 use crate::{SealError, Shared, StoreError, lock};
 
@@ -22,31 +25,19 @@ impl Partial {
     /// another pass over the file.
     ///
     /// # Errors
-    /// [`SealError::Incomplete`] if chunks are missing; [`SealError::Mismatch`] if no digest matches: then nothing is kept.
+    /// [`SealError::Incomplete`] if chunks are missing; [`SealError::Mismatch`] if no digest matches: then all chunks stay, until
+    /// [`Partial::discard`], [`Partial::forget`] or [`Partial::keep_only`] says which of them go.
     pub fn seal(&self) -> Result<Blob, SealError> {
-        let mut proving = lock(&self.coming.proving);
-        let content = self.content(&mut proving)?;
-        let Some(trial) = std::mem::take(&mut *proving).trial else { return Err(SealError::Incomplete { missing: 0 }) };
-        let proof = match trial.finish() {
-            Ok(proof) => proof,
-            Err(failed) => {
-                let mut found = None;
-                for digest in &failed.later {
-                    let mut prover = Prover::for_digest(Some(digest), self.size());
-                    self.read_back(&mut |bytes| prover.update(bytes))?;
-                    found = prover.finish().ok();
-                    if found.is_some() {
-                        break;
-                    }
-                }
-                let Some(proof) = found else {
-                    self.discard()?;
-                    return Err(SealError::Mismatch { mismatch: failed.mismatch, content });
-                };
-                proof.kind()
-            }
-        };
-        Ok(self.become_blob(content, self.coming.key, proof)?)
+        self.at_end(|content, trial| {
+            let proof = match trial.finish() {
+                Ok(proof) => proof,
+                Err(Failed { mismatch, later }) => match self.prove_by(&later)? {
+                    Some(proof) => proof,
+                    None => return Err(SealError::Mismatch { mismatch, content }),
+                },
+            };
+            Ok(self.become_blob(content, self.coming.key, proof)?)
+        })
     }
 
     /// Makes the file a blob although no digest matches: only for a file whose origin gives none, or whose own bytes were
@@ -57,25 +48,50 @@ impl Partial {
     /// # Errors
     /// [`SealError::Incomplete`] if chunks are missing.
     pub fn seal_unproven(&self) -> Result<Blob, SealError> {
-        let mut proving = lock(&self.coming.proving);
-        let content = self.content(&mut proving)?;
-        *proving = Proving::default();
         let key = OriginFile { digests: vec![], ..self.coming.file.clone() }.key(self.coming.scope);
-        Ok(self.become_blob(content, key, ProofKind::None)?)
+        self.at_end(|content, _| Ok(self.become_blob(content, key, ProofKind::None)?))
     }
 
-    /// Feeds the proof to the end, and returns what the chunks combine to.
-    fn content(&self, proving: &mut Proving) -> Result<ContentId, SealError> {
-        self.feed(proving)?;
-        let chunks = lock(&self.coming.chunks);
-        let missing = chunks.tree.layout().count() - chunks.tree.known();
-        match chunks.tree.content_id() {
-            Some(content) if !chunks.ended => Ok(content),
-            Some(_) | None => Err(SealError::Incomplete { missing }),
+    /// Feeds the proof to its end, and gives `end` what the chunks combine to. Until that has returned, they stay as they are.
+    fn at_end(&self, end: impl FnOnce(ContentId, Trial) -> Result<Blob, SealError>) -> Result<Blob, SealError> {
+        let mut proving = lock(&self.coming.proving);
+        let content = loop {
+            self.feed(&mut proving)?;
+            let mut chunks = lock(&self.coming.chunks);
+            let count = chunks.tree.layout().count();
+            match chunks.tree.content_id() {
+                Some(content) if !chunks.ended => {
+                    // Otherwise a chunk came, or was lost and came again, after the proof had been there.
+                    if (proving.fed, proving.epoch) == (count, chunks.epoch) {
+                        chunks.sealing = true;
+                        break content;
+                    }
+                }
+                Some(_) | None => return Err(SealError::Incomplete { missing: count - chunks.tree.known() }),
+            }
+        };
+        let trial = std::mem::take(&mut *proving).trial.unwrap_or_else(|| Trial::new(&self.coming.file, self.coming.scope));
+        let ended = end(content, trial);
+        // A failed proof begins anew, with the epoch that there is by then.
+        let mut chunks = lock(&self.coming.chunks);
+        proving.epoch = chunks.epoch;
+        chunks.sealing = false;
+        ended
+    }
+
+    /// The first of `digests` that the file's bytes match.
+    fn prove_by(&self, digests: &[OriginDigest]) -> Result<Option<ProofKind>, StoreError> {
+        for digest in digests {
+            let mut prover = Prover::for_digest(Some(digest), self.size());
+            self.read_back(&mut |bytes| prover.update(&bytes))?;
+            if let Ok(proof) = prover.finish() {
+                return Ok(Some(proof.kind()));
+            }
         }
+        Ok(None)
     }
 
-    fn read_back(&self, take: &mut dyn FnMut(&[u8])) -> Result<(), StoreError> {
+    fn read_back(&self, take: &mut dyn FnMut(Bytes)) -> Result<(), StoreError> {
         let handle = lock(&self.coming.chunks).handle.clone();
         read_all(&handle, self.size(), take).map_err(|error| self.shared().home.fault(&file_name(&self.coming.key), error))
     }
@@ -96,9 +112,13 @@ impl Partial {
         let sealed_as = Some(SealedRecord { key: key.0, name: name.into() });
         shared.index.put(Row::Partial(self.coming.key), &PartialRow { size: self.size(), sealed_as })?;
         shared.bind(name, key, proof, placed, &guard)?;
+        let list = ChunkHashes::of_tree(&lock(&self.coming.chunks).tree);
+        if let Some(list) = list {
+            shared.keep_list(name, &list, &guard);
+        }
         drop(guard);
         let mut partials = lock(&shared.partials);
-        lock(&self.coming.chunks).ended = true;
+        lock(&self.coming.chunks).end();
         partials.remove(&self.coming.key);
         shared.groups.leave(self.coming.key, name);
         Ok(shared.blob_of(name, self.size(), proof, hold))

@@ -273,9 +273,9 @@ impl Laying<'_> {
 fn copy_bytes(from: &File, to: &File, size: u64, disk: &dyn crate::disk::Disk) -> io::Result<()> {
     let mut at = 0;
     let mut written = Ok(());
-    crate::partial::read_all(from, size, &mut |bytes| {
+    crate::read::read_all(from, size, &mut |bytes| {
         if written.is_ok() {
-            written = disk.write_at(to, bytes, at);
+            written = disk.write_at(to, &bytes, at);
             at += bytes.len() as u64;
         }
     })?;

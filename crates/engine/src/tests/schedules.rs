@@ -33,7 +33,7 @@ fn play(seed: u64, sizes: &[u64], turns: &[Turn]) {
     while complete.contains(&false) {
         for action in actions(&mut engine, now) {
             match action {
-                Action::Read { read, file, chunks } => {
+                Action::Read { read, file, chunks, .. } => {
                     let file = usize::from(file.0[7]);
                     let overlap =
                         open.iter().any(|(_, other, range)| *other == file && range.start < chunks.end && chunks.start < range.end);
@@ -45,6 +45,7 @@ fn play(seed: u64, sizes: &[u64], turns: &[Turn]) {
                     cancelled.push(read);
                 }
                 Action::Complete { file } => complete[usize::from(file.0[7])] = true,
+                Action::Tell { .. } | Action::FetchHashes { .. } | Action::Ban { .. } => panic!("there are no peers"),
                 Action::GiveUp { .. } => panic!("gave up although the origin lives"),
             }
         }

@@ -78,9 +78,12 @@ fn read_all(engine: &mut Engine) -> usize {
     loop {
         while let Some(action) = engine.next_action(Time::ZERO) {
             match action {
-                Action::Read { read, file, chunks } => open.push_back((read, file, chunks)),
+                Action::Read { read, file, chunks, .. } => open.push_back((read, file, chunks)),
                 Action::Complete { .. } => complete += 1,
-                Action::Cancel { .. } | Action::GiveUp { .. } => panic!("nothing went wrong"),
+                Action::Cancel { .. } | Action::Tell { .. } | Action::FetchHashes { .. } | Action::Ban { .. } => {
+                    panic!("there are no peers")
+                }
+                Action::GiveUp { .. } => panic!("nothing went wrong"),
             }
         }
         let Some(read) = open.pop_front() else { return complete };

@@ -151,17 +151,19 @@ impl Driver {
         let next = OriginId(self.origins.len() as u64);
         let origin = *self.origins.entry(active.source.file.locator.endpoint.clone()).or_insert(next);
         let layout = ChunkLayout::new(active.source.file.size);
-        let event = Event::Wanted { file: key, layout, missing, origin, group: active.group };
+        let event = Event::Wanted { file: key, layout, missing, origin, group: active.group, sharing: None };
         self.engine.handle(event, self.now());
     }
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Read { read, file, chunks } => self.read(read, file, chunks),
+            Action::Read { read, file, chunks, .. } => self.read(read, file, chunks),
             Action::Cancel { read } => {
                 self.active.values_mut().filter_map(|active| active.reads.remove(&read)).for_each(|read| read.abort());
             }
             Action::Complete { file } => self.complete(file),
+            // No file is shared, so nobody is spoken to.
+            Action::Tell { .. } | Action::FetchHashes { .. } | Action::Ban { .. } => {}
             Action::GiveUp { file } => {
                 let Some(active) = self.active.get_mut(&file) else { return };
                 let error = active.last_error.take().unwrap_or_else(|| too_slow(&active.source.file));
@@ -292,7 +294,13 @@ impl Driver {
                 let (partial, reporter, reading) = (partial.clone(), self.reporter.clone(), active.reading);
                 let proven = !active.source.file.digests.is_empty();
                 tokio::task::spawn_blocking(move || {
-                    let result = if proven { partial.seal() } else { partial.seal_unproven() };
+                    let mut result = if proven { partial.seal() } else { partial.seal_unproven() };
+                    // Nobody says which of its chunks are right.
+                    if let Err(SealError::Mismatch { .. }) = result
+                        && let Err(error) = partial.discard()
+                    {
+                        result = Err(error.into());
+                    }
                     let _ = reporter.blocking_send(Report::Sealed { key, reading, result });
                 });
             }

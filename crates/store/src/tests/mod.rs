@@ -6,5 +6,6 @@ mod kills;
 mod leases;
 mod moments;
 mod partials;
+mod sharing;
 mod space;
 mod trees;

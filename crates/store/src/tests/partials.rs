@@ -84,20 +84,25 @@ fn a_chunk_of_an_earlier_run_that_was_damaged_is_missing_again_and_blames_nobody
 }
 
 #[test]
-fn what_does_not_match_is_not_kept_and_can_be_begun_again() {
+fn what_does_not_match_makes_no_blob_and_can_be_dropped_and_begun_again() {
     let (_folder, store) = store_in();
     let (data, other) = (bytes(4, 2 * CHUNK_BYTES), bytes(5, 2 * CHUNK_BYTES));
     let partial = store.partial(&public(&data), Scope::Public).unwrap();
     partial.write(&all(&other)).unwrap();
-    let error = partial.seal().unwrap_err();
-    assert!(matches!(error, SealError::Mismatch { content, .. } if content == ContentId::of(&other)), "{error}");
+    for _ in 0..2 {
+        let error = partial.seal().unwrap_err();
+        assert!(matches!(error, SealError::Mismatch { content, .. } if content == ContentId::of(&other)), "{error}");
+        assert_eq!((partial.missing(), store.shared.index.blobs().unwrap().len()), (vec![], 0));
+    }
+    partial.discard().unwrap();
     assert!(!path_of(&partial).exists());
     partial.write(&all(&data)).unwrap();
     assert!(matches!(partial.seal(), Err(SealError::Incomplete { .. })), "what was dropped came back");
-    let partial = store.partial(&public(&data), Scope::Public).unwrap();
-    assert_eq!(partial.missing(), vec![0..2]);
-    partial.write(&all(&data)).unwrap();
-    assert!(partial.seal().is_ok());
+    let again = store.partial(&public(&data), Scope::Public).unwrap();
+    assert_eq!(again.missing(), vec![0..2]);
+    again.write(&all(&data)).unwrap();
+    partial.discard().unwrap();
+    assert!(again.seal().is_ok(), "who dropped a file drops the next one too");
 }
 
 #[test]

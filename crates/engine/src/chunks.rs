@@ -1,0 +1,125 @@
+//! Which chunks of a file a partner has: a bit each, so that no partner can make it grow.
+
+use std::ops::Range;
+
+use crate::runs::Runs;
+
+/// A set of the chunks of one file.
+#[derive(Debug, Clone)]
+pub(crate) struct Chunks {
+    words: Vec<u64>,
+    count: u64,
+}
+
+const BITS: u64 = u64::BITS as u64;
+
+fn place(chunk: u64) -> (usize, u64) {
+    (usize::try_from(chunk / BITS).unwrap_or(usize::MAX), 1 << (chunk % BITS))
+}
+
+impl Chunks {
+    /// None of `count` chunks.
+    pub(crate) fn none(count: u64) -> Self {
+        Self { words: vec![0; usize::try_from(count.div_ceil(BITS)).unwrap_or_default()], count }
+    }
+
+    pub(crate) fn contains(&self, chunk: u64) -> bool {
+        let (word, bit) = place(chunk);
+        chunk < self.count && self.words.get(word).is_some_and(|word| word & bit != 0)
+    }
+
+    /// Adds those of a run that exist, and tells which are new.
+    pub(crate) fn insert(&mut self, run: Range<u64>, mut new: impl FnMut(u64)) {
+        for chunk in run.start..run.end.min(self.count) {
+            let (word, bit) = place(chunk);
+            if let Some(word) = self.words.get_mut(word).filter(|word| **word & bit == 0) {
+                *word |= bit;
+                new(chunk);
+            }
+        }
+    }
+
+    /// Takes a run away, and tells which were there.
+    pub(crate) fn remove(&mut self, run: Range<u64>, mut gone: impl FnMut(u64)) {
+        for chunk in run.start..run.end.min(self.count) {
+            let (word, bit) = place(chunk);
+            if let Some(word) = self.words.get_mut(word).filter(|word| **word & bit != 0) {
+                *word &= !bit;
+                gone(chunk);
+            }
+        }
+    }
+
+    /// The first from `from` on that is there.
+    fn next(&self, from: u64) -> Option<u64> {
+        let (first, _) = place(from);
+        let word = self.words.get(first)? & (u64::MAX << (from % BITS));
+        if word != 0 {
+            return Some(from - from % BITS + u64::from(word.trailing_zeros()));
+        }
+        let rest = self.words.get(first + 1..)?;
+        let (skipped, word) = (0u64..).zip(rest).find(|(_, word)| **word != 0)?;
+        Some((from / BITS + 1 + skipped) * BITS + u64::from(word.trailing_zeros()))
+    }
+
+    /// All of it.
+    pub(crate) fn runs(&self) -> Runs {
+        let mut runs = Runs::default();
+        let mut at = 0;
+        while let Some(chunk) = self.next(at) {
+            runs.insert(chunk..chunk + 1);
+            at = chunk + 1;
+        }
+        runs
+    }
+
+    /// The first run from `from` on, of at most `most` chunks, that is both here and in `runs`.
+    pub(crate) fn shared_with(&self, runs: &Runs, from: u64, most: u64) -> Option<Range<u64>> {
+        let mut at = from;
+        loop {
+            let run = runs.from(at)?;
+            let start = self.next(run.start)?;
+            if start < run.end {
+                let end = (start + 1..run.end.min(start + most.max(1))).find(|chunk| !self.contains(*chunk));
+                return Some(start..end.unwrap_or(run.end.min(start + most.max(1))));
+            }
+            at = start;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn they_are_what_a_plain_set_is(turns in proptest::collection::vec((any::<bool>(), 0u64..300, 0u64..90), 1..20), from in 0u64..300) {
+            let (mut chunks, mut plain) = (Chunks::none(250), std::collections::BTreeSet::new());
+            for (insert, start, length) in turns {
+                let run = start..start + length;
+                let mut told = Vec::new();
+                let expected: Vec<u64> = run.clone().filter(|chunk| *chunk < 250 && plain.contains(chunk) != insert).collect();
+                if insert {
+                    chunks.insert(run, |chunk| told.push(chunk));
+                    plain.extend(&expected);
+                } else {
+                    chunks.remove(run, |chunk| told.push(chunk));
+                    plain.retain(|chunk| !expected.contains(chunk));
+                }
+                prop_assert_eq!(told, expected);
+            }
+            let mut runs = Runs::default();
+            [3..70, 100..101, 128..220].into_iter().for_each(|run| runs.insert(run));
+            let both: Vec<u64> = plain.iter().copied().filter(|chunk| *chunk >= from && runs.contains(*chunk)).collect();
+            let found = chunks.shared_with(&runs, from, 8);
+            prop_assert_eq!(found.as_ref().map(|run| run.start), both.first().copied());
+            if let Some(run) = found {
+                prop_assert!(run.clone().all(|chunk| both.contains(&chunk)) && run.end - run.start <= 8);
+                prop_assert!(run.end - run.start == 8 || !both.contains(&run.end));
+            }
+        }
+    }
+}

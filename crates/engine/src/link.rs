@@ -1,0 +1,141 @@
+//! A peer as its deliveries show it: how fast it is, how much to ask of it at once, and whether it can be relied on.
+
+use std::time::Duration;
+
+use larder_content::CHUNK_BYTES;
+
+use crate::{Config, Time};
+
+/// How long a rate is measured before it counts.
+const MEASURE: Duration = Duration::from_millis(200);
+/// How much of the peer's delivery is asked for ahead.
+const AHEAD: Duration = Duration::from_millis(500);
+/// The fewest and the most chunks that are asked of one peer at once.
+const WINDOW: std::ops::RangeInclusive<u64> = 4..=256;
+/// The longest that a peer is left alone after stalls.
+const LONGEST_REST: Duration = Duration::from_secs(300);
+
+/// Bytes a second, over the time that something was under way.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rate {
+    /// 0 until it was measured.
+    pub(crate) bytes_per_second: f64,
+    bytes: u64,
+    /// Since when something is under way, and until when it was seen to move.
+    since: Option<Time>,
+    moved: Time,
+    /// The time before that in which something was.
+    before: Duration,
+}
+
+impl Rate {
+    /// Something is under way from `now` on, if it was not before.
+    pub(crate) fn busy(&mut self, now: Time) {
+        self.since.get_or_insert(now);
+    }
+
+    /// Nothing is under way any more.
+    pub(crate) fn idle(&mut self) {
+        if let Some(since) = self.since.take() {
+            self.before += self.moved.saturating_sub(since);
+        }
+    }
+
+    pub(crate) fn add(&mut self, bytes: u64, now: Time) {
+        self.bytes += bytes;
+        let since = *self.since.get_or_insert(now);
+        self.moved = now;
+        let time = self.before + now.saturating_sub(since);
+        if time < MEASURE {
+            return;
+        }
+        let found = self.bytes as f64 / time.as_secs_f64();
+        self.bytes_per_second = if self.bytes_per_second == 0.0 { found } else { 0.6 * self.bytes_per_second + 0.4 * found };
+        (self.since, self.before, self.bytes) = (Some(now), Duration::ZERO, 0);
+    }
+}
+
+/// One peer of one market.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Link {
+    pub(crate) rate: Rate,
+    /// Chunks that it was asked for and that have not come.
+    pub(crate) asked: u64,
+    /// When bytes came from it last, or the first were asked for.
+    pub(crate) heard: Time,
+    /// It is not relied on before.
+    pub(crate) rests_until: Time,
+    stalls_in_a_row: u32,
+    pub(crate) record: Record,
+}
+
+/// What is remembered of a peer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Record {
+    /// Verified bytes that it sent.
+    pub verified_bytes: u64,
+    /// Times that it sent what was not what it should have been.
+    pub failures: u64,
+    /// Times that it sent nothing for too long.
+    pub stalls: u64,
+}
+
+impl Link {
+    pub(crate) fn is_usable(&self, now: Time) -> bool {
+        self.rests_until <= now
+    }
+
+    pub(crate) fn asked_for(&mut self, chunks: u64, now: Time) {
+        if self.asked == 0 {
+            self.heard = now;
+        }
+        self.asked += chunks;
+        self.rate.busy(now);
+    }
+
+    /// Chunks that were asked for came, or will not come.
+    pub(crate) fn settled(&mut self, chunks: u64) {
+        self.asked = self.asked.saturating_sub(chunks);
+        if self.asked == 0 {
+            self.rate.idle();
+        }
+    }
+
+    pub(crate) fn brought(&mut self, bytes: u64, now: Time) {
+        self.heard = now;
+        self.stalls_in_a_row = 0;
+        self.record.verified_bytes += bytes;
+        self.rate.add(bytes, now);
+    }
+
+    /// Whether it was asked for something and has sent nothing for too long.
+    pub(crate) fn stalls_at(&self, config: &Config) -> Option<Time> {
+        (self.asked > 0).then(|| self.heard.saturating_add(config.peer_stall))
+    }
+
+    /// Leaves it alone for a while, the longer the more often it stalled.
+    pub(crate) fn stalled(&mut self, config: &Config, now: Time, spread: f64) {
+        self.record.stalls += 1;
+        let rest = (config.peer_stall * 2).saturating_mul(2u32.saturating_pow(self.stalls_in_a_row)).min(LONGEST_REST);
+        self.stalls_in_a_row += 1;
+        self.rests_until = now.saturating_add(rest.mul_f64(spread));
+    }
+
+    /// How many chunks it may be asked for at once.
+    pub(crate) fn window(&self) -> u64 {
+        let ahead = self.rate.bytes_per_second * AHEAD.as_secs_f64() / CHUNK_BYTES as f64;
+        // A float becomes the nearest number there is.
+        (ahead as u64).clamp(*WINDOW.start(), *WINDOW.end())
+    }
+
+    /// How many chunks to ask for in one go: an eighth of a second's delivery, so that what it holds up can move elsewhere.
+    pub(crate) fn run(&self) -> u64 {
+        (self.window() / 4).clamp(1, 16)
+    }
+
+    /// How long it takes, as far as its rate tells, until so many more chunks have come.
+    pub(crate) fn time_for(&self, more: u64) -> Duration {
+        let rate = if self.rate.bytes_per_second > 0.0 { self.rate.bytes_per_second } else { 1e6 };
+        Duration::from_secs_f64((self.asked + more) as f64 * CHUNK_BYTES as f64 / rate.max(1.0))
+    }
+}

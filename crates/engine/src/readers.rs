@@ -1,0 +1,91 @@
+//! Who reads which part of a file from its origin when nobody has it: rendezvous hashing with bounded load.
+//!
+//! Every node computes this from what it sees of the others. Nodes that see the same come to the same; where they do not, two
+//! read the same extent for a moment, until they hear of each other: [`goes_before`] says who goes on.
+
+use larder_content::{FileKey, NodeId};
+
+use crate::random::mix;
+
+/// About how many extents a file is cut into: a few for each reader of a usual crowd.
+const EXTENTS: u64 = 64;
+/// The fewest and the most chunks of an extent: 1 to 64 MiB.
+const EXTENT_CHUNKS: std::ops::RangeInclusive<u64> = 4..=256;
+
+/// How many chunks each extent of a file of `chunks` has.
+pub(crate) fn extent_chunks(chunks: u64) -> u64 {
+    chunks.div_ceil(EXTENTS).next_power_of_two().clamp(*EXTENT_CHUNKS.start(), *EXTENT_CHUNKS.end())
+}
+
+/// What a node's ranks in a file are drawn from.
+fn seed(file: FileKey, node: NodeId) -> u64 {
+    let words = file.0.chunks_exact(8).chain(node.0.chunks_exact(8));
+    words.fold(0, |seed, word| mix(seed ^ u64::from_le_bytes(word.try_into().unwrap_or_default())))
+}
+
+/// A node's rank for an extent: the least is first.
+pub(crate) fn rank(file: FileKey, node: NodeId, extent: u64) -> u64 {
+    mix(seed(file, node) ^ mix(extent))
+}
+
+/// Whether `one` goes on reading an extent that both read.
+pub(crate) fn goes_before(file: FileKey, extent: u64, one: NodeId, other: NodeId) -> bool {
+    (rank(file, one, extent), one) < (rank(file, other, extent), other)
+}
+
+/// Who is to read each extent: the first by rank that has not its fair share yet, or a tenth more where that makes a whole extent.
+pub(crate) fn assign(file: FileKey, extents: u64, nodes: &[NodeId]) -> Vec<NodeId> {
+    let count = nodes.len().max(1) as u64;
+    let most = extents.div_ceil(count).max(extents * 11 / (count * 10));
+    let seeds: Vec<u64> = nodes.iter().map(|node| seed(file, *node)).collect();
+    let mut loads = vec![0; nodes.len()];
+    let mut reader = |extent: u64| {
+        let free = (0..nodes.len()).filter(|place| loads[*place] < most);
+        let first = free.min_by_key(|place| (mix(seeds[*place] ^ mix(extent)), nodes[*place]))?;
+        loads[first] += 1;
+        Some(nodes[first])
+    };
+    (0..extents).filter_map(&mut reader).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn nodes(count: u8) -> Vec<NodeId> {
+        (1..=count).map(|number| NodeId([number; 32])).collect()
+    }
+
+    #[test]
+    fn nobody_reads_more_than_a_tenth_above_a_fair_share() {
+        for count in 1..=40 {
+            for file in 0..20 {
+                let readers = assign(FileKey([file; 32]), 64, &nodes(count));
+                assert_eq!(readers.len(), 64);
+                let mut loads = BTreeMap::<NodeId, u64>::new();
+                readers.iter().for_each(|reader| *loads.entry(*reader).or_default() += 1);
+                let fair = 64f64 / f64::from(count);
+                let most = *loads.values().max().unwrap() as f64;
+                assert!(most <= (fair * 1.1).max(fair.ceil()), "{count} nodes: {most} of {fair}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_node_more_moves_few_extents_between_the_others() {
+        let file = FileKey([7; 32]);
+        let (before, after) = (assign(file, 64, &nodes(8)), assign(file, 64, &nodes(9)));
+        let moved = before.iter().zip(&after).filter(|(one, other)| one != other).count();
+        assert!(moved < 32, "{moved} of 64 moved, 7 had to");
+    }
+
+    #[test]
+    fn an_extent_is_from_one_to_sixty_four_mebibytes() {
+        assert_eq!(extent_chunks(1), 4);
+        assert_eq!(extent_chunks(1024), 16);
+        assert_eq!(extent_chunks(8192), 128);
+        assert_eq!(extent_chunks(600_000), 256);
+    }
+}

@@ -1,0 +1,594 @@
+//! One file as the nodes that fetch it together see it: who has what, who reads what from the origin, what this node reads.
+//!
+//! Each chunk of the file comes from one of three: a *complete* partner (the file is warm), a partner that is fetching it too,
+//! or the origin. The origin is read by extents:
+//!
+//! | who is there | what this node reads from the origin |
+//! |---|---|
+//! | a complete partner that answers | nothing |
+//! | partners that fetch it | the extents that are its own by [`readers::assign`]; when those are done, what nobody began |
+//! | nobody | everything, at first from where its rank is |
+//!
+//! Invariants: an extent is declared before it is read; of what a live partner declared nothing is read, unless the job's patience
+//! is over.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::time::Duration;
+
+use larder_content::{CHUNK_BYTES, ContentId, FileKey, NodeId};
+
+use crate::chunks::Chunks;
+use crate::link::Rate;
+use crate::runs::Runs;
+use crate::{MarketId, Sharing, Time, readers};
+
+/// How long a node that was sighted may take to answer before it no longer counts.
+const ANSWER: Duration = Duration::from_secs(2);
+/// How long the chunk hashes of a file may take to come.
+pub(crate) const HASHES: Duration = Duration::from_secs(10);
+/// How long a partner may bring nothing and still is the hope of a file that its origin does not give.
+const HOPE: Duration = Duration::from_secs(30);
+/// How long a reader may deliver nothing, at least, before its extents may be read by others.
+const SILENCE: Duration = Duration::from_secs(2);
+/// Between those who may take what nobody began: each in its turn, so that they do not take the same.
+const STAGGER: Duration = Duration::from_millis(150);
+/// How often it is looked whether nobody began something.
+const SCAN: Duration = Duration::from_millis(100);
+/// How long a lone node among others takes until it reads at full speed: another that began at the same time is heard of by then.
+const RAMP: Duration = Duration::from_millis(750);
+/// Ranges of the origin that all who fetch one file have under way together.
+const RANGES: usize = 16;
+/// The most chunks of one read when others fetch the file too: what is lost when it turns out that another reads them.
+const SHARED_RANGE_CHUNKS: u64 = 16;
+/// The most claims about the file's content that are remembered as false.
+const MOST_REFUTED: usize = 16;
+
+/// One file, shared.
+#[derive(Debug)]
+pub(crate) struct Share {
+    pub(crate) key: FileKey,
+    pub(crate) market: MarketId,
+    pub(crate) me: NodeId,
+    pub(crate) whole: bool,
+    pub(crate) patience: Option<f64>,
+    pub(crate) began: Time,
+    company: bool,
+    pub(crate) count: u64,
+    extent: u64,
+    pub(crate) partners: BTreeMap<NodeId, Partner>,
+    pub(crate) content: Content,
+    refuted: Vec<ContentId>,
+    /// Whose word for a chunk was another than that of the content which is being fetched.
+    pub(crate) suspects: BTreeSet<NodeId>,
+    /// Since when what came is known to be false: nothing is believed but proven content.
+    pub(crate) repair: Option<Time>,
+    /// The chunks that this node has and can vouch for, and those of them that it has not told yet.
+    pub(crate) had: Runs,
+    pub(crate) untold: Runs,
+    /// The chunks of an earlier run, for which it cannot vouch before it knows the content.
+    kept: Runs,
+    /// How many partners have each chunk.
+    availability: Vec<u16>,
+    /// Chunks that this node has and no partner.
+    only_mine: u64,
+    /// The extents that this node reads from the origin, declared; and those that it reads beside others, out of patience.
+    pub(crate) mine: BTreeSet<u64>,
+    spare: BTreeSet<u64>,
+    /// Whether what is declared is not told yet.
+    pub(crate) undeclared: bool,
+    assigned: (Vec<NodeId>, Vec<NodeId>),
+    idle_since: Option<Time>,
+    scan_at: Time,
+    /// Reads from the origin that may run at once, and the most chunks of each.
+    pub(crate) at_once: usize,
+    pub(crate) range_chunks: u64,
+    /// Reads beyond that, out of patience.
+    pub(crate) extra: usize,
+    pub(crate) judged_at: Time,
+    pub(crate) rate: Rate,
+    pub(crate) tell_at: Option<Time>,
+    /// The origin will not give it.
+    pub(crate) hopeless: bool,
+    /// All is had, and is being proven.
+    pub(crate) sealing: bool,
+}
+
+/// A node that holds or fetches the file.
+#[derive(Debug)]
+pub(crate) struct Partner {
+    pub(crate) has: Chunks,
+    pub(crate) complete: Option<ContentId>,
+    /// The content that it goes by, without proof.
+    pub(crate) knows: Option<ContentId>,
+    pub(crate) reading: Runs,
+    /// When it was sighted first.
+    since: Time,
+    pub(crate) answered: bool,
+    /// Whether it is said to have all, though it has not said so itself.
+    pub(crate) said_complete: bool,
+    /// Whether it is told what comes.
+    pub(crate) follows: bool,
+    /// When something came of it, for anyone.
+    pub(crate) progressed: Time,
+    /// Whether it counts, and whether what it reads is open to others.
+    pub(crate) live: bool,
+    /// Whether its chunks count as available: it is live, and not complete.
+    counted: bool,
+    stuck: bool,
+    pub(crate) refusals: u32,
+}
+
+impl Partner {
+    /// Whether nothing has come of it for so long that nothing is to be expected.
+    pub(crate) fn stuck_at(&self, now: Time) -> bool {
+        now.saturating_sub(self.progressed) > HOPE
+    }
+}
+
+/// What is known of the file's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Content {
+    Unknown,
+    /// A partner was asked for its chunk hashes, at that time.
+    Asked(NodeId, ContentId, Time),
+    /// The chunk hashes are there, and fit this content id.
+    Known(ContentId),
+}
+
+/// What all that is shared depends on beyond the file itself.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) now: Time,
+    pub(crate) waiting: &'a Runs,
+    /// Whether reads of this node's own from the origin bring bytes.
+    pub(crate) origin_moves: bool,
+    /// Whether anything is being asked of peers.
+    pub(crate) asking: bool,
+}
+
+impl Share {
+    pub(crate) fn new(key: FileKey, count: u64, missing: &[Range<u64>], sharing: &Sharing, range_chunks: u64, now: Time) -> Self {
+        let Sharing { market, me, patience, whole, known: _, company } = *sharing;
+        let mut kept = Runs::default();
+        kept.insert(0..count);
+        missing.iter().for_each(|run| kept.remove(run.clone()));
+        Self {
+            key,
+            market,
+            me,
+            whole,
+            patience,
+            began: now,
+            company,
+            count,
+            extent: readers::extent_chunks(count),
+            partners: BTreeMap::new(),
+            content: Content::Unknown,
+            refuted: Vec::new(),
+            suspects: BTreeSet::new(),
+            repair: None,
+            only_mine: 0,
+            untold: Runs::default(),
+            had: Runs::default(),
+            kept,
+            availability: vec![0; usize::try_from(count).unwrap_or_default()],
+            mine: BTreeSet::new(),
+            spare: BTreeSet::new(),
+            undeclared: false,
+            assigned: (Vec::new(), Vec::new()),
+            idle_since: None,
+            scan_at: Time::ZERO,
+            at_once: 0,
+            range_chunks,
+            extra: 0,
+            judged_at: now,
+            rate: Rate::default(),
+            tell_at: None,
+            hopeless: false,
+            sealing: false,
+        }
+    }
+
+    /// Takes note of a partner; tells whether it is new. At most `most` are kept.
+    pub(crate) fn meet(&mut self, node: NodeId, most: usize, now: Time) -> bool {
+        if node == self.me || self.partners.contains_key(&node) || self.partners.len() >= most {
+            return false;
+        }
+        let has = Chunks::none(self.count);
+        let partner = Partner {
+            has,
+            complete: None,
+            knows: None,
+            reading: Runs::default(),
+            since: now,
+            answered: false,
+            said_complete: false,
+            follows: false,
+            progressed: now,
+            live: true,
+            counted: false,
+            stuck: false,
+            refusals: 0,
+        };
+        self.partners.insert(node, partner);
+        true
+    }
+
+    /// Forgets a partner.
+    pub(crate) fn part(&mut self, node: NodeId) {
+        self.count(node, false);
+        self.partners.remove(&node);
+        if matches!(self.content, Content::Asked(asked, ..) if asked == node) {
+            self.content = Content::Unknown;
+        }
+    }
+
+    /// A partner has chunks.
+    pub(crate) fn gain(&mut self, node: NodeId, run: Range<u64>) {
+        let Some(partner) = self.partners.get_mut(&node) else { return };
+        let mut new = Runs::default();
+        partner.has.insert(run, |chunk| new.insert(chunk..chunk + 1));
+        if partner.counted {
+            self.available_at(&new, true);
+        }
+    }
+
+    /// A partner has chunks no more.
+    pub(crate) fn lose(&mut self, node: NodeId, run: Range<u64>) {
+        let Some(partner) = self.partners.get_mut(&node) else { return };
+        let mut gone = Runs::default();
+        partner.has.remove(run, |chunk| gone.insert(chunk..chunk + 1));
+        if partner.counted {
+            self.available_at(&gone, false);
+        }
+    }
+
+    /// Whether a partner's chunks count as available.
+    fn count(&mut self, node: NodeId, counts: bool) {
+        let Some(partner) = self.partners.get_mut(&node).filter(|partner| partner.counted != counts) else { return };
+        partner.counted = counts;
+        let has = partner.has.runs();
+        self.available_at(&has, counts);
+    }
+
+    /// One partner more, or less, has these chunks.
+    fn available_at(&mut self, runs: &Runs, more: bool) {
+        for chunk in runs.iter().flatten() {
+            let Some(count) = usize::try_from(chunk).ok().and_then(|place| self.availability.get_mut(place)) else { continue };
+            *count = if more { count.saturating_add(1) } else { count.saturating_sub(1) };
+            if self.had.contains(chunk) {
+                match (*count, more) {
+                    (1, true) => self.only_mine -= 1,
+                    (0, false) => self.only_mine += 1,
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// A partner has all, and what it is.
+    pub(crate) fn is_complete(&mut self, node: NodeId, content: ContentId, now: Time) {
+        self.count(node, false);
+        self.gain(node, 0..self.count);
+        if let Some(partner) = self.partners.get_mut(&node) {
+            (partner.complete, partner.reading, partner.progressed) = (Some(content), Runs::default(), now);
+        }
+    }
+
+    /// This node has chunks more.
+    pub(crate) fn arrived(&mut self, run: Range<u64>, now: Time) {
+        self.rate.add((run.end - run.start) * CHUNK_BYTES, now);
+        self.has_now(run);
+    }
+
+    /// What the content is: of what this node has, it can vouch for what fits.
+    pub(crate) fn knows(&mut self, content: ContentId, fits: &[Range<u64>], dropped: &[Range<u64>]) {
+        self.content = Content::Known(content);
+        self.repair = None;
+        self.kept.clear();
+        dropped.iter().for_each(|run| self.gone(run));
+        fits.iter().for_each(|run| self.has_now(run.clone()));
+    }
+
+    fn has_now(&mut self, run: Range<u64>) {
+        for chunk in run.clone() {
+            if !self.had.contains(chunk) && self.available(chunk) == 0 {
+                self.only_mine += 1;
+            }
+        }
+        self.had.insert(run.clone());
+        self.untold.insert(run);
+    }
+
+    /// This node has these chunks no more.
+    pub(crate) fn gone(&mut self, run: &Range<u64>) {
+        for chunk in run.clone() {
+            if self.had.contains(chunk) && self.available(chunk) == 0 {
+                self.only_mine -= 1;
+            }
+        }
+        self.had.remove(run.clone());
+        self.untold.remove(run.clone());
+    }
+
+    #[cfg(test)]
+    pub(crate) fn only_mine(&self) -> u64 {
+        self.only_mine
+    }
+
+    fn available(&self, chunk: u64) -> u16 {
+        usize::try_from(chunk).ok().and_then(|place| self.availability.get(place)).copied().unwrap_or_default()
+    }
+
+    /// How rare the first chunk of a run is.
+    pub(crate) fn rarity(&self, run: &Range<u64>) -> u16 {
+        self.available(run.start)
+    }
+
+    pub(crate) fn refute(&mut self, content: ContentId) {
+        if self.refuted.len() < MOST_REFUTED && !self.refuted.contains(&content) {
+            self.refuted.push(content);
+        }
+        if matches!(self.content, Content::Known(other) | Content::Asked(_, other, _) if other == content) {
+            self.content = Content::Unknown;
+        }
+    }
+
+    /// It is not that content, whoever says so; no word of blame, since an origin can serve one host something else.
+    pub(crate) fn disown(&mut self, content: ContentId) {
+        self.refute(content);
+        let says: Vec<NodeId> =
+            self.partners.iter().filter(|(_, partner)| partner.complete == Some(content)).map(|(node, _)| *node).collect();
+        says.into_iter().for_each(|node| self.part(node));
+    }
+
+    /// A partner could not show the chunk hashes of what it said the file is.
+    pub(crate) fn cannot_show(&mut self, node: NodeId) {
+        self.content = Content::Unknown;
+        match self.partners.get_mut(&node) {
+            Some(partner) if partner.complete.is_none() => partner.knows = None,
+            _ => self.part(node),
+        }
+    }
+
+    pub(crate) fn is_refuted(&self, content: ContentId) -> bool {
+        self.refuted.contains(&content)
+    }
+
+    /// Live partners that fetch the file.
+    pub(crate) fn fetchers(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.partners.iter().filter(|(_, partner)| partner.live && partner.complete.is_none()).map(|(node, _)| *node)
+    }
+
+    /// Whether a live partner has all of it, or may say so in a moment: for that a file waits once, when it is wanted.
+    pub(crate) fn is_warm(&self, now: Time) -> bool {
+        let waits = now < self.began + ANSWER;
+        let complete = |partner: &Partner| match partner.complete {
+            Some(content) => self.is_of_use(content),
+            None => partner.said_complete && !partner.answered && waits,
+        };
+        self.partners.values().filter(|partner| partner.live).any(complete)
+    }
+
+    /// Whether a file of that content may be what is wanted, as far as is known.
+    pub(crate) fn is_of_use(&self, content: ContentId) -> bool {
+        match self.content {
+            Content::Known(known) => known == content,
+            Content::Unknown | Content::Asked(..) => !self.is_refuted(content),
+        }
+    }
+
+    /// Sees who counts, and so how much is read from the origin at once.
+    pub(crate) fn look_about(&mut self, usable: impl Fn(NodeId) -> bool, around: &Surroundings<'_>) {
+        let (now, me) = (around.now, self.me);
+        let alone = self.partners.len() < 2;
+        let own_chunk = Duration::from_secs_f64(CHUNK_BYTES as f64 / self.rate.bytes_per_second.max(1e4));
+        let silence = SILENCE.max(own_chunk * 4);
+        for (node, partner) in &mut self.partners {
+            partner.live = *node != me && usable(*node) && (partner.answered || now.saturating_sub(partner.since) < ANSWER);
+            let silent = now.saturating_sub(partner.progressed) >= silence;
+            // A reader that delivers nothing while the origin does not move for this node either waits for the origin.
+            partner.stuck = silent && (around.origin_moves || alone || !around.asking);
+        }
+        let counts: Vec<(NodeId, bool)> =
+            self.partners.iter().map(|(node, partner)| (*node, partner.live && partner.complete.is_none())).collect();
+        counts.into_iter().for_each(|(node, counts)| self.count(node, counts));
+        self.doubt();
+        let fetchers = self.fetchers().count();
+        let base = if self.hopeless || self.is_warm(now) {
+            0
+        } else if let Some(since) = self.repair {
+            if now >= since.saturating_add(self.turn_to_repair()) { RANGES } else { 0 }
+        } else if fetchers > 0 {
+            (RANGES / (fetchers + 1)).max(1)
+        } else if self.company {
+            let part = now.saturating_sub(self.began).as_secs_f64() / RAMP.as_secs_f64();
+            // A float becomes the nearest number there is.
+            ((part * RANGES as f64) as usize).clamp(1, RANGES)
+        } else {
+            RANGES
+        };
+        self.at_once = if self.hopeless { 0 } else { base + self.extra };
+        self.range_chunks = if fetchers > 0 { SHARED_RANGE_CHUNKS } else { u64::MAX };
+    }
+
+    /// Lets go of a content that nobody has any more, where others have another.
+    fn doubt(&mut self) {
+        let Content::Known(known) = self.content else { return };
+        let mut complete = self.partners.values().filter(|partner| partner.live).filter_map(|partner| partner.complete).peekable();
+        if complete.peek().is_some() && complete.all(|content| content != known && !self.refuted.contains(&content)) {
+            self.refute(known);
+        }
+    }
+
+    /// How long this node leaves it to others to read anew what was false: as often as nodes come before it by rank.
+    fn turn_to_repair(&self) -> Duration {
+        let mine = readers::rank(self.key, self.me, u64::MAX);
+        let before = self.fetchers().filter(|node| readers::rank(self.key, *node, u64::MAX) < mine).count();
+        let whole = self.count as f64 * CHUNK_BYTES as f64 / self.rate.bytes_per_second.max(1e6);
+        Duration::from_secs_f64(2.0 + 2.0 * whole).saturating_mul(u32::try_from(before).unwrap_or(u32::MAX))
+    }
+
+    /// When the ramp or a turn takes the next step.
+    pub(crate) fn next_step(&self, now: Time) -> Time {
+        let ramps = self.company && now < self.began + RAMP && self.fetchers().next().is_none();
+        now + if ramps {
+            RAMP / 16
+        } else if self.idle_since.is_some() {
+            SCAN
+        } else {
+            Duration::from_millis(500)
+        }
+    }
+
+    fn extents(&self) -> u64 {
+        self.count.div_ceil(self.extent)
+    }
+
+    fn run_of(&self, extent: u64) -> Range<u64> {
+        extent * self.extent..((extent + 1) * self.extent).min(self.count)
+    }
+
+    /// The chunks of an extent that wait for the origin: those that no partner has, or, with `all`, any that wait.
+    fn wants(&self, extent: u64, waiting: &Runs, all: bool) -> Option<Range<u64>> {
+        let Range { start: mut at, end } = self.run_of(extent);
+        while let Some(run) = waiting.from(at).filter(|run| run.start < end) {
+            let run = run.start..run.end.min(end);
+            if all {
+                return Some(run);
+            }
+            if let Some(start) = run.clone().find(|chunk| self.available(*chunk) == 0) {
+                let stop = (start..run.end).find(|chunk| self.available(*chunk) > 0).unwrap_or(run.end);
+                return Some(start..stop);
+            }
+            at = run.end;
+        }
+        None
+    }
+
+    /// The first waiting chunks that this node is to read from the origin itself.
+    pub(crate) fn next_of_origin(&self, waiting: &Runs, asking: bool) -> Option<Range<u64>> {
+        let needed = |all| move |extent: &u64| self.wants(*extent, waiting, all);
+        let spare = self.spare.iter().find_map(needed(true)).filter(|_| self.extra > 0);
+        let open = || if asking { None } else { self.mine.iter().find_map(needed(true)) };
+        self.mine.iter().find_map(needed(false)).or(spare).or_else(open)
+    }
+
+    /// Takes the extents that are this node's to read as long as it may read more, and gives up those that are done.
+    pub(crate) fn take_extents(&mut self, around: &Surroundings<'_>, reads: &[Range<u64>]) {
+        let (waiting, now) = (around.waiting, around.now);
+        let (extent, count) = (self.extent, self.mine.len());
+        let under_way = |number: &u64| reads.iter().any(|read| read.start / extent <= *number && *number < read.end.div_ceil(extent));
+        let runs: BTreeSet<u64> = self
+            .mine
+            .iter()
+            .copied()
+            .filter(|number| waiting.from(self.run_of(*number).start).is_some_and(|run| run.start < self.run_of(*number).end))
+            .collect();
+        self.mine.retain(|number| runs.contains(number) || under_way(number));
+        self.spare.retain(|number| waiting.from(*number * extent).is_some_and(|run| run.start < (number + 1) * extent));
+        self.undeclared |= self.mine.len() != count;
+        let mut free = self.at_once.saturating_sub(reads.len());
+        let ready = self.mine.iter().filter_map(|extent| self.wants(*extent, waiting, false)).map(|run| run.end - run.start).sum::<u64>();
+        free = free.saturating_sub(usize::try_from(ready.div_ceil(self.range_chunks.min(self.extent))).unwrap_or(usize::MAX));
+        if free == 0 || waiting.is_empty() {
+            self.idle_since = None;
+            return;
+        }
+        if now < self.scan_at {
+            return;
+        }
+        while free > 0 {
+            let Some(extent) = self.next_extent(around) else { break };
+            self.mine.insert(extent);
+            self.undeclared = true;
+            free -= 1;
+        }
+        if free == 0 {
+            self.idle_since = None;
+        } else {
+            self.scan_at = now + SCAN;
+            self.idle_since.get_or_insert(now);
+            if self.extra > 0 {
+                let mut extents: Vec<u64> = (0..self.extents())
+                    .filter(|extent| !self.mine.contains(extent) && self.wants(*extent, waiting, true).is_some())
+                    .collect();
+                extents.sort_by_key(|extent| readers::rank(self.key, self.me, *extent));
+                self.spare.extend(extents.into_iter().take(free));
+            }
+        }
+    }
+
+    /// The next extent that this node is to read, if there is one now.
+    fn next_extent(&mut self, around: &Surroundings<'_>) -> Option<u64> {
+        let (waiting, now) = (around.waiting, around.now);
+        let mut nodes: Vec<NodeId> = self.fetchers().collect();
+        let crowd = !nodes.is_empty();
+        // What nobody has taken yet is enough for the others: more would only wait here.
+        if crowd && self.extra == 0 && self.only_mine > 2 * self.extent {
+            return None;
+        }
+        nodes.push(self.me);
+        nodes.sort_unstable();
+        if self.assigned.0 != nodes {
+            self.assigned = (nodes.clone(), readers::assign(self.key, self.extents(), &nodes));
+        }
+        let all = !around.asking && !crowd;
+        let free = |extent: &u64| {
+            let run = self.run_of(*extent);
+            let read = |partner: &Partner| {
+                partner.live && !partner.stuck && partner.reading.from(run.start).is_some_and(|read| read.start < run.end)
+            };
+            !self.mine.contains(extent) && self.wants(*extent, waiting, all).is_some() && !self.partners.values().any(read)
+        };
+        let own = |extent: &u64| self.assigned.1.get(usize::try_from(*extent).unwrap_or(usize::MAX)) == Some(&self.me);
+        let mut candidates = (0..self.extents()).filter(free).peekable();
+        candidates.peek()?;
+        if !crowd {
+            // From the start, so that the proof follows; but where others may begin at the same time, first where nobody else does.
+            let first = self.company && self.had.is_empty() && self.mine.is_empty();
+            return if first { candidates.min_by_key(|extent| readers::rank(self.key, self.me, *extent)) } else { candidates.next() };
+        }
+        let candidates: Vec<u64> = candidates.collect();
+        let by_rank = |extent: &&u64| readers::rank(self.key, self.me, **extent);
+        if let Some(extent) = candidates.iter().filter(|extent| own(extent)).min_by_key(by_rank) {
+            return Some(*extent);
+        }
+        let idle = now.saturating_sub(*self.idle_since.get_or_insert(now));
+        let turn = |extent: &&u64| {
+            let mine = readers::rank(self.key, self.me, **extent);
+            let before = nodes.iter().filter(|node| readers::rank(self.key, **node, **extent) < mine).count();
+            self.extra > 0 || idle >= STAGGER * u32::try_from(before + 1).unwrap_or(u32::MAX)
+        };
+        candidates.iter().filter(turn).min_by_key(by_rank).copied()
+    }
+
+    /// What this node declares to read.
+    pub(crate) fn declared(&self) -> Vec<Range<u64>> {
+        let mut runs = Runs::default();
+        self.mine.iter().for_each(|extent| runs.insert(self.run_of(*extent)));
+        runs.iter().collect()
+    }
+
+    /// A partner declares what it reads. Gives the extents that this node leaves to it.
+    pub(crate) fn declares(&mut self, node: NodeId, runs: Vec<Range<u64>>, now: Time) -> Vec<Range<u64>> {
+        let Some(partner) = self.partners.get_mut(&node) else { return Vec::new() };
+        let mut reading = Runs::default();
+        runs.into_iter().for_each(|run| reading.insert(run.start..run.end.min(self.count)));
+        if partner.reading != reading {
+            partner.progressed = now;
+        }
+        partner.reading = reading;
+        let both = |extent: &u64| {
+            let run = self.run_of(*extent);
+            self.partners[&node].reading.from(run.start).is_some_and(|read| read.start < run.end)
+        };
+        let left: Vec<u64> =
+            self.mine.iter().copied().filter(both).filter(|extent| readers::goes_before(self.key, *extent, node, self.me)).collect();
+        for extent in &left {
+            self.mine.remove(extent);
+            self.undeclared = true;
+        }
+        left.into_iter().map(|extent| self.run_of(extent)).collect()
+    }
+}

@@ -1,0 +1,532 @@
+//! Engines of a whole market, with lines and an origin that share their bytes evenly: a fluid model in small steps.
+
+use std::collections::BTreeSet;
+
+use larder_content::{CHUNK_BYTES, ContentId, FileMessage, FileWord, Holding, NodeId};
+use proptest::prelude::*;
+
+use super::*;
+
+const STEP: Duration = Duration::from_millis(5);
+/// How long a message takes.
+const DELAY: Duration = Duration::from_millis(10);
+const CONTENT: ContentId = ContentId([7; 32]);
+const FALSE_CONTENT: ContentId = ContentId([9; 32]);
+const MARKET: MarketId = MarketId(1);
+
+/// What a node does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Honest,
+    /// Answers, and sends nothing.
+    Stalls,
+    /// Says that it has everything, and sends what is false; the first chunk tells.
+    SendsFalse,
+    /// Says that the file is another.
+    FalseBinding,
+}
+
+/// A transfer under way at a node.
+struct Transfer {
+    read: ReadId,
+    chunks: Range<u64>,
+    from: From,
+    begins: Time,
+    /// Bytes of the next chunk that are there.
+    part: f64,
+}
+
+struct Node {
+    engine: Engine,
+    kind: Kind,
+    alive: bool,
+    wants_at: Time,
+    wanted: bool,
+    done_at: Option<Time>,
+    given_up: bool,
+    had: Vec<bool>,
+    transfers: Vec<Transfer>,
+    origin_bytes: f64,
+    peer_bytes: f64,
+    up: f64,
+    down: f64,
+    patience: Option<f64>,
+    /// What it does not see of the market when it begins.
+    blind: bool,
+    /// Which content's chunk hashes it has.
+    believes: Option<ContentId>,
+}
+
+struct Market {
+    chunks: u64,
+    origin_rate: f64,
+    origin_alive: bool,
+    nodes: Vec<Node>,
+    mail: Vec<(Time, usize, Event)>,
+    now: Time,
+    /// How many times each chunk left the origin.
+    left: Vec<u32>,
+}
+
+fn id(number: usize) -> NodeId {
+    let mut key = [0; 32];
+    key[0] = u8::try_from(number + 1).unwrap();
+    NodeId(key)
+}
+
+fn peer(number: usize) -> Peer {
+    Peer { market: MARKET, node: id(number) }
+}
+
+fn number(node: NodeId) -> usize {
+    usize::from(node.0[0]) - 1
+}
+
+impl Market {
+    fn new(chunks: u64, nodes: usize, up: f64, down: f64, origin_rate: f64, seed: u64) -> Self {
+        let node = |number: usize| Node {
+            engine: Engine::new(Config::default(), seed ^ number as u64),
+            kind: Kind::Honest,
+            alive: true,
+            wants_at: STEP * u32::try_from(number).unwrap(),
+            wanted: false,
+            done_at: None,
+            given_up: false,
+            had: vec![false; usize::try_from(chunks).unwrap()],
+            transfers: Vec::new(),
+            origin_bytes: 0.0,
+            peer_bytes: 0.0,
+            up,
+            down,
+            patience: None,
+            blind: false,
+            believes: None,
+        };
+        let nodes = (0..nodes).map(node).collect();
+        let left = vec![0; usize::try_from(chunks).unwrap()];
+        Self { chunks, origin_rate, origin_alive: true, nodes, mail: Vec::new(), now: Time::ZERO, left }
+    }
+
+    fn has_all(&mut self, node: usize) {
+        self.nodes[node].had.fill(true);
+        self.nodes[node].done_at = Some(Time::ZERO);
+        self.nodes[node].wanted = true;
+    }
+
+    fn begin(&mut self, number: usize) {
+        let seen = |other: &usize| *other != number && self.nodes[*other].wanted && self.nodes[*other].alive;
+        let known: Vec<(NodeId, Holding)> = (0..self.nodes.len())
+            .filter(seen)
+            .filter(|_| !self.nodes[number].blind)
+            .map(|other| (id(other), if self.nodes[other].done_at.is_some() { Holding::Complete } else { Holding::Fetching }))
+            .collect();
+        let company = self.nodes.len() > 1;
+        let sharing = Sharing { market: MARKET, me: id(number), patience: self.nodes[number].patience, whole: false, known, company };
+        let event = Event::Wanted {
+            file: key(1),
+            layout: larder_content::ChunkLayout::new(self.chunks * CHUNK_BYTES),
+            missing: vec![0..self.chunks],
+            origin: OriginId(1),
+            group: GroupId(1),
+            sharing: Some(Box::new(sharing)),
+        };
+        self.nodes[number].wanted = true;
+        let now = self.now;
+        self.nodes[number].engine.handle(event, now);
+        // Gossip: the others hear of it a little later.
+        for other in (0..self.nodes.len()).filter(|other| *other != number) {
+            self.mail.push((now + DELAY * 10, other, Event::Sighted { file: key(1), peer: peer(number), holding: Holding::Fetching }));
+        }
+    }
+
+    fn act(&mut self, number: usize) {
+        let now = self.now;
+        while let Some(action) = self.nodes[number].engine.next_action(now) {
+            match action {
+                Action::Read { read, chunks, from, .. } => {
+                    self.nodes[number].transfers.push(Transfer { read, chunks, from, begins: now + DELAY * 2, part: 0.0 });
+                }
+                Action::Cancel { read } => self.nodes[number].transfers.retain(|transfer| transfer.read != read),
+                Action::Tell { peer: to, message } => self.post(number, to.node, message),
+                Action::FetchHashes { file, peer, content } => {
+                    let event = self.hashes(number, file, peer, content);
+                    self.mail.push((now + DELAY * 2, number, event));
+                }
+                Action::Ban { .. } => {}
+                Action::Complete { file } => {
+                    let content = CONTENT;
+                    let node = &mut self.nodes[number];
+                    assert!(node.had.iter().all(|had| *had), "complete with chunks missing");
+                    node.done_at = Some(now);
+                    node.engine.handle(Event::Proven { file, content }, now);
+                }
+                Action::GiveUp { .. } => self.nodes[number].given_up = true,
+            }
+        }
+    }
+
+    fn hashes(&mut self, asker: usize, file: FileKey, peer: Peer, content: ContentId) -> Event {
+        let other = &self.nodes[number(peer.node)];
+        let known = other.alive
+            && other.kind != Kind::Stalls
+            && (other.kind != Kind::Honest || other.believes == Some(content) || other.done_at.is_some());
+        let had = Runs::of(&self.nodes[asker].had);
+        let compared = if !known {
+            Compared::Missing
+        } else if content != CONTENT && self.nodes[asker].origin_bytes > 0.0 {
+            Compared::Contradicted
+        } else {
+            self.nodes[asker].believes = Some(content);
+            Compared::Known { fits: had, dropped: Vec::new(), contradicted: Vec::new() }
+        };
+        Event::Hashes { file, peer, content, compared }
+    }
+
+    /// Posts a message; a node that is not fetching answers for its store.
+    fn post(&mut self, sender: usize, to: NodeId, message: FileMessage) {
+        let receiver = number(to);
+        if !self.nodes[receiver].alive || !self.nodes[sender].alive {
+            return;
+        }
+        let at = self.now + DELAY;
+        let event = Event::Told { peer: peer(sender), message: message.clone() };
+        self.mail.push((at, receiver, event));
+        let node = &self.nodes[receiver];
+        let answers = message.body == FileWord::Follow && (node.done_at.is_some() || node.kind != Kind::Honest);
+        if answers {
+            let content = if node.kind == Kind::FalseBinding { FALSE_CONTENT } else { CONTENT };
+            let message = FileMessage { file: message.file, body: FileWord::Complete(content) };
+            self.mail.push((at + DELAY, sender, Event::Told { peer: peer(receiver), message }));
+        }
+    }
+
+    fn step(&mut self) {
+        self.now += STEP;
+        for number in 0..self.nodes.len() {
+            if !self.nodes[number].wanted && self.nodes[number].wants_at <= self.now && self.nodes[number].kind == Kind::Honest {
+                self.begin(number);
+            }
+        }
+        let (due, later) = std::mem::take(&mut self.mail).into_iter().partition(|(at, ..)| *at <= self.now);
+        self.mail = later;
+        let mut due: Vec<(Time, usize, Event)> = due;
+        due.sort_by_key(|(at, ..)| *at);
+        for (_, number, event) in due {
+            if self.nodes[number].alive {
+                let now = self.now;
+                self.nodes[number].engine.handle(event, now);
+            }
+        }
+        self.flow();
+        for number in 0..self.nodes.len() {
+            if self.nodes[number].alive {
+                self.act(number);
+            }
+        }
+    }
+
+    /// Moves bytes: a line is shared evenly by what is under way on it.
+    fn flow(&mut self) {
+        let now = self.now;
+        let moves = |transfer: &Transfer| transfer.begins <= now;
+        let all = || self.nodes.iter().filter(|node| node.alive).flat_map(|node| &node.transfers).filter(|transfer| moves(transfer));
+        let at_origin = all().filter(|transfer| transfer.from == From::Origin).count().max(1) as f64;
+        let mut served = vec![0usize; self.nodes.len()];
+        let mut received = vec![0usize; self.nodes.len()];
+        for (receiver, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.alive) {
+            let mut senders = BTreeSet::new();
+            for transfer in node.transfers.iter().filter(|transfer| moves(transfer)) {
+                if let From::Peer { peer, .. } = transfer.from {
+                    // A peer sends one after the other what one asker asked for.
+                    if senders.insert(peer) {
+                        served[number(peer.node)] += 1;
+                        received[receiver] += 1;
+                    }
+                } else {
+                    received[receiver] += 1;
+                }
+            }
+        }
+        for (receiver, received) in received.into_iter().enumerate() {
+            let mut senders = BTreeSet::new();
+            let mut transfers = std::mem::take(&mut self.nodes[receiver].transfers);
+            if !self.nodes[receiver].alive {
+                continue;
+            }
+            for transfer in transfers.iter_mut().filter(|transfer| transfer.begins <= now) {
+                let down = self.nodes[receiver].down / received.max(1) as f64;
+                let rate = match transfer.from {
+                    From::Origin if !self.origin_alive => 0.0,
+                    From::Origin => (self.origin_rate / at_origin).min(down),
+                    From::Peer { peer, .. } => {
+                        let sender = &self.nodes[number(peer.node)];
+                        if !senders.insert(peer) || !sender.alive || sender.kind == Kind::Stalls {
+                            continue;
+                        }
+                        (sender.up / served[number(peer.node)].max(1) as f64).min(down)
+                    }
+                };
+                self.bring(receiver, transfer, rate * STEP.as_secs_f64());
+            }
+            transfers.retain(|transfer| !transfer.chunks.is_empty());
+            self.nodes[receiver].transfers = transfers;
+        }
+    }
+
+    fn bring(&mut self, receiver: usize, transfer: &mut Transfer, bytes: f64) {
+        let now = self.now;
+        let node = &mut self.nodes[receiver];
+        if transfer.from == From::Origin {
+            node.origin_bytes += bytes;
+        } else {
+            node.peer_bytes += bytes;
+        }
+        transfer.part += bytes;
+        if bytes > 0.0 {
+            node.engine.handle(Event::Heard { read: transfer.read }, now);
+        }
+        while transfer.part >= CHUNK_BYTES as f64 && !transfer.chunks.is_empty() {
+            let chunk = usize::try_from(transfer.chunks.start).unwrap();
+            if let From::Peer { peer, .. } = transfer.from {
+                let sender = &self.nodes[number(peer.node)];
+                if sender.kind != Kind::Honest {
+                    transfer.chunks = 0..0;
+                    let outcome = Outcome::Lied;
+                    return self.nodes[receiver].engine.handle(Event::Ended { read: transfer.read, outcome }, now);
+                }
+                if !sender.had[chunk] {
+                    transfer.chunks = 0..0;
+                    return self.nodes[receiver].engine.handle(Event::Ended { read: transfer.read, outcome: Outcome::Refused }, now);
+                }
+                let (ours, theirs) = (self.nodes[receiver].believes, sender.believes);
+                if ours == Some(FALSE_CONTENT) && theirs != ours {
+                    transfer.chunks = 0..0;
+                    let outcome = Outcome::Misled(peer.node);
+                    return self.nodes[receiver].engine.handle(Event::Ended { read: transfer.read, outcome }, now);
+                }
+            } else {
+                self.left[chunk] += 1;
+                if self.nodes[receiver].believes == Some(FALSE_CONTENT) {
+                    self.nodes[receiver].believes = None;
+                    self.nodes[receiver].engine.handle(Event::Contradicted { file: key(1) }, now);
+                }
+            }
+            transfer.part -= CHUNK_BYTES as f64;
+            transfer.chunks.start += 1;
+            let node = &mut self.nodes[receiver];
+            node.had[chunk] = true;
+            node.engine.handle(Event::Arrived { read: transfer.read, chunks: 1 }, now);
+            if transfer.chunks.is_empty() {
+                node.engine.handle(Event::Ended { read: transfer.read, outcome: Outcome::Complete }, now);
+            }
+        }
+    }
+
+    fn kill(&mut self, number: usize) {
+        self.nodes[number].alive = false;
+        for other in (0..self.nodes.len()).filter(|other| *other != number) {
+            self.mail.push((self.now + DELAY, other, Event::Lost { peer: peer(number) }));
+        }
+    }
+
+    /// Runs until all honest nodes that live are done; gives the time of the last.
+    fn run(&mut self, most: Duration) -> f64 {
+        let open = |node: &Node| node.alive && node.kind == Kind::Honest && node.done_at.is_none();
+        while self.nodes.iter().any(open) {
+            assert!(self.now < most, "not done after {most:?}: {}", self.state());
+            assert!(!self.nodes.iter().any(|node| node.given_up), "given up: {}", self.state());
+            self.step();
+        }
+        self.nodes.iter().filter(|node| node.alive).filter_map(|node| node.done_at).max().unwrap_or_default().as_secs_f64()
+    }
+
+    fn state(&self) -> String {
+        let had = self.nodes.iter().map(|node| node.had.iter().filter(|had| **had).count().to_string());
+        let shares =
+            self.nodes.iter().filter(|node| node.done_at.is_none()).filter_map(|node| node.engine.files.get(&key(1))).map(|file| {
+                let share = file.share.as_deref().unwrap();
+                let partners = share.partners.iter().map(|(node, partner)| {
+                    format!(
+                        "{}{}{}{:?}",
+                        number(*node),
+                        if partner.live { " live" } else { "" },
+                        if partner.answered { " answered" } else { "" },
+                        partner.complete.or(partner.knows)
+                    )
+                });
+                format!(
+                    "reading {} asking {} at once {} extra {} mine {:?} content {:?} only mine {} waiting {} partners {:?}",
+                    file.reading,
+                    file.asking,
+                    share.at_once,
+                    share.extra,
+                    share.mine,
+                    share.content,
+                    share.only_mine(),
+                    file.waiting.chunks(),
+                    partners.collect::<Vec<_>>()
+                )
+            });
+        let shares = shares.collect::<Vec<_>>().join("\n");
+        format!(
+            "at {:?}, had {:?} of {}, copies from the origin {:.3}\n{shares}",
+            self.now,
+            had.collect::<Vec<_>>(),
+            self.chunks,
+            self.copies()
+        )
+    }
+
+    /// Bytes of the origin, beside the file's.
+    fn copies(&self) -> f64 {
+        self.nodes.iter().map(|node| node.origin_bytes).sum::<f64>() / (self.chunks * CHUNK_BYTES) as f64
+    }
+}
+
+impl Runs {
+    fn of(had: &[bool]) -> Vec<Range<u64>> {
+        let mut runs = Runs::default();
+        (0u64..).zip(had).filter(|(_, had)| **had).for_each(|(chunk, _)| runs.insert(chunk..chunk + 1));
+        runs.iter().collect()
+    }
+}
+
+use crate::runs::Runs;
+
+/// The least time in which the file can be at all nodes.
+fn least(bytes: f64, nodes: f64, up: f64, down: f64, origin: f64) -> f64 {
+    (bytes / down).max(bytes / origin).max((nodes - 1.0) * bytes / (nodes * up))
+}
+
+#[test]
+fn a_cold_swarm_shares_one_download_near_the_least_time() {
+    for nodes in [2, 8, 16] {
+        let mut market = Market::new(512, nodes, 10e6, 100e6, 10e6, 1);
+        let took = market.run(200 * SECOND);
+        let least = least(512.0 * CHUNK_BYTES as f64, nodes as f64, 10e6, 100e6, 10e6);
+        assert!(market.copies() <= 1.05, "{} copies for {nodes} nodes", market.copies());
+        assert!(took <= 1.3 * least, "{nodes} nodes took {took} s, at least {least}");
+    }
+}
+
+#[test]
+fn home_lines_share_one_download_near_the_least_time() {
+    let mut market = Market::new(512, 8, 5e6, 10e6, 40e6, 1);
+    market.nodes.iter_mut().for_each(|node| node.patience = Some(3.0));
+    let took = market.run(200 * SECOND);
+    let least = least(512.0 * CHUNK_BYTES as f64, 8.0, 5e6, 10e6, 40e6);
+    assert!(market.copies() <= 1.3, "{} copies", market.copies());
+    assert!(took <= 1.3 * least, "took {took} s, at least {least}");
+}
+
+#[test]
+fn a_warm_swarm_reads_nothing_from_the_origin() {
+    let mut market = Market::new(512, 6, 50e6, 100e6, 100e6, 1);
+    market.has_all(0);
+    let took = market.run(100 * SECOND);
+    // The one that has it cannot send a copy of it sooner.
+    assert!(took < 1.6 * 512.0 * CHUNK_BYTES as f64 / 50e6, "{took}");
+    assert_eq!(market.copies(), 0.0);
+}
+
+#[test]
+fn a_node_alone_takes_the_origins_time() {
+    let mut market = Market::new(512, 1, 10e6, 100e6, 50e6, 1);
+    let took = market.run(100 * SECOND);
+    assert!(took < 1.1 * 512.0 * CHUNK_BYTES as f64 / 50e6, "{took}");
+}
+
+#[test]
+fn peers_that_stall_cost_two_seconds_and_no_more() {
+    let mut market = Market::new(2048, 5, 10e6, 100e6, 50e6, 1);
+    for node in 1..5 {
+        market.nodes[node].kind = Kind::Stalls;
+        market.nodes[node].wanted = true;
+        market.nodes[node].done_at = Some(Time::ZERO);
+    }
+    let took = market.run(100 * SECOND);
+    assert!(took < 1.1 * 2048.0 * CHUNK_BYTES as f64 / 50e6 + 2.5, "{took}");
+}
+
+#[test]
+fn patience_that_is_over_is_helped_by_the_origin() {
+    let mut market = Market::new(512, 2, 2e6, 100e6, 50e6, 1);
+    market.has_all(0);
+    market.nodes[1].patience = Some(3.0);
+    let straight = 512.0 * CHUNK_BYTES as f64 / 50e6;
+    let took = market.run(100 * SECOND);
+    assert!(market.copies() > 0.2 && took < 1.5 * 3.0 * straight, "{took} s, {} copies", market.copies());
+}
+
+#[test]
+fn a_binding_that_is_false_costs_little_when_something_was_read() {
+    let mut market = Market::new(256, 3, 10e6, 100e6, 50e6, 1);
+    for liar in [1, 2] {
+        market.nodes[liar].kind = [Kind::FalseBinding, Kind::SendsFalse][liar - 1];
+        market.nodes[liar].wanted = true;
+        market.nodes[liar].done_at = Some(Time::ZERO);
+    }
+    market.run(100 * SECOND);
+}
+
+#[test]
+fn late_joiners_and_leavers_leave_the_origin_alone() {
+    let mut market = Market::new(512, 9, 10e6, 100e6, 10e6, 3);
+    for late in 5..9 {
+        market.nodes[late].wants_at = SECOND * u32::try_from(late).unwrap();
+    }
+    while market.now < 4 * SECOND {
+        market.step();
+    }
+    market.kill(0);
+    market.run(200 * SECOND);
+    assert!(market.copies() < 1.2, "{}", market.copies());
+}
+
+fn rounds() -> u32 {
+    std::env::var("LARDER_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: rounds(), ..ProptestConfig::default() })]
+
+    /// Whatever nodes come, go, stall and lie: who lives gets the file, as long as the origin lives.
+    #[test]
+    fn the_file_always_comes(
+        seed in any::<u64>(),
+        kinds in proptest::collection::vec(0u8..8, 2..7),
+        starts in proptest::collection::vec(0u32..4000, 7),
+        kills in proptest::collection::vec((0usize..7, 100u32..8000), 0..3),
+        patience in proptest::option::of(1.0f64..4.0),
+        chunks in 5u64..300,
+    ) {
+        let mut market = Market::new(chunks, kinds.len() + 1, 5e6, 50e6, 20e6, seed);
+        for (number, kind) in kinds.iter().enumerate() {
+            market.nodes[number].patience = patience;
+            market.nodes[number].wants_at = Duration::from_millis(starts[number].into());
+            market.nodes[number].blind = kind % 2 == 1;
+            let kind = match kind { 0 => Kind::Stalls, 1 => Kind::SendsFalse, 2 => Kind::FalseBinding, _ => continue };
+            market.nodes[number].kind = kind;
+            market.nodes[number].wanted = true;
+            market.nodes[number].done_at = Some(Time::ZERO);
+        }
+        for (number, at) in kills {
+            if number < kinds.len() {
+                while market.now < Duration::from_millis(at.into()) {
+                    market.step();
+                }
+                market.kill(number);
+            }
+        }
+        market.run(400 * SECOND);
+    }
+
+    /// An honest cold swarm reads each chunk once, but for what two read before they heard of each other.
+    #[test]
+    fn each_chunk_leaves_the_origin_once(seed in any::<u64>(), nodes in 2usize..10, chunks in 64u64..400) {
+        let mut market = Market::new(chunks, nodes, 10e6, 100e6, 10e6, seed);
+        market.run(400 * SECOND);
+        let twice = market.left.iter().filter(|left| **left > 1).count();
+        prop_assert!(twice * 20 <= market.left.len(), "{twice} of {chunks} left more than once");
+    }
+}

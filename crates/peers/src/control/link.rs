@@ -1,0 +1,203 @@
+//! A connection to a peer, as the rest of the room sees it, and the task that writes its control stream.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::{AsyncReadExt, AsyncWriteExt};
+use larder_content::{NodeId, Subject};
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::ConnectionId;
+use libp2p::{Multiaddr, Stream};
+use tokio::sync::{Mutex as Turn, Semaphore, mpsc};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::ControlRecord;
+use crate::book::{KnownPeer, MOST_ADDRESSES};
+use crate::exchange::{Asker, UPLOADS_A_PEER};
+use crate::frame;
+use crate::shared::{Traffic, lock};
+
+/// The most frames that wait to be written to a peer.
+pub(crate) const MOST_FRAMES: usize = 4096;
+/// The most bytes of them.
+const MOST_QUEUED_BYTES: usize = 4 * 1024 * 1024;
+/// The bytes that are gathered into one write.
+const GATHERED_BYTES: usize = 64 * 1024;
+/// The most subjects of which a peer hears what comes later.
+const MOST_INTEREST: usize = 4096;
+
+/// A connection to a peer.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) node: NodeId,
+    pub(crate) connection: ConnectionId,
+    /// The peer's end.
+    pub(crate) address: Multiaddr,
+    /// Whether this node dialled.
+    pub(crate) is_dialled: bool,
+    pub(crate) since: Instant,
+    pub(crate) asker: Asker,
+    pub(crate) traffic: Arc<Traffic>,
+    /// Places for answers that are prepared for this peer.
+    pub(crate) uploads: Arc<Semaphore>,
+    /// Ends all tasks of the link.
+    pub(crate) ends: CancellationToken,
+    /// Cancelled, in the sense of reached, when the node was told Connected: no question is passed on before that.
+    pub(crate) is_told: CancellationToken,
+    /// Held from Connected to Disconnected: the next link of the same peer waits for it.
+    pub(crate) turn: Arc<Turn<()>>,
+    pub(crate) is_bootstrap: AtomicBool,
+    pub(crate) about: Mutex<About>,
+    frames: mpsc::Sender<Vec<u8>>,
+    queued_bytes: AtomicUsize,
+    interest: Mutex<HashSet<Subject>>,
+}
+
+/// What is learned of a peer in the course of time.
+#[derive(Debug, Default)]
+pub(crate) struct About {
+    pub(crate) agent: String,
+    pub(crate) round_trip: Option<Duration>,
+    /// Where it listens, for others to be told: on the address that it is connected from.
+    pub(crate) addresses: Vec<Multiaddr>,
+}
+
+impl Link {
+    #[allow(clippy::too_many_arguments, reason = "the parts of a connection, each of its own type")]
+    pub(crate) fn new(
+        node: NodeId,
+        connection: ConnectionId,
+        address: Multiaddr,
+        is_dialled: bool,
+        asker: Asker,
+        traffic: Arc<Traffic>,
+        ends: CancellationToken,
+        turn: Arc<Turn<()>>,
+    ) -> (Arc<Self>, mpsc::Receiver<Vec<u8>>) {
+        let (frames, queue) = mpsc::channel(MOST_FRAMES);
+        let link = Self {
+            node,
+            connection,
+            address,
+            is_dialled,
+            since: Instant::now(),
+            asker,
+            traffic,
+            uploads: Arc::new(Semaphore::new(UPLOADS_A_PEER)),
+            ends,
+            turn,
+            is_told: CancellationToken::new(),
+            is_bootstrap: AtomicBool::new(false),
+            about: Mutex::default(),
+            frames,
+            queued_bytes: AtomicUsize::new(0),
+            interest: Mutex::default(),
+        };
+        (Arc::new(link), queue)
+    }
+
+    /// Queues a frame; false if there is no room for it, or it cannot be one.
+    pub(crate) fn send(&self, record: &ControlRecord) -> bool {
+        let Ok(bytes) = frame::encode(record) else { return false };
+        let length = bytes.len();
+        if self.queued_bytes.fetch_add(length, Ordering::Relaxed) + length > MOST_QUEUED_BYTES || self.frames.try_send(bytes).is_err() {
+            self.queued_bytes.fetch_sub(length, Ordering::Relaxed);
+            return false;
+        }
+        true
+    }
+
+    /// Works out where the peer can be reached from where it says it listens and where it is connected from.
+    pub(crate) fn learn_addresses(&self, listens: &[String]) {
+        let parsed: Vec<Multiaddr> = listens.iter().filter_map(|text| text.parse().ok()).collect();
+        let mut found: Vec<Multiaddr> = self.is_dialled.then(|| self.address.clone()).into_iter().collect();
+        for address in parsed.iter().filter_map(|address| at_address_of(address, &self.address)) {
+            if !found.contains(&address) && found.len() < MOST_ADDRESSES {
+                found.push(address);
+            }
+        }
+        lock(&self.about).addresses = found;
+    }
+
+    /// The peer as another may be told of it; none if it cannot be reached from there.
+    pub(crate) fn introduction(&self, to: &Self) -> Option<KnownPeer> {
+        let is_near = is_loopback(&to.address);
+        let about = lock(&self.about);
+        let addresses: Vec<String> =
+            about.addresses.iter().filter(|address| is_near || !is_loopback(address)).map(ToString::to_string).collect();
+        (!addresses.is_empty()).then_some(KnownPeer { node: self.node, addresses })
+    }
+
+    /// Remembers that the peer wants to hear of these.
+    pub(crate) fn wants(&self, subjects: &[Subject]) {
+        let mut interest = lock(&self.interest);
+        for subject in subjects {
+            if interest.len() >= MOST_INTEREST {
+                return;
+            }
+            interest.insert(*subject);
+        }
+    }
+
+    /// Whether the peer wants to hear of this.
+    pub(crate) fn is_interested(&self, subject: &Subject) -> bool {
+        lock(&self.interest).contains(subject)
+    }
+}
+
+/// Writes what is queued until the stream breaks or the link ends.
+pub(crate) async fn write_all(link: Arc<Link>, mut queue: mpsc::Receiver<Vec<u8>>, stream: Stream) {
+    let (mut input, mut output) = stream.split();
+    // The peer says nothing here, but that it speaks the protocol, and that it has closed the stream.
+    let closed = async {
+        let _ = input.read(&mut [0; 1]).await;
+    };
+    let written = async {
+        while let Some(first) = queue.recv().await {
+            let mut bytes = first;
+            while bytes.len() < GATHERED_BYTES
+                && let Ok(next) = queue.try_recv()
+            {
+                bytes.extend(next);
+            }
+            link.queued_bytes.fetch_sub(bytes.len(), Ordering::Relaxed);
+            if output.write_all(&bytes).await.is_err() || output.flush().await.is_err() {
+                return;
+            }
+            link.traffic.sent(bytes.len());
+        }
+    };
+    tokio::select! {
+        () = closed => {}
+        () = written => {}
+        () = link.ends.cancelled() => {}
+    }
+    link.ends.cancel();
+}
+
+/// The port of `listens` at the host of `connected`.
+pub(crate) fn at_address_of(listens: &Multiaddr, connected: &Multiaddr) -> Option<Multiaddr> {
+    let host = connected.iter().find(|part| matches!(part, Protocol::Ip4(_) | Protocol::Ip6(_)))?;
+    let rest = listens.iter().filter(|part| matches!(part, Protocol::Tcp(1..) | Protocol::Udp(1..) | Protocol::QuicV1));
+    let address: Multiaddr = std::iter::once(host).chain(rest).collect();
+    (address.iter().count() >= 2).then_some(address)
+}
+
+/// Whether an address is of this very machine.
+pub(crate) fn is_loopback(address: &Multiaddr) -> bool {
+    ip_of(address).is_some_and(|ip| ip.is_loopback())
+}
+
+/// The host of an address, if it is given by number.
+pub(crate) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    address.iter().find_map(|part| {
+        if let Protocol::Ip4(ip) = part {
+            return Some(IpAddr::V4(ip));
+        }
+        if let Protocol::Ip6(ip) = part { Some(IpAddr::V6(ip)) } else { None }
+    })
+}

@@ -1,0 +1,219 @@
+//! The side that answers. One task a stream reads questions, has the node prepare a few at once, and writes the answers in order.
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::io::{ReadHalf, WriteHalf};
+use futures::{AsyncReadExt, AsyncWriteExt};
+use larder_content::{ContentId, FileKey, NodeId};
+use libp2p::Stream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::frame::{AnswerRecord, AskRecord};
+use super::upload::{Given, Upload, Wanted};
+use super::{MOST_ASKS, MOST_CHUNKS, MOST_HASHES};
+use crate::event::Event;
+use crate::frame::{self, FrameError};
+use crate::shared::{Shared, Traffic};
+
+/// The most answers that are prepared for one peer at once.
+pub(crate) const UPLOADS_A_PEER: usize = 4;
+/// How long an asker may take nothing of an answer before its stream is dropped: it holds a place that others wait for.
+const STALL: Duration = Duration::from_secs(30);
+/// Bytes written at once: between two slices the cap and the stall are looked at.
+const SLICE: usize = 256 * 1024;
+/// Bytes written at once when uploads are capped.
+const CAPPED_SLICE: usize = 64 * 1024;
+
+/// Answers what comes over `stream` until it ends. Gives the offence, if that is how it ended.
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    traffic: Arc<Traffic>,
+    of_peer: Arc<Semaphore>,
+    from: NodeId,
+    stream: Stream,
+) -> Option<String> {
+    let (input, output) = stream.split();
+    let (asked, asks) = mpsc::channel(MOST_ASKS);
+    let (prepared, answers) = mpsc::channel(UPLOADS_A_PEER);
+    let waiting = Waiting::default();
+    let writer = Writer { shared: &shared, traffic: &traffic, output };
+    let ended = tokio::try_join!(
+        read(input, &waiting, asked, &traffic),
+        prepare(&shared, of_peer, from, asks, prepared),
+        writer.write(answers, &waiting),
+    );
+    match ended {
+        Err(error) if error.is_offence() => Some(error.to_string()),
+        Ok(_) | Err(_) => None,
+    }
+}
+
+struct Ask {
+    file: FileKey,
+    content: Option<ContentId>,
+    wanted: Wanted,
+    cancelled: CancellationToken,
+}
+
+/// The questions whose answers are not written to the end.
+#[derive(Default)]
+struct Waiting(Mutex<(u64, VecDeque<CancellationToken>)>);
+
+impl Waiting {
+    fn lock(&self) -> MutexGuard<'_, (u64, VecDeque<CancellationToken>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cancel(&self, ask: u64) {
+        let waiting = self.lock();
+        let at = ask.checked_sub(waiting.0).and_then(|at| usize::try_from(at).ok());
+        if let Some(token) = at.and_then(|at| waiting.1.get(at)) {
+            token.cancel();
+        }
+    }
+}
+
+async fn read(mut input: ReadHalf<Stream>, waiting: &Waiting, asked: mpsc::Sender<Ask>, traffic: &Traffic) -> Result<(), FrameError> {
+    loop {
+        let (record, length) = frame::read::<AskRecord>(&mut input).await?;
+        traffic.received(length);
+        let (file, content, wanted) = match record {
+            AskRecord::Cancel { ask } => {
+                waiting.cancel(ask);
+                continue;
+            }
+            AskRecord::Chunks { file, content, first, count } => (file, content, Wanted::Chunks(range(first, count, MOST_CHUNKS)?)),
+            AskRecord::Hashes { file, content, first, count } => (file, content, Wanted::Hashes(range(first, count, MOST_HASHES)?)),
+        };
+        let cancelled = CancellationToken::new();
+        {
+            let mut waiting = waiting.lock();
+            if waiting.1.len() >= MOST_ASKS {
+                return Err(FrameError::Unexpected("more open questions than are allowed"));
+            }
+            waiting.1.push_back(cancelled.clone());
+        }
+        let ask = Ask { file: FileKey(file), content: content.map(ContentId), wanted, cancelled };
+        if asked.send(ask).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+fn range(first: u64, count: u64, most: u64) -> Result<Range<u64>, FrameError> {
+    match first.checked_add(count) {
+        Some(end) if (1..=most).contains(&count) => Ok(first..end),
+        Some(_) | None => Err(FrameError::Unexpected("a question for no chunks, or too many")),
+    }
+}
+
+struct Answer {
+    parts: mpsc::Receiver<Given>,
+    cancelled: CancellationToken,
+    /// Held until the answer is written: what waits in memory is bounded by it.
+    _places: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+}
+
+async fn prepare(
+    shared: &Shared,
+    of_peer: Arc<Semaphore>,
+    from: NodeId,
+    mut asks: mpsc::Receiver<Ask>,
+    prepared: mpsc::Sender<Answer>,
+) -> Result<(), FrameError> {
+    let closed = || FrameError::Ended(io::ErrorKind::ConnectionAborted.into());
+    while let Some(ask) = asks.recv().await {
+        let of_peer = Arc::clone(&of_peer).acquire_owned().await.map_err(|_| closed())?;
+        let of_market = Arc::clone(&shared.uploads).acquire_owned().await.map_err(|_| closed())?;
+        let (answer, parts) = mpsc::channel(1);
+        let Ask { file, content, wanted, cancelled } = ask;
+        let upload = Upload { from, file, content, wanted, answer, cancelled: cancelled.clone() };
+        if prepared.send(Answer { parts, cancelled: cancelled.clone(), _places: (of_peer, of_market) }).await.is_err() {
+            return Ok(());
+        }
+        if !cancelled.is_cancelled() {
+            shared.emit(Event::Asked(upload)).await;
+        }
+    }
+    Ok(())
+}
+
+struct Writer<'a> {
+    shared: &'a Shared,
+    traffic: &'a Traffic,
+    output: WriteHalf<Stream>,
+}
+
+impl Writer<'_> {
+    async fn write(mut self, mut answers: mpsc::Receiver<Answer>, waiting: &Waiting) -> Result<(), FrameError> {
+        while let Some(mut answer) = answers.recv().await {
+            let mut any = false;
+            loop {
+                let part = tokio::select! {
+                    biased;
+                    () = answer.cancelled.cancelled() => None,
+                    part = answer.parts.recv() => part,
+                };
+                let Some(part) = part else { break };
+                any = true;
+                self.part(part).await?;
+            }
+            // Both sides count questions by their ends, so this comes before the end is on the wire.
+            {
+                let mut waiting = waiting.lock();
+                waiting.0 += 1;
+                waiting.1.pop_front();
+            }
+            self.frame(&if any { AnswerRecord::End } else { AnswerRecord::Refused }).await?;
+            if answers.is_empty() {
+                within(self.output.flush()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn part(&mut self, part: Given) -> Result<(), FrameError> {
+        match part {
+            Given::Piece(piece) => {
+                let claim = piece.claim.as_ref().map(Into::into);
+                let bytes = u32::try_from(piece.bytes.len()).unwrap_or(u32::MAX);
+                let content = piece.content.map(|content| content.0);
+                self.frame(&AnswerRecord::Piece { first: piece.first, bytes, claim, content }).await?;
+                self.payload(&piece.bytes).await
+            }
+            Given::Hashes(hashes) => {
+                let bytes: Vec<u8> = hashes.iter().flat_map(|hash| hash.0).collect();
+                self.frame(&AnswerRecord::Hashes { count: u32::try_from(hashes.len()).unwrap_or(u32::MAX) }).await?;
+                self.payload(&bytes).await
+            }
+        }
+    }
+
+    async fn frame(&mut self, record: &AnswerRecord) -> Result<(), FrameError> {
+        let bytes = frame::encode(record)?;
+        within(self.output.write_all(&bytes)).await?;
+        self.traffic.sent(bytes.len());
+        Ok(())
+    }
+
+    async fn payload(&mut self, bytes: &[u8]) -> Result<(), FrameError> {
+        for slice in bytes.chunks(if self.shared.upload.is_set() { CAPPED_SLICE } else { SLICE }) {
+            self.shared.upload.pass(slice.len()).await;
+            within(self.output.write_all(slice)).await?;
+            self.traffic.sent(slice.len());
+        }
+        Ok(())
+    }
+}
+
+async fn within(write: impl Future<Output = io::Result<()>>) -> Result<(), FrameError> {
+    match tokio::time::timeout(STALL, write).await {
+        Ok(written) => Ok(written?),
+        Err(_) => Err(FrameError::Ended(io::ErrorKind::TimedOut.into())),
+    }
+}

@@ -1,0 +1,88 @@
+//! What an answering node holds: one question, and a place to put the answer.
+
+use std::ops::Range;
+
+use larder_content::{ChunkHash, ContentId, FileKey, NodeId};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::Piece;
+
+/// What a question is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// These chunks: 1 to 64.
+    Chunks(Range<u64>),
+    /// The hashes of these chunks: 1 to 16384.
+    Hashes(Range<u64>),
+}
+
+/// One part of the answer.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly all parts are pieces")]
+pub(super) enum Given {
+    Piece(Piece),
+    Hashes(Vec<ChunkHash>),
+}
+
+/// A peer's question. Dropped without a word, it is refused; dropped after some pieces, the answer ends there.
+#[derive(Debug)]
+pub struct Upload {
+    /// Who asks.
+    pub from: NodeId,
+    /// For which file.
+    pub file: FileKey,
+    /// For which content, if the asker knows.
+    pub content: Option<ContentId>,
+    /// For what.
+    pub wanted: Wanted,
+    pub(super) answer: mpsc::Sender<Given>,
+    pub(super) cancelled: CancellationToken,
+}
+
+/// The asker cancelled or left, or the piece is not what was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the asker is gone")]
+pub struct Gone;
+
+impl Upload {
+    /// Sends a piece, once there is room for it. Pieces must be in order.
+    ///
+    /// # Errors
+    /// Fails when the asker cancelled or left, or when the piece does not fit the question: stop then.
+    pub async fn send(&mut self, piece: Piece) -> Result<(), Gone> {
+        match &mut self.wanted {
+            Wanted::Chunks(wanted) if piece.fits(wanted) => {}
+            Wanted::Chunks(_) | Wanted::Hashes(_) => return Err(Gone),
+        }
+        tokio::select! {
+            biased;
+            () = self.cancelled.cancelled() => Err(Gone),
+            sent = self.answer.send(Given::Piece(piece)) => sent.map_err(|_| Gone),
+        }
+    }
+
+    /// Sends the hashes that were asked for; if they are more or fewer, it refuses.
+    pub async fn send_hashes(self, hashes: Vec<ChunkHash>) {
+        let fits = match &self.wanted {
+            Wanted::Hashes(wanted) => hashes.len() as u64 == wanted.end - wanted.start,
+            Wanted::Chunks(_) => false,
+        };
+        if fits {
+            let _ = self.answer.send(Given::Hashes(hashes)).await;
+        }
+    }
+
+    /// Says that there is no answer.
+    pub fn refuse(self) {
+        drop(self);
+    }
+
+    /// Completes when the asker cancelled or left.
+    pub async fn gone(&self) {
+        tokio::select! {
+            () = self.cancelled.cancelled() => {}
+            () = self.answer.closed() => {}
+        }
+    }
+}

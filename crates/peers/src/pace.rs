@@ -1,0 +1,89 @@
+//! How fast something may go: a bucket that fills with time, and of which each act takes.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A bucket filled at a rate up to a burst. It may go into debt, so that one taker never waits for more than it took.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    rate: f64,
+    burst: f64,
+    level: f64,
+    filled_at: Instant,
+}
+
+impl Bucket {
+    pub(crate) fn new(rate: f64, burst: f64) -> Self {
+        Self { rate, burst, level: burst, filled_at: Instant::now() }
+    }
+
+    /// Takes `amount` if the bucket is not in debt.
+    pub(crate) fn try_take(&mut self, amount: f64) -> bool {
+        self.fill();
+        let can = self.level >= amount;
+        if can {
+            self.level -= amount;
+        }
+        can
+    }
+
+    /// Takes `amount` in any case and says how long to wait before going on.
+    pub(crate) fn take(&mut self, amount: f64) -> Duration {
+        self.fill();
+        self.level -= amount;
+        if self.level >= 0.0 { Duration::ZERO } else { Duration::from_secs_f64((-self.level / self.rate).min(3600.0)) }
+    }
+
+    fn fill(&mut self) {
+        let now = Instant::now();
+        let passed = now.duration_since(self.filled_at).as_secs_f64();
+        self.level = (self.level + passed * self.rate).min(self.burst);
+        self.filled_at = now;
+    }
+}
+
+/// A cap on bytes a second that many tasks share; without one it costs nothing.
+#[derive(Debug)]
+pub(crate) struct Cap(Option<Mutex<Bucket>>);
+
+/// The bytes that may pass at once after a pause, as a share of a second.
+const BURST_SECONDS: f64 = 0.25;
+
+impl Cap {
+    pub(crate) fn new(bytes_per_second: Option<u64>) -> Self {
+        Self(bytes_per_second.map(|rate| {
+            let rate = (rate.max(1)) as f64;
+            Mutex::new(Bucket::new(rate, rate * BURST_SECONDS))
+        }))
+    }
+
+    /// Whether there is a cap, so that bytes should pass in small slices.
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Accounts for `bytes` and waits until they may pass.
+    pub(crate) async fn pass(&self, bytes: usize) {
+        let Some(bucket) = &self.0 else { return };
+        let wait = bucket.lock().unwrap_or_else(PoisonError::into_inner).take(bytes as f64);
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_in_debt_says_how_long_to_wait() {
+        let mut bucket = Bucket::new(1000.0, 100.0);
+        assert_eq!(bucket.take(100.0), Duration::ZERO);
+        let wait = bucket.take(500.0);
+        assert!(wait > Duration::from_millis(400) && wait <= Duration::from_millis(500), "{wait:?}");
+        assert!(!bucket.try_take(1.0));
+    }
+}

@@ -1,0 +1,250 @@
+//! Which connections there are, and which one of a peer is used when both sides dialled.
+//!
+//! Of two connections that different sides dialled, the one of the lower id stays, on both sides. Of two that one side dialled, the
+//! newer stays: who dials twice has lost the first.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use larder_content::NodeId;
+use libp2p::swarm::ConnectionId;
+use libp2p::{Multiaddr, PeerId, Stream};
+use tokio::sync::{Mutex as Turn, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::streams::Kind;
+use crate::control::{ControlRecord, HelloRecord, Link, hear, write_all};
+use crate::exchange::{Asker, ask_all, serve};
+use crate::identity::peer_of;
+use crate::shared::{Command, Shared, Traffic};
+
+/// The most bulk streams that a peer may have open: one is enough, and one more while it begins anew.
+const BULK_STREAMS: usize = 2;
+/// The most openings of bulk streams that wait on one connection.
+const MOST_OPENINGS: usize = 4;
+/// The most addresses that this node says it listens on.
+const ADDRESSES_IN_HELLO: usize = 16;
+/// How long the opening of a bulk stream may take.
+const OPENING: Duration = Duration::from_secs(12);
+/// Looks (one a second) after which a connection whose tasks have ended is closed: the peer may yet say why.
+const LOOKS_TO_CLOSE: u8 = 2;
+/// Looks after which a connection without a hello is closed.
+const LOOKS_FOR_HELLO: u8 = 15;
+
+/// One connection.
+struct Connection {
+    link: Arc<Link>,
+    queue: Option<mpsc::Receiver<Vec<u8>>>,
+    openings: VecDeque<oneshot::Sender<Stream>>,
+    is_heard: bool,
+    bulk_streams: Arc<AtomicUsize>,
+    has_greeted: bool,
+    looks_ended: u8,
+    looks_silent: u8,
+}
+
+/// What is to be done about a new connection.
+pub(super) enum Verdict {
+    /// Use it.
+    Use,
+    /// Use it, and close that one.
+    Instead(ConnectionId),
+    /// Close it.
+    Close,
+}
+
+/// All connections that are in use.
+pub(super) struct Connections {
+    shared: Arc<Shared>,
+    ends: CancellationToken,
+    all: HashMap<ConnectionId, Connection>,
+    chosen: HashMap<NodeId, ConnectionId>,
+    turns: HashMap<NodeId, Weak<Turn<()>>>,
+}
+
+impl Connections {
+    pub(super) fn new(shared: Arc<Shared>, ends: CancellationToken) -> Self {
+        Self { shared, ends, all: HashMap::new(), chosen: HashMap::new(), turns: HashMap::new() }
+    }
+
+    /// Takes a new connection, and says what to do about it.
+    pub(super) fn established(
+        &mut self,
+        node: NodeId,
+        connection: ConnectionId,
+        address: Multiaddr,
+        is_dialled: bool,
+        run: u64,
+    ) -> Verdict {
+        let before = self.chosen.get(&node).copied();
+        let other = before.and_then(|before| self.all.get(&before));
+        if let Some(other) = other
+            && other.link.is_dialled != is_dialled
+            && is_dialled != (self.shared.identity.id() < node)
+        {
+            return Verdict::Close;
+        }
+        if let Some(other) = other {
+            other.link.ends.cancel();
+        }
+        let turn = self.turn(node);
+        let (asker, asks) = Asker::new();
+        let traffic = Traffic::part_of(&self.shared.traffic);
+        let ends = self.ends.child_token();
+        let (link, queue) = Link::new(node, connection, address.clone(), is_dialled, asker, Arc::clone(&traffic), ends.clone(), turn);
+        let hello = HelloRecord {
+            addresses: self.shared.reachable_at(ADDRESSES_IN_HELLO),
+            is_bootstrap: self.shared.is_bootstrap,
+            run,
+            seen_at: address.to_string(),
+        };
+        link.send(&ControlRecord::Hello(hello));
+        let commands = self.shared.commands.clone();
+        let open = move || {
+            let commands = commands.clone();
+            async move {
+                let (reply, stream) = oneshot::channel();
+                commands.send(Command::OpenBulk { connection, reply }).await.ok()?;
+                tokio::time::timeout(OPENING, stream).await.ok()?.ok()
+            }
+        };
+        self.shared.tasks.spawn(ask_all(Arc::clone(&self.shared), traffic, ends, asks, open));
+        let entry = Connection {
+            link,
+            queue: Some(queue),
+            openings: VecDeque::new(),
+            is_heard: false,
+            bulk_streams: Arc::default(),
+            has_greeted: false,
+            looks_ended: 0,
+            looks_silent: 0,
+        };
+        self.all.insert(connection, entry);
+        self.chosen.insert(node, connection);
+        before.map_or(Verdict::Use, Verdict::Instead)
+    }
+
+    /// A connection is no more. Gives its peer, and whether it had said hello, if it was the one in use.
+    pub(super) fn closed(&mut self, connection: ConnectionId) -> Option<(NodeId, bool)> {
+        let entry = self.all.remove(&connection)?;
+        entry.link.ends.cancel();
+        let node = entry.link.node;
+        self.turns.retain(|_, turn| turn.strong_count() > 0);
+        if self.chosen.get(&node) != Some(&connection) {
+            return None;
+        }
+        self.chosen.remove(&node);
+        Some((node, entry.has_greeted))
+    }
+
+    /// A stream that this side opened.
+    pub(super) fn outbound(&mut self, connection: ConnectionId, kind: Kind, stream: Stream) {
+        let Some(entry) = self.all.get_mut(&connection) else { return };
+        match kind {
+            Kind::Control => {
+                if let Some(queue) = entry.queue.take() {
+                    self.shared.tasks.spawn(write_all(Arc::clone(&entry.link), queue, stream));
+                }
+            }
+            Kind::Bulk => {
+                if let Some(reply) = entry.openings.pop_front() {
+                    let _ = reply.send(stream);
+                }
+            }
+        }
+    }
+
+    /// A stream could not be opened.
+    pub(super) fn failed(&mut self, connection: ConnectionId, kind: Kind) {
+        let Some(entry) = self.all.get_mut(&connection) else { return };
+        match kind {
+            Kind::Control => entry.link.ends.cancel(),
+            Kind::Bulk => drop(entry.openings.pop_front()),
+        }
+    }
+
+    /// A stream that the peer opened: a second control stream and a third bulk stream are closed.
+    pub(super) fn inbound(&mut self, connection: ConnectionId, kind: Kind, stream: Stream) {
+        let Some(entry) = self.all.get_mut(&connection) else { return };
+        let (shared, link) = (Arc::clone(&self.shared), Arc::clone(&entry.link));
+        match kind {
+            Kind::Control if entry.is_heard => {}
+            Kind::Control => {
+                entry.is_heard = true;
+                self.shared.tasks.spawn(hear(shared, link, stream));
+            }
+            Kind::Bulk => {
+                let open = Arc::clone(&entry.bulk_streams);
+                if open.fetch_add(1, Ordering::Relaxed) >= BULK_STREAMS {
+                    open.fetch_sub(1, Ordering::Relaxed);
+                    return;
+                }
+                self.shared.tasks.spawn(async move {
+                    let traffic = Arc::clone(&link.traffic);
+                    let answers = async {
+                        link.is_told.cancelled().await;
+                        serve(Arc::clone(&shared), traffic, Arc::clone(&link.uploads), link.node, stream).await
+                    };
+                    let offence = tokio::select! {
+                        () = link.ends.cancelled() => None,
+                        offence = answers => offence,
+                    };
+                    open.fetch_sub(1, Ordering::Relaxed);
+                    if let Some(what) = offence {
+                        let _ = shared.commands.send(Command::Offence { node: link.node, what }).await;
+                    }
+                });
+            }
+        }
+    }
+
+    /// Remembers who waits for a bulk stream. Gives the peer to open it to; none if it cannot be opened.
+    pub(super) fn wants_bulk(&mut self, connection: ConnectionId, reply: oneshot::Sender<Stream>) -> Option<PeerId> {
+        let entry = self.all.get_mut(&connection)?;
+        if entry.openings.len() >= MOST_OPENINGS {
+            return None;
+        }
+        entry.openings.push_back(reply);
+        peer_of(entry.link.node)
+    }
+
+    /// A peer has said hello.
+    pub(super) fn greeted(&mut self, connection: ConnectionId) {
+        if let Some(entry) = self.all.get_mut(&connection) {
+            entry.has_greeted = true;
+        }
+    }
+
+    /// The connections to be closed, because their tasks have ended or nothing was said. To be called once a second.
+    pub(super) fn look_through(&mut self) -> Vec<ConnectionId> {
+        let mut over = Vec::new();
+        for (connection, entry) in &mut self.all {
+            entry.looks_ended = entry.looks_ended.saturating_add(u8::from(entry.link.ends.is_cancelled()));
+            entry.looks_silent = entry.looks_silent.saturating_add(u8::from(!entry.has_greeted));
+            if entry.looks_ended >= LOOKS_TO_CLOSE || entry.looks_silent >= LOOKS_FOR_HELLO {
+                over.push(*connection);
+            }
+        }
+        over
+    }
+
+    pub(super) fn link(&self, connection: ConnectionId) -> Option<&Arc<Link>> {
+        self.all.get(&connection).map(|entry| &entry.link)
+    }
+
+    /// The peers that there is a connection to.
+    pub(super) fn nodes(&self) -> HashSet<NodeId> {
+        self.chosen.keys().copied().collect()
+    }
+
+    fn turn(&mut self, node: NodeId) -> Arc<Turn<()>> {
+        if let Some(turn) = self.turns.get(&node).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::new(Turn::new(()));
+        self.turns.insert(node, Arc::downgrade(&turn));
+        turn
+    }
+}

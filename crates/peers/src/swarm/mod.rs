@@ -1,0 +1,28 @@
+//! The libp2p swarm of a market, and the loop that alone owns it.
+//!
+//! | file | |
+//! |---|---|
+//! | `streams` | our own behaviour: opens and takes the two kinds of stream, and keeps out who may not come in |
+//! | `setup` | transports, behaviours and their limits |
+//! | `run` | the loop |
+//! | `care` | what the loop does from time to time |
+//! | `connections` | which connections there are, and which one of a peer is used |
+//! | `dialling` | whom to dial, when, and where |
+//! | `gossip` | what is gossiped of holdings |
+//! | `listening` | begins to listen |
+//! | `strangers` | why a peer is turned away |
+//!
+//! The loop waits for nothing but its events, so that nobody can hold it up. Bytes of chunks do not pass it.
+
+mod care;
+mod connections;
+mod dialling;
+mod gossip;
+mod listening;
+mod run;
+mod setup;
+mod strangers;
+mod streams;
+
+pub(crate) use dialling::Dialling;
+pub(crate) use run::EventLoop;

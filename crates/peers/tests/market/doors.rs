@@ -1,0 +1,103 @@
+//! Who is let in, who is not, and that each is told why.
+
+use std::time::Duration;
+
+use larder_content::{FileKey, Holding, Subject};
+use larder_peers::{Config, Identity, Market, MarketConfig, StartError};
+
+use crate::node::{Start, pair, wait_for};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_markets_stay_apart_and_say_so() {
+    let one = Start::new().go().await;
+    let mut start = Start::to(&[&one]);
+    start.market.address = "another".into();
+    let two = start.go().await;
+    wait_for("the reason", || !two.market.status().refused.is_empty()).await;
+    assert_eq!(two.market.status().refused, [format!("{}: is of market market, this node is of another", one.id())]);
+    wait_for("the other reason", || !one.market.status().refused.is_empty()).await;
+    assert!(one.heard.lock().unwrap().came_and_went.is_empty() && two.heard.lock().unwrap().came_and_went.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_allow_list_lets_in_those_on_it_only() {
+    let friend = Identity::generate();
+    let mut start = Start::new();
+    start.market.allow = vec![friend.id()];
+    let one = start.go().await;
+    let stranger = Start::to(&[&one]).go().await;
+    let mut start = Start::to(&[&one]);
+    start.identity = friend;
+    let friend = start.go().await;
+    friend.sees(&one).await;
+    wait_for("the reason", || !one.market.status().refused.is_empty()).await;
+    assert_eq!(one.market.status().refused, [format!("{}: it is not on the allow list", stranger.id())]);
+    assert!(!stranger.market.is_connected(one.id()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_banned_peer_stays_out_until_its_time_is_over() {
+    let (one, two) = pair().await;
+    one.market.ban(two.id(), Duration::from_secs(2));
+    wait_for("the parting", || !one.market.is_connected(two.id())).await;
+    wait_for("a refused return", || !one.market.status().refused.is_empty()).await;
+    one.sees(&two).await;
+    let came_and_went: Vec<bool> = one.heard.lock().unwrap().came_and_went.iter().map(|(_, came)| *came).collect();
+    assert_eq!(came_and_went, [true, false, true]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_in_use_is_named() {
+    let one = Start::new().go().await;
+    let address = one.address().split("/p2p/").next().unwrap().to_owned();
+    let market = MarketConfig { address: "market".into(), listen: vec![address.clone()], ..MarketConfig::default() };
+    let error = Market::start(&Identity::generate(), market, Config::default(), Vec::new()).await.unwrap_err();
+    assert!(matches!(&error, StartError::Listen { .. }) && error.to_string().contains(&address), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_sides_that_dial_at_once_end_up_with_one_connection() {
+    for _ in 0..5 {
+        let (one, two) = (Start::new().go().await, Start::new().go().await);
+        let known = |node: &crate::node::Node| larder_peers::KnownPeer {
+            node: node.id(),
+            addresses: vec![node.address().split("/p2p/").next().unwrap().to_owned()],
+        };
+        let (mut again_one, mut again_two) = (Start::new(), Start::new());
+        again_one.known = vec![known(&two)];
+        again_two.known = vec![known(&one), known(&two)];
+        let (third, fourth) = tokio::join!(again_one.go(), again_two.go());
+        third.market.connect(fourth.id());
+        for node in [&third, &fourth] {
+            node.sees(&two).await;
+        }
+        fourth.sees(&one).await;
+        third.sees(&fourth).await;
+        wait_for("one connection each", || third.market.status().peers.len() >= 2).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loop_that_died_is_started_again_and_everything_goes_on() {
+    let (one, two) = pair().await;
+    let before = one.address();
+    one.market.announce(Subject::from(FileKey([1; 32])), Holding::Complete);
+    one.market.crash().await;
+    wait_for("the restart", || one.market.status().restarts == 1).await;
+    wait_for("the parting", || two.heard.lock().unwrap().came_and_went.len() >= 2).await;
+    two.sees(&one).await;
+    one.sees(&two).await;
+    assert_eq!(one.address(), before);
+    wait_for("what was announced", || two.market.status().holdings == 1).await;
+    assert_eq!(two.market.look(&[Subject::from(FileKey([1; 32]))]).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_market_that_is_dropped_or_stopped_leaves() {
+    let (one, two) = pair().await;
+    two.market.clone().stop().await;
+    wait_for("the parting", || !one.market.is_connected(two.id())).await;
+    assert!(two.market.status().peers.is_empty());
+    let books = two.heard.lock().unwrap().books.len();
+    assert_eq!(books, 1, "the known peers are handed out at the end");
+}

@@ -1,0 +1,116 @@
+//! Chunks and hashes go from peer to peer.
+
+use larder_content::{ContentId, FileKey, FileMessage, FileWord};
+use larder_peers::{ChunkRequest, FetchError, Piece};
+
+use crate::node::{Node, Start, bytes_of, hashes_of, pair, wait_for};
+
+const FILE: FileKey = FileKey([5; 32]);
+
+fn request(first: u64, end: u64) -> ChunkRequest {
+    ChunkRequest { file: FILE, content: None, chunks: first..end }
+}
+
+async fn fetch(node: &Node, from: &Node, first: u64, end: u64) -> Result<Vec<Piece>, FetchError> {
+    let mut stream = node.market.fetch(from.id(), request(first, end)).await?;
+    let mut pieces = Vec::new();
+    while let Some(piece) = stream.next().await {
+        pieces.push(piece?);
+    }
+    assert_eq!(stream.received(), pieces.iter().map(|piece| piece.bytes.len() as u64).sum::<u64>());
+    Ok(pieces)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_fetches_pieces_with_claims_that_were_checked() {
+    let (one, two) = pair().await;
+    let pieces = fetch(&two, &one, 0, 41).await.unwrap();
+    assert_eq!(pieces.iter().flat_map(|piece| piece.bytes.to_vec()).collect::<Vec<u8>>(), bytes_of(0, 41));
+    let claim = pieces[0].claim.as_ref().unwrap();
+    assert_eq!((claim.signer, claim.file, &claim.hashes), (one.id(), FILE, &hashes_of(0, 4)));
+    assert!(two.market.status().received_bytes >= bytes_of(0, 41).len() as u64);
+    // The other way over the same connection.
+    assert_eq!(fetch(&one, &two, 40, 41).await.unwrap()[0].bytes, bytes_of(40, 41));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quic_carries_the_same() {
+    let mut start = Start::new();
+    start.market.listen = vec!["/ip4/127.0.0.1/udp/0/quic-v1".into()];
+    let one = start.go().await;
+    let two = Start::to(&[&one]).go().await;
+    two.sees(&one).await;
+    let pieces = fetch(&two, &one, 3, 41).await.unwrap();
+    assert_eq!(pieces.iter().flat_map(|piece| piece.bytes.to_vec()).collect::<Vec<u8>>(), bytes_of(3, 41));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hashes_come_in_slices_and_a_refusal_is_told() {
+    let (one, two) = pair().await;
+    let hashes = two.market.fetch_hashes(one.id(), FILE, ContentId([1; 32]), 41).await.unwrap();
+    assert_eq!(hashes, hashes_of(0, 41));
+    assert_eq!(fetch(&two, &one, 50, 51).await.unwrap_err(), FetchError::Refused);
+    assert_eq!(fetch(&two, &one, 0, 1).await.unwrap().len(), 1, "a refusal is no break");
+    let stranger = Start::new().go().await;
+    assert_eq!(two.market.fetch(stranger.id(), request(0, 1)).await.unwrap_err(), FetchError::Unreachable);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_claim_is_a_lie() {
+    let (one, two) = pair().await;
+    one.heard.lock().unwrap().forges = true;
+    assert!(matches!(fetch(&two, &one, 0, 4).await.unwrap_err(), FetchError::Lied(_)));
+    one.heard.lock().unwrap().forges = false;
+    assert_eq!(fetch(&two, &one, 0, 4).await.unwrap().len(), 1, "the next question begins on a new stream");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_cancelled_leaves_the_rest_in_step() {
+    let (one, two) = pair().await;
+    for round in 0..20 {
+        let mut cancelled = two.market.fetch(one.id(), request(0, 40)).await.unwrap();
+        let kept = two.market.fetch(one.id(), request(round, round + 4)).await.unwrap();
+        if round % 2 == 0 {
+            assert_eq!(cancelled.next().await.unwrap().unwrap().bytes, bytes_of(0, 4));
+        }
+        drop(cancelled);
+        let mut kept = kept;
+        assert_eq!(kept.next().await.unwrap().unwrap().bytes, bytes_of(round, round + 4));
+        assert!(kept.next().await.is_none());
+    }
+    wait_for("the other side to notice", || one.heard.lock().unwrap().cancelled > 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_leaves_in_the_middle_breaks_what_was_asked() {
+    let (one, two) = pair().await;
+    let mut streams = Vec::new();
+    for _ in 0..40 {
+        streams.push(two.market.fetch(one.id(), request(0, 40)).await.unwrap());
+    }
+    one.market.stop().await;
+    let mut broken = 0;
+    for mut stream in streams {
+        while let Some(piece) = stream.next().await {
+            broken += usize::from(matches!(piece, Err(FetchError::Broken(_) | FetchError::Unreachable)));
+        }
+    }
+    assert!(broken > 0);
+    wait_for("the parting", || {
+        !two.market.is_connected(one.heard.lock().unwrap().came_and_went[0].0) || !two.heard.lock().unwrap().came_and_went.is_empty()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_told_comes_in_order() {
+    let (one, two) = pair().await;
+    let words = || (1..200_u64).map(|at| FileMessage { file: FILE, body: FileWord::Have(vec![at..at + 1]) });
+    for message in words() {
+        assert!(two.market.tell(one.id(), message));
+    }
+    wait_for("all words", || one.heard.lock().unwrap().told.len() == 199).await;
+    let told = one.heard.lock().unwrap().told.clone();
+    assert!(told.into_iter().eq(words().map(|message| (two.id(), message))));
+    assert_eq!(one.heard.lock().unwrap().came_and_went[0], (two.id(), true));
+}

@@ -1,0 +1,101 @@
+//! Takes chunks away from files that are still coming: those that turned out to be others than they should be.
+//!
+//! Invariant: that a chunk is gone would survive a kill and a power cut before anyone may write in its place. Otherwise its old
+//! record might come back beside new bytes.
+
+use std::ops::Range;
+use std::sync::MutexGuard;
+use std::sync::atomic::Ordering;
+
+use larder_content::ChunkHashes;
+
+use crate::follow::Proving;
+use crate::index::Row;
+use crate::partial::{Chunks, Partial, file_name};
+use crate::{StoreError, lock};
+
+impl Partial {
+    /// Drops the file with all chunks that are there. Does nothing if it was discarded, or became a blob.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    pub fn discard(&self) -> Result<(), StoreError> {
+        let _proving = self.hold_proof();
+        if lock(&self.coming.chunks).end() {
+            return Ok(());
+        }
+        let mut partials = lock(&self.shared().partials);
+        partials.remove(&self.coming.key);
+        self.shared().drop_partial(&self.coming.key)
+    }
+
+    /// Forgets the chunks whose hashes are others than the `proven` ones, and returns the runs that are missing then.
+    ///
+    /// The proof begins anew. What is being written meanwhile is kept as it comes.
+    ///
+    /// # Errors
+    /// If the index cannot be written, or `proven` is of a file of another size.
+    pub fn keep_only(&self, proven: &ChunkHashes) -> Result<Vec<Range<u64>>, StoreError> {
+        if proven.layout() != self.coming.layout {
+            let why = format!("it got hashes of a file of {} bytes, not {}", proven.layout().size(), self.size());
+            return Err(StoreError::Damaged { path: self.shared().home.path_of(&file_name(&self.coming.key)), why });
+        }
+        self.forget_all(0..self.coming.layout.count(), |chunks, index| {
+            chunks.tree.get(index).is_some_and(|hash| proven.run(index..index + 1) != [hash])
+        })?;
+        Ok(self.missing())
+    }
+
+    /// Forgets chunks: they are missing then, and the proof begins anew.
+    ///
+    /// What is being written meanwhile is kept as it comes.
+    ///
+    /// # Errors
+    /// If the index cannot be written.
+    pub fn forget(&self, chunks: Range<u64>) -> Result<(), StoreError> {
+        let end = chunks.end.min(self.coming.layout.count());
+        self.forget_all(chunks.start..end, |chunks, index| chunks.tree.get(index).is_some())
+    }
+
+    /// Forgets those of `chunks` that are there and that `is_wrong` says so of.
+    fn forget_all(&self, chunks: Range<u64>, is_wrong: impl Fn(&Chunks, u64) -> bool) -> Result<(), StoreError> {
+        let _proving = self.hold_proof();
+        let state = lock(&self.coming.chunks);
+        if state.ended {
+            return Ok(());
+        }
+        let wrong: Vec<u64> = chunks.filter(|index| is_wrong(&state, *index)).collect();
+        drop(state);
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        // As long as they are in the tree, nobody writes in their place.
+        let index = &self.shared().index;
+        wrong.iter().try_for_each(|chunk| index.remove(Row::Chunk(self.coming.key, *chunk)))?;
+        index.flush()?;
+        let mut state = lock(&self.coming.chunks);
+        state.take_away(&wrong);
+        Ok(())
+    }
+
+    /// Forgets a chunk of an earlier run that was damaged on disk, unless chunks were taken away since `epoch` or the file is being
+    /// sealed: then all of it was looked at.
+    pub(crate) fn lose(&self, index: u64, epoch: u64) -> Result<(), StoreError> {
+        let key = self.coming.key;
+        let mut state = lock(&self.coming.chunks);
+        if state.epoch != epoch || state.sealing || state.ended {
+            return Ok(());
+        }
+        tracing::warn!(%key, index, "a chunk of an earlier run was damaged on disk and is fetched again");
+        state.take_away(&[index]);
+        self.shared().index.remove(Row::Chunk(key, index))
+    }
+
+    /// Keeps the proof from going on, and the file from being sealed.
+    fn hold_proof(&self) -> MutexGuard<'_, Proving> {
+        self.coming.changing.fetch_add(1, Ordering::SeqCst);
+        let proving = lock(&self.coming.proving);
+        self.coming.changing.fetch_sub(1, Ordering::SeqCst);
+        proving
+    }
+}
