@@ -5,12 +5,14 @@
 mod bucket_origin;
 mod command;
 mod crash;
+mod daemon;
 mod disk;
 mod files;
 mod hub_origin;
 mod input;
 mod joining;
 mod leases;
+mod market;
 mod node;
 mod origin_faults;
 mod prepare;

@@ -13,7 +13,7 @@ const TABLE: [(&str, &[&str], &[&str]); 10] = [
     ("larder-store", &["larder-content"], &["sled", "tokio"]),
     ("larder-origin", &["larder-content"], &["tokio", "reqwest", "hf-hub", "aws-sdk-s3", "aws-smithy-http-client"]),
     ("larder-peers", &["larder-content"], &["tokio", "libp2p"]),
-    ("larder-node", &["larder-content", "larder-job", "larder-engine", "larder-store", "larder-origin"], &["tokio"]),
+    ("larder-node", &["larder-content", "larder-job", "larder-engine", "larder-store", "larder-origin", "larder-peers"], &["tokio"]),
     (
         "larder",
         &["larder-content", "larder-job", "larder-engine", "larder-store", "larder-origin", "larder-node"],
@@ -24,7 +24,7 @@ const TABLE: [(&str, &[&str], &[&str]); 10] = [
         &["larder-content", "larder-job", "larder-engine", "larder-store", "larder-origin", "larder-node"],
         &["tokio", "clap", "axum", "tracing-subscriber", "hyper", "reqwest", "aws-sdk-s3", "aws-smithy-http-client"],
     ),
-    ("larder-tests", &["larder-content", "larder-harness", "larder-origin"], &["tokio", "reqwest"]),
+    ("larder-tests", &["larder-content", "larder-harness", "larder-origin", "larder-peers"], &["tokio", "reqwest"]),
 ];
 
 /// Libraries that decide how a crate is built, runs or stores: each only where the table allows it.

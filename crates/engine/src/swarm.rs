@@ -37,10 +37,10 @@ impl Engine {
         match holding {
             Holding::Gone => share.part(peer.node),
             Holding::Complete | Holding::Fetching => {
-                if share.meet(peer.node, most, now) {
-                    if let Some(partner) = share.partners.get_mut(&peer.node) {
-                        partner.said_complete = holding == Holding::Complete;
-                    }
+                share.meet(peer.node, most, now);
+                // It may not have been there when it was asked before.
+                if let Some(partner) = share.partners.get_mut(&peer.node).filter(|partner| !partner.answered) {
+                    partner.said_complete |= holding == Holding::Complete;
                     self.tell(peer, key, FileWord::Follow);
                 }
             }

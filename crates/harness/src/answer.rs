@@ -173,6 +173,8 @@ pub(crate) struct Desk {
     pub(crate) faults: Faults,
     pub(crate) counts: Counts,
     pub(crate) throttle: Option<Arc<Throttle>>,
+    /// The most bytes of a body that go to the socket at once; as they are read if not said.
+    pub(crate) piece_bytes: Option<usize>,
 }
 
 impl Desk {
@@ -195,7 +197,7 @@ impl Desk {
         let meter = self.counts.record(exchange);
         let body = match answer.payload {
             Payload::Content { source, range, .. } if content.is_some() => {
-                let way = Way::new(&struck, &range, self.throttle.as_ref());
+                let way = Way::new(&struck, &range, self.throttle.as_ref()).in_pieces(self.piece_bytes);
                 deliver(source.stream(range.clone()), range.start, way, meter)
             }
             Payload::Content { .. } => full(Bytes::new()),

@@ -30,6 +30,8 @@ pub(crate) struct Way {
     /// The offset in the file from which bytes are others.
     rewrite: Option<u64>,
     throttles: Vec<Arc<Throttle>>,
+    /// The most bytes that go at once.
+    piece_bytes: Option<usize>,
 }
 
 impl Way {
@@ -56,14 +58,22 @@ impl Way {
         way
     }
 
+    /// The same, with no more than so many bytes at once.
+    pub(crate) fn in_pieces(self, piece_bytes: Option<usize>) -> Self {
+        Self { piece_bytes, ..self }
+    }
+
     fn is_plain(&self) -> bool {
-        self.stall.is_none() && self.cut.is_none() && self.flips.is_empty() && self.rewrite.is_none() && self.throttles.is_empty()
+        let Self { stall, cut, flips, rewrite, throttles, piece_bytes } = self;
+        let whole = stall.is_none() && cut.is_none() && piece_bytes.is_none();
+        whole && flips.is_empty() && rewrite.is_none() && throttles.is_empty()
     }
 
     /// How many of the next `bytes` may go at once after `sent`.
     fn step(&self, sent: u64, bytes: usize) -> usize {
         let stops = [self.stall, self.cut].into_iter().flatten().map(|stop| usize::try_from(stop - sent).unwrap_or(usize::MAX));
-        stops.chain(self.throttles.iter().map(|throttle| throttle.piece())).fold(bytes, usize::min)
+        let pieces = self.throttles.iter().map(|throttle| throttle.piece()).chain(self.piece_bytes);
+        stops.chain(pieces).fold(bytes, usize::min)
     }
 
     /// What becomes of `piece`, which lies at `offset` in the file.

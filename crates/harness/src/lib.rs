@@ -1,7 +1,8 @@
-//! Test origins that count, and fail when told to.
+//! Test origins that count, and fail when told to; markets of real nodes that read from them.
 //!
 //! [`hub`] is a HuggingFace hub, [`servers`] starts real S3 servers, and [`proxy`] counts before them. Each runs on threads
-//! of its own, listens on loopback alone, and stops when it is dropped.
+//! of its own, listens on loopback (or in a network namespace) alone, and stops when it is dropped. [`market`] starts nodes as
+//! processes, on loopback or behind shaped links.
 
 mod answer;
 mod control;
@@ -10,7 +11,10 @@ mod delivery;
 pub mod faults;
 mod git;
 pub mod hub;
+pub mod market;
+mod process;
 pub mod proxy;
+pub mod scratch;
 mod serve;
 pub mod servers;
 mod source;

@@ -1,12 +1,18 @@
-//! Starts test origins from a shell: `larder-harness origin …`.
+//! What can be started from a shell: test origins, and measured markets of real nodes.
 
+mod demo;
 mod hash;
+mod idle;
+mod outcome;
+mod swarm;
+mod workplace;
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Parser, Subcommand};
@@ -16,7 +22,7 @@ use larder_harness::proxy::Proxy;
 use larder_harness::servers::{Keys, SeaweedFs};
 use serde_json::{Value, json};
 
-/// Test origins that count, and fail when told to.
+/// Test origins that count, and fail when told to; markets of real nodes.
 #[derive(Parser)]
 #[command(version, max_term_width = 120)]
 struct Cli {
@@ -47,6 +53,17 @@ enum Command {
         /// How many threads hash [default: one for each core].
         #[arg(long)]
         threads: Option<NonZeroUsize>,
+    },
+    /// Shows markets of real nodes on loopback: one cold, more that find it warm, a cold crowd, and one that is killed.
+    Demo(demo::DemoArguments),
+    /// Measures nodes that all want the same at once, behind links of limited rates. Takes root: it makes network namespaces.
+    Swarm(swarm::SwarmArguments),
+    /// Measures nodes at rest: their memory, and their bytes on the wire. Takes root: it makes network namespaces.
+    Idle(idle::IdleArguments),
+    /// Prints what `swarm --json` wrote as one table in Markdown.
+    Table {
+        /// The files.
+        files: Vec<PathBuf>,
     },
 }
 
@@ -84,9 +101,12 @@ struct HubArguments {
     /// A valid token that may read nothing private or gated.
     #[arg(long)]
     token_without_access: Vec<String>,
-    /// Where to listen. The CDN is at a free port of 127.0.0.2.
+    /// Where to listen: loopback, or 198.18.0.0/15 in a network namespace.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
+    /// Where its CDN listens.
+    #[arg(long, default_value = "127.0.0.2:0")]
+    cdn_listen: SocketAddr,
     /// Bytes a second that all contents together keep to.
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     rate: Option<u64>,
@@ -126,13 +146,28 @@ struct BucketArguments {
     rate: Option<u64>,
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody may be there to read it.
+            let _ = writeln!(std::io::stderr(), "larder-harness: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Origin(origin) => serve(*origin),
         Command::Hash { file, threads } => {
             let threads = threads.map_or_else(std::thread::available_parallelism, Ok)?;
             print(&hash::content_id(&file, threads.get())?)
         }
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Swarm(arguments) => swarm::run(&arguments),
+        Command::Idle(arguments) => idle::run(&arguments),
+        Command::Table { files } => print(&outcome::table(&files)?),
     }
 }
 
@@ -197,8 +232,12 @@ fn hub(arguments: HubArguments) -> anyhow::Result<HubBuilder> {
         change(&mut repos, &[name.to_owned()], |repo| repo.formerly(old))?;
     }
     ensure!(!repos.is_empty(), "there is nothing to serve: give --repo or --synthetic");
-    let mut hub =
-        HubBuilder::new().listen(arguments.listen).xet(!arguments.no_xet).direct(arguments.direct).url_seconds(arguments.url_seconds);
+    let mut hub = HubBuilder::new()
+        .listen(arguments.listen)
+        .cdn_listen(arguments.cdn_listen)
+        .xet(!arguments.no_xet)
+        .direct(arguments.direct)
+        .url_seconds(arguments.url_seconds);
     hub = repos.into_values().fold(hub, HubBuilder::repo);
     hub = arguments.token.iter().fold(hub, |hub, token| hub.token(token));
     hub = arguments.token_without_access.iter().fold(hub, |hub, token| hub.token_without_access(token));
@@ -249,4 +288,22 @@ fn parse_bytes(text: &str) -> anyhow::Result<u64> {
     };
     let number: u64 = number.parse().with_context(|| format!("{text:?} is no number of bytes"))?;
     number.checked_mul(scale).with_context(|| format!("{text:?} is too many bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn bytes_are_read_with_their_units() {
+        let read = |text| parse_bytes(text).ok();
+        assert_eq!(["20", "20B", "20kB", "10MB", "8MiB", "1GiB"].map(read), [20, 20, 20_000, 10_000_000, 8 << 20, 1 << 30].map(Some));
+        assert_eq!(["", "MB", "5 MB", "5mb", "-5", "99999999999GiB"].map(read), [None; 6]);
+    }
 }

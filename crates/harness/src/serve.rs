@@ -1,7 +1,7 @@
 //! Listening, and HTTP/1.1 on each connection.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::runtime::{Handle, Runtime};
 
-/// How much of a body hyper may hold before the socket takes it.
+/// How much of a body hyper may hold before the socket takes it, where the listener does not say.
 const BUFFER_BYTES: usize = 1024 * 1024;
 
 /// The body of an answer.
@@ -36,16 +36,32 @@ impl std::error::Error for Refused {}
 pub(crate) struct Listener {
     listener: TcpListener,
     pub(crate) address: SocketAddr,
+    buffer_bytes: usize,
 }
 
 impl Listener {
-    /// Listens at `address`, which must be on loopback.
+    /// Listens at `address`, which must be on loopback, or in the range that networks of namespaces have.
     pub(crate) fn bind(address: SocketAddr) -> anyhow::Result<Self> {
-        ensure!(address.ip().is_loopback(), "{address} is not on loopback: test origins are for this machine only");
+        ensure!(is_of_this_machine(address.ip()), "{address} is not on loopback: test origins are for this machine only");
         let listener = TcpListener::bind(address).with_context(|| format!("cannot listen at {address}"))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address })
+        Ok(Self { listener, address, buffer_bytes: BUFFER_BYTES })
+    }
+
+    /// The same, with so much of a body that waits for the socket; none if not said.
+    pub(crate) fn buffering(self, bytes: Option<usize>) -> Self {
+        Self { buffer_bytes: bytes.unwrap_or(self.buffer_bytes), ..self }
+    }
+}
+
+/// Whether an address leads nowhere else: loopback, or 198.18.0.0/15.
+///
+/// Source: RFC 2544 appendix C.2.2, the range for benchmarks, which no router passes on.
+pub(crate) fn is_of_this_machine(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(four) => four.is_loopback() || (four.octets()[0] == 198 && four.octets()[1] & 0xFE == 18),
+        IpAddr::V6(six) => six.is_loopback(),
     }
 }
 
@@ -68,6 +84,7 @@ impl Threads {
         F: Future<Output = Reply> + Send + 'static,
     {
         let _inside = self.handle.enter();
+        let buffer_bytes = listener.buffer_bytes;
         let listener = tokio::net::TcpListener::from_std(listener.listener)?;
         self.handle.spawn(async move {
             loop {
@@ -80,7 +97,7 @@ impl Threads {
                 let handler = handler.clone();
                 tokio::spawn(async move {
                     let connection = hyper::server::conn::http1::Builder::new()
-                        .max_buf_size(BUFFER_BYTES)
+                        .max_buf_size(buffer_bytes)
                         .serve_connection(TokioIo::new(stream), service_fn(handler));
                     // It fails when the client goes away or a fault closes it: both are the tests' business.
                     let _ = connection.await;

@@ -1,138 +1,244 @@
-//! The socket of a store: the process that holds the store carries out the commands of others.
+//! The local HTTP API of a node, at the store's socket and, if told so, at a loopback address with a token.
 //!
-//! `POST /v1/orders` takes an order as JSON and answers with one JSON object a line: progress now and then, and what came of it
-//! at the end. The socket lies in the store's folder, which only its owner can enter.
+//! | request | answer |
+//! |---|---|
+//! | `POST /v1/jobs` | 202 and the job's id; its fields are those of [`submit`] |
+//! | `GET /v1/jobs`, `GET /v1/jobs/{id}` | what is known of all jobs, or all of one |
+//! | `GET /v1/jobs/{id}/events` | server-sent [`events`] |
+//! | `DELETE /v1/jobs/{id}` | cancels it, and tells of it once it has ended |
+//! | `POST /v1/leases/{lease}/release` | what was removed |
+//! | `GET /v1/resources`, `/v1/status`, `/v1/peers`, `/v1/markets`, `/v1/ledger` | what the commands print with `--json` |
+//! | `GET /healthz`, `/readyz`, `/metrics` | the process is alive; the node is ready; figures for Prometheus |
+//!
+//! Invariants: what goes wrong is answered as `{"error": "…"}`; no answer holds a definition, token or key. Orders of commands,
+//! which bring settings of their own, are taken at the socket alone.
 
-use std::convert::Infallible;
-use std::iter;
-use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+mod answer;
+mod events;
+mod guard;
+mod jobs;
+mod listener;
+mod metrics;
+mod orders;
+mod submit;
+
+use std::future::IntoFuture;
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
-use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, State};
-use axum::routing::post;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
 use axum::{Json, Router};
-use futures::{Stream, StreamExt, stream};
-use larder_node::{Node, Progress};
-use tokio::net::UnixListener;
-use tokio_util::sync::CancellationToken;
+use larder_content::Secret;
+use larder_node::{Progress, Status};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, UnixListener};
 
-use crate::command::{Order, Telling, execute};
+use crate::command::{NodeCommand, Outcome, Telling, execute};
+use crate::config::Config;
+use crate::status::View;
+use answer::Refusal;
+use guard::Guard;
+use jobs::{Job, MAX_ACTIVE};
+use listener::Bounded;
+use metrics::{Figures, Process};
 
-/// The longest path that a socket can have.
-const MAX_SOCKET_PATH: usize = 100;
-/// The largest order: a job definition of 16 MiB, escaped.
-const MAX_ORDER_BYTES: usize = 64 * 1024 * 1024;
-/// How often progress is told.
-const TELL_EVERY: Duration = Duration::from_millis(100);
-/// How long a process that works on an order may tell nothing before it counts as gone.
-const SILENCE: Duration = Duration::from_secs(5);
+pub(crate) use jobs::Jobs;
+pub(crate) use orders::{Orders, tell};
 
-/// The place of a store's socket. It is reached through the open folder where its path would be too long.
-struct Place {
-    path: PathBuf,
-    /// Keeps the folder open while the path leads through it.
-    _folder: Option<std::fs::File>,
+/// The largest request: a job definition of 16 MiB, escaped.
+const MAX_REQUEST_BYTES: usize = 64 * 1024 * 1024;
+/// How long a node may take to tell of itself.
+const STATUS_WITHIN: Duration = Duration::from_secs(2);
+
+/// What the API works with.
+#[derive(Clone)]
+pub(crate) struct Api {
+    config: Arc<Config>,
+    orders: Orders,
+    jobs: Jobs,
 }
 
-impl Place {
-    fn of(home: &Path) -> std::io::Result<Self> {
-        let path = home.join("socket");
-        if path.as_os_str().len() <= MAX_SOCKET_PATH {
-            return Ok(Self { path, _folder: None });
+impl Api {
+    pub(crate) fn new(config: Arc<Config>, orders: Orders) -> Self {
+        let jobs = Jobs::new(orders.node.clone(), orders.ending.clone());
+        Self { config, orders, jobs }
+    }
+
+    /// The jobs that were submitted to it.
+    pub(crate) fn jobs(&self) -> &Jobs {
+        &self.jobs
+    }
+
+    /// What the node tells of itself.
+    pub(crate) async fn status(&self) -> Result<Status, String> {
+        match tokio::time::timeout(STATUS_WITHIN, self.orders.node.status()).await {
+            Ok(status) => status.map_err(|error| error.to_string()),
+            Err(_) => Err("the node does not answer".into()),
         }
-        let folder = std::fs::File::open(home)?;
-        let path = PathBuf::from(format!("/proc/self/fd/{}/socket", folder.as_raw_fd()));
-        Ok(Self { path, _folder: Some(folder) })
+    }
+
+    /// The status of a node that is ready, which listens in all its markets; else what it waits for.
+    pub(crate) async fn ready(&self) -> Result<Status, String> {
+        let status = self.status().await?;
+        for market in self.config.node.peers.markets.iter().filter(|market| !market.listen.is_empty()) {
+            let listens = status.markets.iter().any(|joined| joined.market == market.address && !joined.listen.is_empty());
+            if !listens {
+                return Err(format!("it does not listen in the market {} yet", market.address));
+            }
+        }
+        Ok(status)
+    }
+
+    /// Carries out a command of the daemon's own, and answers with what came of it. `wrong` is the status for wrong input.
+    async fn answer(&self, command: NodeCommand, wrong: StatusCode) -> Result<Json<Value>, Refusal> {
+        match execute(&self.orders.node, self.config.order(command), &Progress::default()).await {
+            Telling::Done(outcome) => Ok(Json(match *outcome {
+                Outcome::Ready(report) => json!(report),
+                Outcome::Status(status) => json!(status),
+                Outcome::Resources(inventory) => json!(inventory),
+                Outcome::Verified(verified) => json!(verified),
+                Outcome::Collected(collected) => json!(collected),
+                Outcome::Released(released) => json!(released),
+            })),
+            Telling::Failed { message, wrong_input: true } => Err(Refusal::new(wrong, message)),
+            Telling::Failed { message, .. } => Err(Refusal::failed(message)),
+            Telling::Progress(_) => Err(Refusal::failed("it ended without a result")),
+        }
+    }
+
+    async fn view(&self, view: View) -> Result<Json<Value>, Refusal> {
+        self.status().await.map(|status| Json(view.document(&status))).map_err(Refusal::failed)
+    }
+
+    fn job(&self, id: &str) -> Result<Arc<Job>, Refusal> {
+        self.jobs.find(id).ok_or_else(|| Refusal::missing("there is no such job: GET /v1/jobs lists those that are known"))
     }
 }
 
-/// Serves the store's socket until `ending`, and then ends the orders that are under way: those that are as good as done are done,
-/// and whoever gave another goes on with it by itself.
-pub(crate) async fn serve(home: &Path, node: Node, ending: CancellationToken) -> anyhow::Result<()> {
-    let place = Place::of(home)?;
-    // Who holds the store's lock owns the socket: one that lies there is left over from a crash.
-    let _ = std::fs::remove_file(&place.path);
-    let listener = UnixListener::bind(&place.path).with_context(|| format!("the socket in {}", home.display()))?;
-    let orders = post(take_order).layer(DefaultBodyLimit::max(MAX_ORDER_BYTES));
-    let router = Router::new().route("/v1/orders", orders).with_state((node, ending.clone()));
-    axum::serve(listener, router).with_graceful_shutdown(ending.cancelled_owned()).await?;
+/// Serves the orders of commands at the socket until they are to end.
+pub(crate) async fn serve_orders(socket: UnixListener, orders: Orders) -> anyhow::Result<()> {
+    let refusal = || async { Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "a command holds the store, and `larder run` serves the API") };
+    let ending = orders.ending.clone();
+    let router = order_routes(orders).fallback(refusal);
+    axum::serve(Bounded::new(socket), router).with_graceful_shutdown(ending.cancelled_owned()).await?;
     Ok(())
 }
 
-async fn take_order(State((node, ending)): State<(Node, CancellationToken)>, Json(order): Json<Order>) -> Body {
-    let progress = Progress::default();
-    let (watched, asked) = (progress.clone(), progress.clone());
-    let brief = order.command.is_brief();
-    let work = async move { execute(&node, order, &progress).await };
-    let cut = async move {
-        ending.cancelled_owned().await;
-        if brief || asked.is_complete() {
-            std::future::pending::<()>().await;
-        }
+/// Serves the orders of commands and the API at the socket, and the API at a loopback address for those who have the token,
+/// until they are to end.
+pub(crate) async fn serve(socket: UnixListener, tcp: Option<(TcpListener, Secret)>, api: Api) -> anyhow::Result<()> {
+    let ending = || api.orders.ending.clone().cancelled_owned();
+    let routes = routes(api.clone());
+    let at_socket = routes.clone().merge(order_routes(api.orders.clone()));
+    let at_socket = axum::serve(Bounded::new(socket), at_socket).with_graceful_shutdown(ending()).into_future();
+    let at_tcp = async {
+        let Some((listener, token)) = tcp else { return Ok(()) };
+        let guarded = routes.layer(from_fn_with_state(Guard::new(&token), guard::check));
+        axum::serve(Bounded::new(listener), guarded).with_graceful_shutdown(ending()).await
     };
-    Body::from_stream(tell(work, watched).take_until(cut).map(|telling| Ok::<_, Infallible>(line(&telling))))
+    tokio::try_join!(at_socket, at_tcp)?;
+    Ok(())
 }
 
-fn line(telling: &Telling) -> Bytes {
-    let mut line = serde_json::to_vec(telling).unwrap_or_default();
-    line.push(b'\n');
-    line.into()
+fn order_routes(orders: Orders) -> Router {
+    let take = post(orders::take_order).layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES));
+    Router::new().route("/v1/orders", take).with_state(orders)
 }
 
-/// Runs `work` and tells of its progress now and then and at its end, before what came of it.
-pub(crate) fn tell(work: impl Future<Output = Telling> + Send + 'static, progress: Progress) -> impl Stream<Item = Telling> + Send {
-    let work: futures::future::BoxFuture<'static, Telling> = Box::pin(work);
-    let ticks = stream::unfold(Some(work), |work| async {
-        let mut work = work?;
-        match tokio::time::timeout(TELL_EVERY, &mut work).await {
-            Ok(end) => Some((Some(end), None)),
-            Err(_) => Some((None, Some(work))),
-        }
+fn routes(api: Api) -> Router {
+    Router::new()
+        .route("/v1/jobs", get(list).post(submit_job).layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES)))
+        .route("/v1/jobs/{id}", get(show).delete(cancel))
+        .route("/v1/jobs/{id}/events", get(watch))
+        .route("/v1/leases/{lease}/release", post(release))
+        .route("/v1/resources", get(async |State(api): State<Api>| api.answer(NodeCommand::Resources, StatusCode::BAD_REQUEST).await))
+        .route("/v1/status", get(async |State(api): State<Api>| api.view(View::Whole).await))
+        .route("/v1/peers", get(async |State(api): State<Api>| api.view(View::Peers).await))
+        .route("/v1/markets", get(async |State(api): State<Api>| api.view(View::Markets).await))
+        .route("/v1/ledger", get(ledger))
+        .route("/healthz", get(async || Json(json!({"state": "alive"}))))
+        .route("/readyz", get(readiness))
+        .route("/metrics", get(figures))
+        .fallback(async || Refusal::missing("there is nothing at this path"))
+        .method_not_allowed_fallback(async || Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this cannot be done at this path"))
+        .with_state(api)
+}
+
+async fn submit_job(State(api): State<Api>, body: Result<Bytes, BytesRejection>) -> Result<Response, Refusal> {
+    let body = body.map_err(|rejection| Refusal::new(rejection.status(), "the request is too large, or was cut off"))?;
+    let (config, name) = (api.config.clone(), |order: &NodeCommand| match order {
+        NodeCommand::Prepare(request) => request.name.clone(),
+        NodeCommand::Pull(_)
+        | NodeCommand::Status
+        | NodeCommand::Resources
+        | NodeCommand::Verify
+        | NodeCommand::Gc { .. }
+        | NodeCommand::Release { .. } => String::new(),
     });
-    ticks.flat_map(move |end| stream::iter(iter::once(Telling::Progress(progress.snapshot())).chain(end)))
+    // A definition may be large, and what is wrong with it is told at once.
+    let read = tokio::task::spawn_blocking(move || {
+        let request = submit::read(&config, &body)?;
+        let order = config.order(NodeCommand::Status);
+        let origins = order.origins().map_err(|error| error.to_string())?;
+        larder_node::plan(&request, &origins, &config.home).map_err(|error| error.to_string())?;
+        Ok(order.with(NodeCommand::Prepare(request)))
+    });
+    let order = read.await.map_err(|panic| Refusal::failed(format!("a defect of Larder, please report it: {panic}")))?;
+    let order = order.map_err(|message: String| Refusal::wrong(message))?;
+    let job = api.jobs.submit(name(&order.command), order).ok_or_else(|| {
+        Refusal::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            format!("{MAX_ACTIVE} jobs are at work, which is the most: submit it when one has ended"),
+        )
+    })?;
+    Ok((StatusCode::ACCEPTED, Json(json!({"id": job.id()}))).into_response())
 }
 
-/// How it ended that another process was asked to carry out an order.
-pub(crate) enum Joined {
-    /// The order is carried out, and its last word told.
-    Answered,
-    /// Nobody answers at the socket.
-    Nobody,
-    /// The answer ended without a last word: the process has ended, or something in it has.
-    Ended,
-    /// The answer is none that is known here.
-    NotUnderstood,
+async fn list(State(api): State<Api>) -> Response {
+    let jobs: Vec<_> = api.jobs.all().iter().map(|job| job.summary()).collect();
+    Json(json!({ "jobs": jobs })).into_response()
 }
 
-/// Has the process that holds the store carry out an order, and passes on what it tells.
-pub(crate) async fn join(home: &Path, order: &Order, tell: &mut impl FnMut(Telling)) -> Joined {
-    let Ok((answer, _place)) = send(home, order).await else { return Joined::Nobody };
-    if !answer.status().is_success() {
-        return Joined::NotUnderstood;
+async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Refusal> {
+    api.job(&id).map(|job| Json(job.view()).into_response())
+}
+
+async fn watch(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Refusal> {
+    api.job(&id).map(|job| events::of(job).into_response())
+}
+
+async fn cancel(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Refusal> {
+    let job = api.job(&id)?;
+    if api.jobs.cancel(&job).await {
+        return Ok(Json(job.view()).into_response());
     }
-    let (mut body, mut buffer) = (answer.bytes_stream(), Vec::new());
-    while let Some(Ok(bytes)) = body.next().await {
-        buffer.extend_from_slice(&bytes);
-        while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = buffer.drain(..=end).collect();
-            let Ok(telling) = serde_json::from_slice(&line) else { return Joined::NotUnderstood };
-            let last = !matches!(telling, Telling::Progress(_));
-            tell(telling);
-            if last {
-                return Joined::Answered;
-            }
-        }
-    }
-    Joined::Ended
+    let message = format!("the job has ended: it is {}; what it laid goes with its lease", job.state().name());
+    Err(Refusal::new(StatusCode::CONFLICT, message))
 }
 
-async fn send(home: &Path, order: &Order) -> anyhow::Result<(reqwest::Response, Place)> {
-    let place = Place::of(home)?;
-    // No TLS is spoken on a socket, but a client is not made without someone who could.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder().unix_socket(place.path.as_path()).no_proxy().read_timeout(SILENCE).build()?;
-    Ok((client.post("http://larder/v1/orders").json(order).send().await?, place))
+async fn release(State(api): State<Api>, Path(lease): Path<String>) -> Result<Json<Value>, Refusal> {
+    api.answer(NodeCommand::Release { lease }, StatusCode::NOT_FOUND).await
+}
+
+async fn ledger(State(api): State<Api>) -> Result<Json<Value>, Refusal> {
+    api.status().await.map(|status| Json(json!(status.ledger))).map_err(Refusal::failed)
+}
+
+async fn readiness(State(api): State<Api>) -> Result<Json<Value>, Refusal> {
+    let ready = api.ready().await;
+    ready.map(|_| Json(json!({"state": "ready"}))).map_err(|reason| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason))
+}
+
+async fn figures(State(api): State<Api>) -> Result<Response, Refusal> {
+    let status = api.status().await.map_err(Refusal::failed)?;
+    let space = api.orders.node.blocking(|store| store.space()).await.map_err(|error| Refusal::failed(error.to_string()))?;
+    let jobs: Vec<&str> = api.jobs.all().iter().map(|job| job.state().name()).collect();
+    let text = metrics::text(&Figures { status: &status, space, jobs: &jobs, process: Process::of_self() });
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand};
 
+use larder_node::Patience;
+
 /// Fetches the files that jobs need, once, proven byte for byte, and lays them where jobs want them.
 #[derive(Debug, Parser)]
 #[command(name = "larder", version, about, max_term_width = 100)]
@@ -18,14 +20,24 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make the store's folder and a configuration file in which every field is explained.
-    Init,
+    /// Make the store's folder, the node's key, and a configuration in which every field is explained.
+    Init(InitArguments),
+    /// Print the peer id of this node: the name by which others know it.
+    Id,
+    /// Run in the foreground until a signal: serve other nodes, the commands on this store, and the local HTTP API.
+    Run(RunArguments),
     /// Show what a job needs and where it would go, without touching the network.
     Plan(JobArguments),
     /// Get everything a job needs, lay it, and print the mounts.
-    Prepare(JobArguments),
+    Prepare(PrepareArguments),
     /// Get one resource: hf:org/name, hf:org/name@revision:file,file, s3://bucket/prefix or https://host/prefix.
     Pull(PullArguments),
+    /// Show how the node is: its markets, and the bytes it moved by where they came from.
+    Status(OutputArguments),
+    /// List the peers that the node is connected to.
+    Peers(OutputArguments),
+    /// List the markets that the node is in.
+    Market(OutputArguments),
     /// List what is in the store, and the leases on it.
     Resources(OutputArguments),
     /// Hash everything in the store again; what is damaged is removed and listed.
@@ -55,14 +67,56 @@ impl Command {
     /// Whether standard output is to hold one JSON document.
     pub(crate) fn json(&self) -> bool {
         match self {
-            Self::Init => false,
-            Self::Plan(job) | Self::Prepare(job) => job.output.json,
+            Self::Init(_) | Self::Id | Self::Run(_) => false,
+            Self::Plan(job) => job.output.json,
+            Self::Prepare(prepare) => prepare.job.output.json,
             Self::Pull(pull) => pull.output.json,
-            Self::Resources(output) | Self::Verify(output) => output.json,
+            Self::Status(output) | Self::Peers(output) | Self::Market(output) | Self::Resources(output) | Self::Verify(output) => {
+                output.json
+            }
             Self::Gc(gc) => gc.output.json,
             Self::Release(release) => release.output.json,
         }
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArguments {
+    /// The address of a market to join: its hosts share one queue of jobs.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) market: Option<String>,
+    /// Where to listen for other nodes of the market, such as /ip4/0.0.0.0/tcp/4001; may be repeated.
+    #[arg(long, value_name = "MULTIADDR", requires = "market", num_args = 1..)]
+    pub(crate) listen: Vec<String>,
+    /// A node of the market to find the others by, with its peer id: MULTIADDR/p2p/PEER; may be repeated.
+    #[arg(long, value_name = "MULTIADDR", requires = "market", num_args = 1..)]
+    pub(crate) bootstrap: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    /// Be one of the nodes that others find each other by.
+    #[arg(long)]
+    pub(crate) bootstrap: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PrepareArguments {
+    #[command(flatten)]
+    pub(crate) job: JobArguments,
+    #[command(flatten)]
+    pub(crate) wishes: Wishes,
+}
+
+/// How a job wants its files to be fetched.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Wishes {
+    /// How many times longer than straight from the origin it may take: a number of at least 1, fastest (which is 1), or none.
+    #[arg(long, value_name = "TIMES")]
+    pub(crate) patience: Option<Patience>,
+    /// The market whose nodes are asked; without it the first that is configured.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) market: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -91,6 +145,8 @@ pub(crate) struct PullArguments {
     #[arg(long, value_name = "DIR")]
     pub(crate) to: Option<PathBuf>,
     #[command(flatten)]
+    pub(crate) wishes: Wishes,
+    #[command(flatten)]
     pub(crate) output: OutputArguments,
 }
 
@@ -118,7 +174,8 @@ pub(crate) struct OutputArguments {
     pub(crate) json: bool,
 }
 
-fn owner(text: &str) -> Result<(u32, u32), String> {
+/// Reads `UID:GID`.
+pub(crate) fn owner(text: &str) -> Result<(u32, u32), String> {
     let ids = text.split_once(':').and_then(|(user, group)| Some((user.parse().ok()?, group.parse().ok()?)));
     ids.ok_or_else(|| "it is written UID:GID, two numbers".into())
 }

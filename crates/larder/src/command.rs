@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use larder_content::Secret;
-use larder_node::{Node, NodeError, Prepare, Progress, Pull, Report, ResourceProgress};
+use larder_node::{Node, NodeError, Prepare, Progress, Pull, Report, ResourceProgress, Status};
 use larder_origin::{BucketConfig, HubConfig, OriginError, Origins, PrivateHosts};
 use larder_store::StoreError;
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,7 @@ pub(crate) struct Order {
 pub(crate) enum NodeCommand {
     Prepare(Prepare),
     Pull(Pull),
+    Status,
     Resources,
     Verify,
     Gc { all: bool },
@@ -38,7 +39,7 @@ impl NodeCommand {
     /// Whether it takes moments, and is not to be done twice.
     pub(crate) fn is_brief(&self) -> bool {
         match self {
-            Self::Resources | Self::Gc { .. } | Self::Release { .. } => true,
+            Self::Status | Self::Resources | Self::Gc { .. } | Self::Release { .. } => true,
             Self::Prepare(_) | Self::Pull(_) | Self::Verify => false,
         }
     }
@@ -58,6 +59,7 @@ pub(crate) enum Telling {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Outcome {
     Ready(Report),
+    Status(Status),
     Resources(Inventory),
     Verified(Verified),
     Collected(Collected),
@@ -134,6 +136,7 @@ async fn carry_out(node: &Node, order: Order, progress: &Progress) -> Result<Out
     match &order.command {
         NodeCommand::Prepare(request) => Ok(Outcome::Ready(node.prepare(order.origins()?, request, progress).await?)),
         NodeCommand::Pull(request) => Ok(Outcome::Ready(node.pull(order.origins()?, request, progress).await?)),
+        NodeCommand::Status => node.status().await.map(Outcome::Status),
         NodeCommand::Resources => node.blocking(inventory).await.map(Outcome::Resources),
         NodeCommand::Verify => node.blocking(verify).await.map(Outcome::Verified),
         NodeCommand::Gc { all } => {
@@ -150,6 +153,11 @@ async fn carry_out(node: &Node, order: Order, progress: &Progress) -> Result<Out
 }
 
 impl Order {
+    /// Another command with the same settings.
+    pub(crate) fn with(&self, command: NodeCommand) -> Self {
+        Self { command, ..self.clone() }
+    }
+
     pub(crate) fn origins(&self) -> Result<Arc<Origins>, NodeError> {
         let input = |error: OriginError| NodeError::Input(error.to_string());
         let stall = Duration::from_millis(self.stall_ms);
@@ -158,6 +166,7 @@ impl Order {
             // No stranger wrote it.
             NodeCommand::Pull(pull) => private_hosts.with_host_of(pull.resource.trim()),
             NodeCommand::Prepare(_)
+            | NodeCommand::Status
             | NodeCommand::Resources
             | NodeCommand::Verify
             | NodeCommand::Gc { .. }
@@ -212,6 +221,7 @@ fn collect(store: &larder_store::Store, all: bool) -> Result<Collected, StoreErr
     Ok(Collected { files: report.blobs, bytes: report.blob_bytes, leases })
 }
 
-fn seconds(time: SystemTime) -> u64 {
+/// Seconds since 1970.
+pub(crate) fn seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -6,24 +6,29 @@ mod api;
 mod arguments;
 mod command;
 mod config;
+mod daemon;
+mod init;
 mod print;
+mod request;
 mod screen;
 mod session;
+mod signals;
+mod socket;
+mod status;
 mod terminal;
 
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
-use arguments::{Arguments, Command, JobArguments, PullArguments};
+use arguments::{Arguments, Command};
 use command::{NodeCommand, Order, Outcome, Telling};
 use config::Config;
 use indicatif::MultiProgress;
-use larder_node::{NodeError, Prepare, Pull};
+use larder_node::{NodeError, Prepare};
 use screen::{Beside, Screen};
 use serde_json::json;
+use status::View;
 use terminal::{remark, say};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
@@ -34,9 +39,6 @@ const WRONG_INPUT: u8 = 2;
 
 /// How long the store may take to close after a signal.
 const CLOSING: Duration = Duration::from_secs(2);
-
-/// The longest job definition that is read.
-const MAX_DEFINITION_BYTES: u64 = 16 * 1024 * 1024;
 
 fn main() -> ExitCode {
     let arguments = Arguments::read();
@@ -54,30 +56,68 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments, json: bool, screen: Screen) -> anyhow::Result<ExitCode> {
     let config = Config::load(arguments.home)?;
     let failed = |error: anyhow::Error| fail(json, &format!("{error:#}"), FAILED);
+    let done = |()| ExitCode::SUCCESS;
+    let mut view = View::Whole;
     let command = match arguments.command {
-        Command::Init => return Ok(init(&config).unwrap_or_else(failed)),
-        Command::Plan(job) => return Ok(plan(&config, &prepare_request(&job)?, json).unwrap_or_else(failed)),
-        Command::Prepare(job) => NodeCommand::Prepare(prepare_request(&job)?),
-        Command::Pull(pull) => NodeCommand::Pull(pull_request(pull)?),
+        Command::Init(arguments) => {
+            let init = init::plan(&config, arguments)?;
+            return Ok(init::carry_out(&config, &init).and_then(say).map_or_else(failed, done));
+        }
+        Command::Id => return Ok(identify(&config).map_or_else(failed, done)),
+        Command::Run(arguments) => {
+            let node = daemon::plan(&config, arguments.bootstrap)?;
+            return Ok(serve(config, node).map_or_else(failed, done));
+        }
+        Command::Plan(job) => return Ok(plan(&config, &request::job(&job)?, json).unwrap_or_else(failed)),
+        Command::Prepare(arguments) => NodeCommand::Prepare(request::prepare(&config, &arguments)?),
+        Command::Pull(arguments) => NodeCommand::Pull(request::pull(&config, arguments)?),
+        Command::Status(_) => NodeCommand::Status,
+        Command::Peers(_) => {
+            view = View::Peers;
+            NodeCommand::Status
+        }
+        Command::Market(_) => {
+            view = View::Markets;
+            NodeCommand::Status
+        }
         Command::Resources(_) => NodeCommand::Resources,
         Command::Verify(_) => NodeCommand::Verify,
         Command::Gc(gc) => NodeCommand::Gc { all: gc.all },
         Command::Release(release) => NodeCommand::Release { lease: release.lease },
     };
-    Ok(carry_out(&config, config.order(command), json, screen).unwrap_or_else(failed))
+    let shown = Shown { json, view, markets: config.node.peers.markets.len() };
+    Ok(carry_out(&config, config.order(command), shown, screen).unwrap_or_else(failed))
 }
 
-impl Config {
-    fn order(&self, command: NodeCommand) -> Order {
-        let hub_token = self.hub.token.as_ref().map(|token| token.expose().to_owned());
-        let stall_ms = u64::try_from(self.hub.stall.as_millis()).unwrap_or(u64::MAX);
-        Order { command, hub_endpoint: self.hub.endpoint.clone(), hub_token, stall_ms, private_hosts: self.private_hosts.clone() }
-    }
+/// How what comes of a command is shown.
+#[derive(Clone, Copy)]
+struct Shown {
+    json: bool,
+    /// Of a status.
+    view: View,
+    /// How many markets are configured.
+    markets: usize,
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+fn identify(config: &Config) -> anyhow::Result<()> {
+    say([larder_node::peer_id(&config.identity()?)])
+}
+
+/// Runs a daemon until a signal.
+fn serve(config: Config, node: larder_node::NodeConfig) -> anyhow::Result<()> {
+    let runtime = runtime()?;
+    let end = runtime.block_on(daemon::run(Arc::new(config), node));
+    runtime.shutdown_background();
+    end
 }
 
 /// Runs an order to its end or to a signal, and prints what came of it.
-fn carry_out(config: &Config, order: Order, json: bool, mut screen: Screen) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+fn carry_out(config: &Config, order: Order, shown: Shown, mut screen: Screen) -> anyhow::Result<ExitCode> {
+    let (runtime, json) = (runtime()?, shown.json);
     let mut last = None;
     let tell = |telling| match telling {
         Telling::Progress(resources) => screen.show(&resources),
@@ -86,7 +126,7 @@ fn carry_out(config: &Config, order: Order, json: bool, mut screen: Screen) -> a
     let interrupted = runtime.block_on(async {
         tokio::select! {
             () = session::run(config, order, tell) => false,
-            () = signalled() => true,
+            () = signals::ending() => true,
         }
     });
     if interrupted {
@@ -98,16 +138,17 @@ fn carry_out(config: &Config, order: Order, json: bool, mut screen: Screen) -> a
     screen.end();
     runtime.shutdown_background();
     match last {
-        Some(Telling::Done(outcome)) => finish(&outcome, json),
+        Some(Telling::Done(outcome)) => finish(&outcome, shown),
         Some(Telling::Failed { message, wrong_input }) => Ok(fail(json, &message, if wrong_input { WRONG_INPUT } else { FAILED })),
         Some(Telling::Progress(_)) | None => Ok(fail(json, "the command ended without a result", FAILED)),
     }
 }
 
-fn finish(outcome: &Outcome, json: bool) -> anyhow::Result<ExitCode> {
-    if json {
+fn finish(outcome: &Outcome, shown: Shown) -> anyhow::Result<ExitCode> {
+    if shown.json {
         let document = match outcome {
             Outcome::Ready(report) => serde_json::to_string_pretty(report)?,
+            Outcome::Status(status) => serde_json::to_string_pretty(&shown.view.document(status))?,
             Outcome::Resources(inventory) => serde_json::to_string_pretty(inventory)?,
             Outcome::Verified(verified) => serde_json::to_string_pretty(verified)?,
             Outcome::Collected(collected) => serde_json::to_string_pretty(collected)?,
@@ -115,13 +156,16 @@ fn finish(outcome: &Outcome, json: bool) -> anyhow::Result<ExitCode> {
         };
         say(document.lines())?;
     } else {
-        say(print::outcome(outcome))?;
+        say(print::outcome(outcome, shown.view, shown.markets))?;
     }
     match outcome {
         Outcome::Verified(verified) if !verified.damaged.is_empty() => Ok(ExitCode::from(FAILED)),
-        Outcome::Ready(_) | Outcome::Resources(_) | Outcome::Verified(_) | Outcome::Collected(_) | Outcome::Released(_) => {
-            Ok(ExitCode::SUCCESS)
-        }
+        Outcome::Ready(_)
+        | Outcome::Status(_)
+        | Outcome::Resources(_)
+        | Outcome::Verified(_)
+        | Outcome::Collected(_)
+        | Outcome::Released(_) => Ok(ExitCode::SUCCESS),
     }
 }
 
@@ -133,35 +177,6 @@ fn fail(json: bool, message: &str, code: u8) -> ExitCode {
     }
     remark(format!("error: {message}").lines());
     ExitCode::from(code)
-}
-
-async fn signalled() {
-    let terminated = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => signal.recv().await,
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminated => {}
-    }
-}
-
-fn init(config: &Config) -> anyhow::Result<ExitCode> {
-    let path = config.home.join("config.toml");
-    std::fs::create_dir_all(&config.home).with_context(|| config.home.display().to_string())?;
-    match std::fs::OpenOptions::new().write(true).create_new(true).open(&path) {
-        Ok(mut file) => {
-            file.write_all(config::explained().as_bytes()).with_context(|| path.display().to_string())?;
-            say([format!("wrote {}", path.display())])?;
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            say([format!("{} is there already, and stays", path.display())])?
-        }
-        Err(error) => return Err(error).with_context(|| path.display().to_string()),
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn plan(config: &Config, request: &Prepare, json: bool) -> anyhow::Result<ExitCode> {
@@ -176,36 +191,4 @@ fn plan(config: &Config, request: &Prepare, json: bool) -> anyhow::Result<ExitCo
 
 fn exit_code(error: &NodeError) -> u8 {
     if error.is_wrong_input() { WRONG_INPUT } else { FAILED }
-}
-
-fn prepare_request(job: &JobArguments) -> anyhow::Result<Prepare> {
-    // Before the file: what should be a value may have been read as its name, and is not to show.
-    anyhow::ensure!(job.set.iter().all(|pair| pair.contains('=')), "write each setting as one word: --set KEY=VALUE");
-    let name = job.definition.file_stem().map_or_else(|| "job".to_owned(), |stem| stem.to_string_lossy().into_owned());
-    let root = job.root.as_deref().map(absolute).transpose()?;
-    Ok(Prepare { name, definition: read_definition(&job.definition)?, set: job.set.clone(), root, owner: job.owner })
-}
-
-fn pull_request(pull: PullArguments) -> anyhow::Result<Pull> {
-    let to = pull.to.as_deref().map(absolute).transpose()?;
-    let keys = if pull.resource.trim().starts_with("s3://") { config::aws_keys()? } else { None };
-    Ok(Pull { resource: pull.resource, to, keys })
-}
-
-/// The path as seen from anywhere: another process may do the work.
-fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
-    std::path::absolute(path).with_context(|| path.display().to_string())
-}
-
-fn read_definition(path: &Path) -> anyhow::Result<String> {
-    let name = path.display().to_string();
-    let input: Box<dyn Read> = if path == Path::new("-") {
-        Box::new(std::io::stdin())
-    } else {
-        Box::new(std::fs::File::open(path).with_context(|| name.clone())?)
-    };
-    let mut bytes = Vec::new();
-    input.take(MAX_DEFINITION_BYTES + 1).read_to_end(&mut bytes).with_context(|| name.clone())?;
-    anyhow::ensure!(bytes.len() as u64 <= MAX_DEFINITION_BYTES, "{name}: a job definition may have at most 16 MiB");
-    String::from_utf8(bytes).with_context(|| format!("{name} is not text in UTF-8"))
 }

@@ -6,11 +6,13 @@ use indicatif::{HumanBytes, HumanDuration};
 use larder_node::{MountReport, PlanReport, Report};
 
 use crate::command::{Collected, Inventory, Outcome, Released, Verified};
+use crate::status::View;
 
 /// What came of a command, in lines.
-pub(crate) fn outcome(outcome: &Outcome) -> Vec<String> {
+pub(crate) fn outcome(outcome: &Outcome, view: View, markets: usize) -> Vec<String> {
     match outcome {
         Outcome::Ready(report) => ready(report),
+        Outcome::Status(status) => view.lines(status, markets),
         Outcome::Resources(inventory) => resources(inventory),
         Outcome::Verified(verified) => verify(verified),
         Outcome::Collected(collected) => collect(collected),
@@ -105,7 +107,8 @@ fn release(released: &Released) -> Vec<String> {
     vec![format!("lease {} released: {files} in {folders} removed", released.lease)]
 }
 
-fn counted(count: u64, noun: &str) -> String {
+/// A number of things.
+pub(crate) fn counted(count: u64, noun: &str) -> String {
     let ending = if count == 1 { "" } else { "s" };
     format!("{count} {noun}{ending}")
 }

@@ -8,9 +8,10 @@ use larder_node::{Node, Progress};
 use larder_store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{self, Joined};
+use crate::api::{self, Orders};
 use crate::command::{Order, Telling, execute};
 use crate::config::Config;
+use crate::socket::{self, Joined};
 
 /// How long a command that is done finishes what it lays for others.
 const FINISHING: Duration = Duration::from_secs(10);
@@ -34,7 +35,7 @@ pub(crate) async fn run(config: &Config, order: Order, mut tell: impl FnMut(Tell
             Err(StoreError::InUse { holder, .. }) => holder,
             Err(error) => return tell(failed(error.to_string())),
         };
-        match api::join(&config.home, &order, &mut tell).await {
+        match socket::join(&config.home, &order, &mut tell).await {
             Joined::Answered => return,
             Joined::NotUnderstood => return tell(held(&holder, "is of another version of Larder: wait for it, or end it")),
             // A process that ends leaves the store to others. One that stays would drop the order again and again.
@@ -51,7 +52,11 @@ pub(crate) async fn run(config: &Config, order: Order, mut tell: impl FnMut(Tell
     }
 }
 
-async fn open(config: &Config) -> Result<Store, StoreError> {
+/// Opens the store, in the name of this command.
+///
+/// # Errors
+/// As [`Store::open`].
+pub(crate) async fn open(config: &Config) -> Result<Store, StoreError> {
     let (home, settings) = (config.home.clone(), config.store.clone());
     let words = std::env::args_os().take(2).map(|word| word.to_string_lossy().into_owned());
     let holder = words.collect::<Vec<_>>().join(" ");
@@ -60,14 +65,24 @@ async fn open(config: &Config) -> Result<Store, StoreError> {
 }
 
 async fn own(config: &Config, store: Store, order: Order, mut tell: impl FnMut(Telling)) {
+    let failed = |message: String| Telling::Failed { message, wrong_input: false };
     if !store.recovery().is_nothing() {
         tracing::warn!(home = %config.home.display(), "the store was repaired: {}", store.recovery());
     }
-    let node = Node::start(store, config.engine.clone());
+    // What takes moments needs no peers.
+    let settings = if order.command.is_brief() { Ok(config.alone()) } else { config.joining() };
+    let settings = match settings {
+        Ok(settings) => settings,
+        Err(error) => return tell(failed(format!("{error:#}"))),
+    };
+    let node = match Node::start(store, settings).await {
+        Ok(node) => node,
+        Err(error) => return tell(failed(error.to_string())),
+    };
     let ending = CancellationToken::new();
     // However this ends, others hear of it.
     let _ended = ending.clone().drop_guard();
-    let (kept, served) = (node.clone(), serve(&config.home, node.clone(), ending.clone()));
+    let (kept, served) = (node.clone(), serve(&config.home, Orders { node: node.clone(), ending: ending.clone() }));
     let progress = Progress::default();
     let watched = progress.clone();
     let work = async move { execute(&node, order, &progress).await };
@@ -98,8 +113,10 @@ async fn own(config: &Config, store: Store, order: Order, mut tell: impl FnMut(T
 }
 
 /// Serves the socket until `ending`. Without it others must wait, but this command need not.
-async fn serve(home: &Path, node: Node, ending: CancellationToken) {
-    if let Err(error) = api::serve(home, node, ending.clone()).await {
+async fn serve(home: &Path, orders: Orders) {
+    let ending = orders.ending.clone();
+    let served = async { api::serve_orders(socket::listen(home)?, orders).await };
+    if let Err(error) = served.await {
         tracing::warn!(%error, "other commands cannot join this one");
         ending.cancelled().await;
     }

@@ -4,17 +4,24 @@
 //! that came first, and ends when the last of them has gone.
 
 mod active;
+mod ask;
 mod driver;
+mod peering;
+mod reading;
+mod serve;
+mod shared;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use larder_content::{FileKey, Mismatch, OriginFile, Resource, Scope};
-use larder_engine::{Config, GroupId};
+use larder_content::{FileKey, Holding, Mismatch, NodeId, OriginFile, Resource, Scope, Subject};
+use larder_engine::{Config, GroupId, MarketId, Peer, Record};
 use larder_origin::{Access, OriginError, Origins};
 use larder_store::{Blob, Reservation, Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::market::{MarketEvent, Markets};
+use crate::pace::Pace;
 use crate::progress::Meter;
 
 /// How many requests and reports may wait for the task. Who sends more waits.
@@ -39,9 +46,22 @@ pub(crate) struct Wanted {
     pub(crate) access: Access,
     pub(crate) resource: Arc<Resource>,
     pub(crate) origins: Arc<Origins>,
+    pub(crate) pace: Option<Arc<Pace>>,
+    pub(crate) share: Option<ShareWith>,
     pub(crate) group: GroupId,
     pub(crate) meter: Arc<Meter>,
     pub(crate) room: Arc<Room>,
+}
+
+/// With whom a file may be fetched together.
+#[derive(Debug, Clone)]
+pub(crate) struct ShareWith {
+    pub(crate) market: MarketId,
+    pub(crate) patience: Option<f64>,
+    /// The resource that it is of.
+    pub(crate) resource: Subject,
+    /// Nodes that are known to hold or fetch it.
+    pub(crate) known: Vec<(NodeId, Holding)>,
 }
 
 /// The room in the store that a job keeps for one file.
@@ -81,6 +101,8 @@ impl Room {
 #[derive(Debug, Clone)]
 pub(crate) struct Fetched {
     pub(crate) blob: Blob,
+    /// The bytes of it that came from peers for this job.
+    pub(crate) peer_bytes: u64,
     /// The bytes of it that came from the origin for this job.
     pub(crate) origin_bytes: u64,
 }
@@ -112,6 +134,7 @@ pub enum FetchError {
 enum Command {
     Want { wanted: Box<Wanted>, ticket: Ticket, answer: oneshot::Sender<Result<Fetched, Arc<FetchError>>> },
     Leave { key: FileKey, ticket: Ticket },
+    Count { answer: oneshot::Sender<(u64, Vec<(Peer, Record)>)>, peers: Vec<Peer> },
 }
 
 /// Tells apart those who wait for one file.
@@ -119,16 +142,23 @@ type Ticket = Arc<()>;
 
 impl Fetcher {
     /// Starts the task; it ends when the last handle is dropped.
-    pub(crate) fn start(store: Store, config: Config) -> Self {
+    pub(crate) fn start(store: Store, config: Config, markets: &Markets, events: mpsc::Receiver<MarketEvent>) -> Self {
         let (commands, receiver) = mpsc::channel(QUEUE);
         let files_at_once = config.reads.saturating_mul(FILES_PER_READ);
-        tokio::spawn(driver::Driver::new(store, config, receiver).run());
+        tokio::spawn(driver::Driver::new(store, config, receiver, markets.clone(), events).run());
         Self { commands, groups: Arc::default(), files_at_once }
     }
 
     /// How many files for one purpose should be wanted at once.
     pub(crate) fn files_at_once(&self) -> usize {
         self.files_at_once
+    }
+
+    /// How many files are being fetched, and what is remembered of peers.
+    pub(crate) async fn count(&self, peers: Vec<Peer>) -> Option<(u64, Vec<(Peer, Record)>)> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(Command::Count { answer, peers }).await.ok()?;
+        answered.await.ok()
     }
 
     /// A number for files that are wanted for one purpose.

@@ -9,7 +9,7 @@ use larder_job::{Layout, Settings};
 use larder_origin::Origins;
 use serde::{Deserialize, Serialize};
 
-use crate::NodeError;
+use crate::{NodeError, Patience};
 
 /// A request to make a job ready.
 #[derive(Clone, Serialize, Deserialize)]
@@ -24,6 +24,12 @@ pub struct Prepare {
     pub root: Option<PathBuf>,
     /// Who owns writable copies: user and group.
     pub owner: Option<(u32, u32)>,
+    /// How long it may take beside straight from the origin; without it as the node's settings say.
+    #[serde(default)]
+    pub patience: Option<Patience>,
+    /// The market that it is of; without it the node's first.
+    #[serde(default)]
+    pub market: Option<String>,
 }
 
 /// A request for one resource.
@@ -35,6 +41,12 @@ pub struct Pull {
     pub to: Option<PathBuf>,
     /// Keys for a bucket.
     pub keys: Option<PullKeys>,
+    /// As of [`Prepare`].
+    #[serde(default)]
+    pub patience: Option<Patience>,
+    /// As of [`Prepare`].
+    #[serde(default)]
+    pub market: Option<String>,
 }
 
 /// Keys for a bucket, by the AWS conventions.
@@ -51,7 +63,7 @@ pub struct PullKeys {
 impl fmt::Debug for Prepare {
     /// Leaves out the definition and its settings, which hold tokens and keys.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, root, owner, definition: _, set: _ } = self;
+        let Self { name, root, owner, definition: _, set: _, patience: _, market: _ } = self;
         f.debug_struct("Prepare").field("name", name).field("root", root).field("owner", owner).finish_non_exhaustive()
     }
 }
@@ -76,6 +88,8 @@ pub(crate) struct Goal {
     /// The folder that targets are laid under, below which nothing is to lead elsewhere.
     pub(crate) root: Option<PathBuf>,
     pub(crate) owner: Option<(u32, u32)>,
+    pub(crate) patience: Option<Patience>,
+    pub(crate) market: Option<String>,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -159,6 +173,8 @@ pub(crate) fn of_job(request: &Prepare, origins: &Origins) -> Result<Goal, NodeE
         mounts,
         root: request.root.clone(),
         owner: request.owner,
+        patience: request.patience,
+        market: request.market.clone(),
         warnings: job.warnings,
     })
 }
@@ -201,6 +217,8 @@ pub(crate) fn of_pull(request: &Pull, origins: &Origins) -> Result<Goal, NodeErr
         mounts: vec![GoalMount { op: "pull".into(), target, tree: 0, below: None, writable: false }],
         root: None,
         owner: None,
+        patience: request.patience,
+        market: request.market.clone(),
         warnings: Vec::new(),
     })
 }
@@ -266,7 +284,13 @@ mod tests {
     #[test]
     fn keys_of_the_environment_go_to_buckets_only() {
         let keys = PullKeys { region: None, access_key_id: "a".into(), secret_access_key: "b".into() };
-        let credentials = |resource: &str| match parse_resource(&Pull { resource: resource.into(), to: None, keys: Some(keys.clone()) }) {
+        let credentials = |resource: &str| match parse_resource(&Pull {
+            resource: resource.into(),
+            to: None,
+            keys: Some(keys.clone()),
+            patience: None,
+            market: None,
+        }) {
             Ok((Resource::Bucket(bucket), _)) => bucket.credentials,
             other => panic!("{other:?}"),
         };
@@ -277,12 +301,14 @@ mod tests {
     #[test]
     fn a_request_does_not_show_the_credentials_in_it() {
         let (definition, set) = ("{\"accessToken\": \"hf_hidden\"}".into(), vec!["ops.x.results.token=hidden".into()]);
-        let shown = format!("{:?}", Prepare { name: "job".into(), definition, set, root: None, owner: None });
+        let shown = format!("{:?}", Prepare { name: "job".into(), definition, set, root: None, owner: None, patience: None, market: None });
         assert!(shown.contains("job") && !shown.contains("hidden"), "{shown}");
         let region = Some("eu-west-1".into());
         let shown = format!("{:?}", PullKeys { region, access_key_id: "hidden".into(), secret_access_key: "hidden".into() });
         assert!(shown.contains("eu-west-1") && !shown.contains("hidden"), "{shown}");
-        let wrong = |resource: &str| parse_resource(&Pull { resource: resource.into(), to: None, keys: None }).unwrap_err().to_string();
+        let wrong = |resource: &str| {
+            parse_resource(&Pull { resource: resource.into(), to: None, keys: None, patience: None, market: None }).unwrap_err().to_string()
+        };
         let shown = wrong("ftp://user:hidden@host/x");
         assert!(shown.contains("\"ftp://…\"") && !shown.contains("hidden"), "{shown}");
         assert!(wrong("org/name").contains("\"org/name\" is no resource"));

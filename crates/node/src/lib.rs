@@ -13,12 +13,15 @@ mod fetch;
 mod goal;
 mod home;
 mod lay;
+mod market;
+mod pace;
 mod plan;
 mod prepare;
 mod progress;
 mod read;
 mod report;
 mod resolve;
+mod settings;
 mod status;
 
 use std::sync::Arc;
@@ -32,6 +35,7 @@ pub use larder_engine::Config as EngineConfig;
 pub use plan::{PlanReport, plan};
 pub use progress::{Phase, Progress, ResourceProgress};
 pub use report::{MountReport, Report, ResourceReport, Sources, Totals};
+pub use settings::{MarketSettings, NodeConfig, Patience, PeersConfig, new_seed, peer_id, solana_seed};
 pub use status::{Ledger, MarketStatus, PeerStatus, Status};
 
 /// A node: a store, and what fetches into it. Cheap to clone; all clones share their fetches.
@@ -40,14 +44,37 @@ pub struct Node {
     store: Store,
     fetcher: fetch::Fetcher,
     places: Arc<lay::Places>,
+    markets: market::Markets,
+    pace: Option<Arc<pace::Pace>>,
+    patience: Patience,
+    seed: Option<[u8; 32]>,
+    started: std::time::Instant,
 }
 
 impl Node {
     /// A node on `store`. Must be called inside a tokio runtime; it works until the last clone is dropped.
-    #[must_use]
-    pub fn start(store: Store, engine: EngineConfig) -> Self {
-        let fetcher = fetch::Fetcher::start(store.clone(), engine);
-        Self { store, fetcher, places: Arc::default() }
+    ///
+    /// # Errors
+    /// If a market cannot be joined: says which, and what is wrong.
+    pub async fn start(store: Store, config: NodeConfig) -> Result<Self, NodeError> {
+        let (markets, events) = market::Markets::join(&store, &config.peers).await?;
+        let fetcher = fetch::Fetcher::start(store.clone(), config.engine, &markets, events);
+        let pace = config.origin_bytes_per_second.map(|rate| Arc::new(pace::Pace::new(rate)));
+        let (patience, seed) = (config.patience, config.peers.identity);
+        Ok(Self { store, fetcher, places: Arc::default(), markets, pace, patience, seed, started: std::time::Instant::now() })
+    }
+
+    /// Says goodbye to the markets; takes 2 s at most.
+    pub async fn stop(&self) {
+        self.markets.stop().await;
+    }
+
+    /// What it tells of itself.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn status(&self) -> Result<Status, NodeError> {
+        status::of(self).await
     }
 
     /// The store it keeps its files in.
@@ -62,7 +89,7 @@ impl Node {
     /// Says what is wrong, where, and what to do. What was fetched by then is kept.
     pub async fn prepare(&self, origins: Arc<Origins>, request: &Prepare, progress: &Progress) -> Result<Report, NodeError> {
         let goal = goal::of_job(request, &origins)?;
-        prepare::Pipeline::new(self, origins, progress).run(goal).await
+        prepare::Pipeline::new(self, origins, progress, &goal)?.run(goal).await
     }
 
     /// Gets one resource.
@@ -71,7 +98,7 @@ impl Node {
     /// As for [`Node::prepare`].
     pub async fn pull(&self, origins: Arc<Origins>, request: &Pull, progress: &Progress) -> Result<Report, NodeError> {
         let goal = goal::of_pull(request, &origins)?;
-        prepare::Pipeline::new(self, origins, progress).run(goal).await
+        prepare::Pipeline::new(self, origins, progress, &goal)?.run(goal).await
     }
 
     /// As [`Node::blocking`] for work that takes back what was laid: it waits until nothing is being laid.

@@ -1,25 +1,27 @@
 //! The way of a goal: resolve, look at home, fetch, lay, report.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use futures::{StreamExt, TryFutureExt, TryStreamExt, stream};
-use larder_content::{OriginFile, ProofKind, RelativePath, Resource, Scope};
-use larder_engine::GroupId;
+use larder_content::{FileKey, Holding, NodeId, OriginFile, ProofKind, RelativePath, Resource, Scope, Subject};
+use larder_engine::{GroupId, MarketId};
 use larder_origin::{Access, Listing, OriginError, Origins};
-use larder_store::{Blob, KnownResource, Reservation, Store};
+use larder_peers::Sighting;
+use larder_store::{Blob, KnownResource, LedgerBytes, Reservation, Store};
 
-use crate::fetch::{FetchError, Fetched, Room, Wanted};
+use crate::fetch::{FetchError, Fetched, Room, ShareWith, Wanted};
 use crate::goal::{Goal, Row, Want};
 use crate::home::{self, Home};
 use crate::lay;
+use crate::market::SPOKEN_OF_BYTES;
 use crate::progress::{Meter, Progress};
 use crate::read::Source;
 use crate::report::{MountReport, Report, ResourceReport, Sources, Totals};
 use crate::resolve::{resolve, resolve_anew};
-use crate::{Node, NodeError};
+use crate::{Node, NodeError, Patience};
 
 /// Resources that are listed at once.
 const LISTINGS: usize = 16;
@@ -40,10 +42,20 @@ pub(crate) struct Gathered {
     pub(crate) files: Vec<GatheredFile>,
 }
 
+impl Gathered {
+    /// Where its bytes came from.
+    fn sources(&self) -> Sources {
+        let bytes: u64 = self.files.iter().map(|file| file.blob.size()).sum();
+        let (peers, origin) = self.files.iter().fold((0, 0), |(peers, origin), file| (peers + file.peer_bytes, origin + file.origin_bytes));
+        Sources { cache: bytes - peers - origin, peers, origin }
+    }
+}
+
 /// One file in the store.
 pub(crate) struct GatheredFile {
     pub(crate) path: RelativePath,
     pub(crate) blob: Blob,
+    peer_bytes: u64,
     origin_bytes: u64,
 }
 
@@ -53,11 +65,18 @@ pub(crate) struct Pipeline<'a> {
     origins: Arc<Origins>,
     progress: &'a Progress,
     started: Instant,
+    /// The market of the job, and its patience.
+    market: Option<MarketId>,
+    patience: Patience,
 }
 
 impl<'a> Pipeline<'a> {
-    pub(crate) fn new(node: &'a Node, origins: Arc<Origins>, progress: &'a Progress) -> Self {
-        Self { node, origins, progress, started: Instant::now() }
+    /// # Errors
+    /// If the goal is for a market that the node is not in.
+    pub(crate) fn new(node: &'a Node, origins: Arc<Origins>, progress: &'a Progress, goal: &Goal) -> Result<Self, NodeError> {
+        let market = node.markets.named(goal.market.as_deref())?;
+        let patience = goal.patience.unwrap_or(node.patience);
+        Ok(Self { node, origins, progress, started: Instant::now(), market, patience })
     }
 
     pub(crate) async fn run(&self, goal: Goal) -> Result<Report, NodeError> {
@@ -129,7 +148,12 @@ impl<'a> Pipeline<'a> {
             used: SystemTime::now(),
             public: !listing.needed_credentials && gathered.files.iter().all(|file| file.blob.scope() == Scope::Public),
         };
-        self.node.blocking(move |store| store.record_resource(&known)).await?;
+        let from = gathered.sources();
+        let spent = LedgerBytes { cache: from.cache, peers: from.peers, origin: from.origin };
+        if known.public {
+            self.node.markets.announce(Subject::of_resource(&known.id), Holding::Complete);
+        }
+        self.node.blocking(move |store| store.record_resource(&known).and_then(|()| store.add_to_ledger(&known.id, spent))).await?;
         Ok(gathered)
     }
 
@@ -143,9 +167,30 @@ impl<'a> Pipeline<'a> {
     ) -> Result<Gathered, NodeError> {
         let scope = self.scope(want, listing, &home).await;
         let (resource, group) = (Arc::new(want.resource.clone()), self.node.fetcher.new_group());
-        let fetch = Fetch { pipeline: self, want, resource, scope, group, meter, room };
+        let around = if scope == Scope::Public && !listing.needed_credentials { self.look_around(listing, &home).await } else { None };
+        let fetch = Fetch { pipeline: self, want, resource, scope, group, meter, room, around };
         let files = fetch.all(listing.manifest.files(), home).await?;
         Ok(Gathered { id: listing.id.clone(), files })
+    }
+
+    /// Says that a resource is being fetched, and sees who else has it or is at it.
+    async fn look_around(&self, listing: &Listing, home: &[Home]) -> Option<Around> {
+        let market_id = self.market?;
+        let market = self.node.markets.get(market_id)?;
+        let files = listing.manifest.files().iter().zip(home);
+        let missing: Vec<&OriginFile> = files.filter(|(_, home)| !matches!(home, Home::Public(_))).map(|(file, _)| file).collect();
+        if missing.is_empty() {
+            return None;
+        }
+        let resource = Subject::of_resource(&listing.id);
+        market.announce(resource, Holding::Fetching);
+        let spoken_of = missing.iter().filter(|file| file.size >= SPOKEN_OF_BYTES).map(|file| Subject::from(file.key(Scope::Public)));
+        let subjects: Vec<Subject> = std::iter::once(resource).chain(spoken_of).collect();
+        let mut seen: HashMap<Subject, Vec<(NodeId, Holding)>> = HashMap::new();
+        for Sighting { subject, node, holding } in market.look(&subjects).await {
+            seen.entry(subject).or_default().push((node, holding));
+        }
+        Some(Around { market: market_id, patience: self.patience.limit(), resource, seen })
     }
 
     /// Whether what is missing may be read by anyone: found out by reading the first byte of it without credentials.
@@ -165,7 +210,13 @@ impl<'a> Pipeline<'a> {
     }
 
     fn source(&self, resource: &Arc<Resource>, file: &OriginFile, access: Access) -> Source {
-        Source { origins: self.origins.clone(), resource: resource.clone(), file: Arc::new(file.clone()), access }
+        Source {
+            origins: self.origins.clone(),
+            resource: resource.clone(),
+            file: Arc::new(file.clone()),
+            access,
+            pace: self.node.pace.clone(),
+        }
     }
 
     fn report(&self, goal: &Goal, gathered: &[Gathered], laid: lay::Laid) -> Report {
@@ -195,7 +246,7 @@ impl<'a> Pipeline<'a> {
 fn row_report(goal: &Goal, row: &Row, gathered: &Gathered, source: String, first: bool) -> ResourceReport {
     let mount = &goal.mounts[row.mount];
     let bytes = gathered.files.iter().map(|file| file.blob.size()).sum();
-    let origin = if first { gathered.files.iter().map(|file| file.origin_bytes).sum() } else { 0 };
+    let from = if first { gathered.sources() } else { Sources { cache: bytes, ..Sources::default() } };
     let mut proof: BTreeMap<String, u64> = BTreeMap::new();
     for file in &gathered.files {
         *proof.entry(file.blob.proof().to_string()).or_default() += 1;
@@ -209,7 +260,7 @@ fn row_report(goal: &Goal, row: &Row, gathered: &Gathered, source: String, first
         readonly: !mount.writable,
         files: gathered.files.len() as u64,
         bytes,
-        from: Sources { cache: bytes - origin, peers: 0, origin },
+        from,
         proof,
     }
 }
@@ -230,6 +281,24 @@ struct Fetch<'a> {
     group: GroupId,
     meter: &'a Arc<Meter>,
     room: &'a Arc<Reservation>,
+    around: Option<Around>,
+}
+
+/// Who else is at a resource.
+struct Around {
+    market: MarketId,
+    patience: Option<f64>,
+    resource: Subject,
+    seen: HashMap<Subject, Vec<(NodeId, Holding)>>,
+}
+
+impl Around {
+    /// With whom a file of the resource is fetched.
+    fn share(&self, key: FileKey) -> ShareWith {
+        let seen = |subject| self.seen.get(&subject).into_iter().flatten().copied();
+        let known = seen(Subject::from(key)).chain(seen(self.resource)).filter(|(_, holding)| *holding != Holding::Gone);
+        ShareWith { market: self.market, patience: self.patience, resource: self.resource, known: known.collect() }
+    }
 }
 
 impl Fetch<'_> {
@@ -259,7 +328,7 @@ impl Fetch<'_> {
     /// A file that was in the store.
     fn taken(&self, file: &OriginFile, blob: Blob) -> GatheredFile {
         self.meter.add_cache(file.size);
-        GatheredFile { path: file.path.clone(), blob, origin_bytes: 0 }
+        GatheredFile { path: file.path.clone(), blob, peer_bytes: 0, origin_bytes: 0 }
     }
 
     /// Takes a private file that is in the store, after a byte of it was read with the job's own credentials.
@@ -278,9 +347,9 @@ impl Fetch<'_> {
             }
             other => other,
         };
-        let Fetched { blob, origin_bytes } = fetched.map_err(|error| self.failed(error))?;
+        let Fetched { blob, peer_bytes, origin_bytes } = fetched.map_err(|error| self.failed(error))?;
         room.keep(0);
-        Ok(GatheredFile { path: file.path.clone(), blob, origin_bytes })
+        Ok(GatheredFile { path: file.path.clone(), blob, peer_bytes, origin_bytes })
     }
 
     async fn fetch(&self, file: &OriginFile, scope: Scope, room: &Arc<Room>) -> Result<Fetched, Arc<FetchError>> {
@@ -289,7 +358,8 @@ impl Fetch<'_> {
             // It says nothing that its listing does not say, so it is public.
             let sealed = tokio::task::spawn_blocking(move || store.put_empty(&file, Scope::Public)).await;
             let sealed = sealed.map_err(|panic| FetchError::Defect(panic.to_string()))?;
-            return Ok(Fetched { blob: sealed.map_err(|error| FetchError::of_empty(error, &self.want.address))?, origin_bytes: 0 });
+            let blob = sealed.map_err(|error| FetchError::of_empty(error, &self.want.address))?;
+            return Ok(Fetched { blob, peer_bytes: 0, origin_bytes: 0 });
         }
         let access = match scope {
             Scope::Public => Access::Anonymous,
@@ -305,6 +375,8 @@ impl Fetch<'_> {
             access,
             resource: self.resource.clone(),
             origins: self.pipeline.origins.clone(),
+            pace: self.pipeline.node.pace.clone(),
+            share: self.around.as_ref().filter(|_| scope == Scope::Public).map(|around| around.share(file.key(scope))),
             group: self.group,
             meter: self.meter.clone(),
             room: room.clone(),

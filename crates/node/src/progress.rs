@@ -67,6 +67,7 @@ pub(crate) struct Meter {
     phase: AtomicU64,
     bytes: AtomicU64,
     cache: AtomicU64,
+    peers: AtomicU64,
     origin: AtomicU64,
 }
 
@@ -84,6 +85,10 @@ impl Meter {
         self.cache.fetch_add(bytes, Relaxed);
     }
 
+    pub(crate) fn add_peers(&self, bytes: u64) {
+        self.peers.fetch_add(bytes, Relaxed);
+    }
+
     pub(crate) fn add_origin(&self, bytes: u64) {
         self.origin.fetch_add(bytes, Relaxed);
     }
@@ -94,7 +99,7 @@ impl Meter {
             1 => Phase::Fetching,
             _ => Phase::Complete,
         };
-        let [bytes, cache, origin] = [&self.bytes, &self.cache, &self.origin].map(|count| count.load(Relaxed));
-        ResourceProgress { address: self.address.clone(), phase, bytes, cache, peers: 0, origin }
+        let [bytes, cache, peers, origin] = [&self.bytes, &self.cache, &self.peers, &self.origin].map(|count| count.load(Relaxed));
+        ResourceProgress { address: self.address.clone(), phase, bytes, cache, peers, origin }
     }
 }

@@ -11,6 +11,7 @@ use larder_origin::{Access, OriginError, Origins};
 use larder_store::{Partial, SealError, Store, StoreError};
 
 use crate::fetch::FetchError;
+use crate::pace::Pace;
 
 /// Chunks that are hashed and written together: 1 MiB, which is what a read holds in memory.
 const SLAB_CHUNKS: u64 = 4;
@@ -22,11 +23,19 @@ pub(crate) struct Source {
     pub(crate) resource: Arc<Resource>,
     pub(crate) file: Arc<OriginFile>,
     pub(crate) access: Access,
+    pub(crate) pace: Option<Arc<Pace>>,
 }
 
 impl Source {
     async fn open(&self, range: Range<u64>) -> Result<larder_origin::ByteStream, OriginError> {
         self.origins.read(&self.resource, &self.file, range, self.access).await
+    }
+
+    /// Waits until bytes that came may be taken, if reads are kept below a rate.
+    async fn keep_pace(&self, bytes: usize) {
+        if let Some(pace) = &self.pace {
+            pace.take(bytes).await;
+        }
     }
 
     /// Reads one byte: whether it may be read at all.
@@ -40,7 +49,9 @@ impl Source {
         let mut stream = self.open(0..self.file.size).await?;
         let mut slab = BytesMut::with_capacity(usize::try_from(self.file.size).unwrap_or_default());
         while let Some(bytes) = stream.next().await {
-            slab.extend_from_slice(&bytes?);
+            let bytes = bytes?;
+            self.keep_pace(bytes.len()).await;
+            slab.extend_from_slice(&bytes);
         }
         let (file, bytes) = (self.file.clone(), slab.freeze());
         let sealed = tokio::task::spawn_blocking(move || {
@@ -50,11 +61,13 @@ impl Source {
         sealed.await.map_err(|panic| defect(&panic))?
     }
 
-    /// Reads chunks of a large file into its partial file; `arrived` is told how many more are there.
+    /// Reads chunks of a large file into its partial file. `wrote` is told of what is written before `arrived` is told how many
+    /// more are there.
     pub(crate) async fn read_range(
         &self,
         partial: Partial,
         chunks: Range<u64>,
+        wrote: impl Fn(&VerifiedChunks) + Clone + Send + 'static,
         mut arrived: impl FnMut(u64) -> BoxFuture<'static, ()> + Send,
     ) -> Result<(), ReadError> {
         let layout = ChunkLayout::new(self.file.size);
@@ -68,7 +81,10 @@ impl Source {
             while slab.len() < wanted {
                 if rest.is_empty() {
                     match stream.next().await {
-                        Some(Ok(bytes)) => rest = bytes,
+                        Some(Ok(bytes)) => {
+                            self.keep_pace(bytes.len()).await;
+                            rest = bytes;
+                        }
                         Some(Err(error)) => {
                             ended = Err(ReadError::Origin(error));
                             break;
@@ -85,7 +101,7 @@ impl Source {
                 break;
             }
             let count = (slab.len() as u64).div_ceil(CHUNK_BYTES);
-            slab = write(partial.clone(), layout, next, slab.freeze()).await?;
+            slab = write(partial.clone(), layout, next, slab.freeze(), wrote.clone()).await?;
             arrived(count).await;
             next += count;
         }
@@ -94,16 +110,32 @@ impl Source {
 }
 
 /// Hashes and writes a slab, and gives back its memory. The next one waits in the kernel meanwhile.
-async fn write(partial: Partial, layout: ChunkLayout, first: u64, bytes: Bytes) -> Result<BytesMut, ReadError> {
+async fn write(
+    partial: Partial,
+    layout: ChunkLayout,
+    first: u64,
+    bytes: Bytes,
+    wrote: impl FnOnce(&VerifiedChunks) + Send + 'static,
+) -> Result<BytesMut, ReadError> {
     let written = tokio::task::spawn_blocking(move || {
         let chunks = VerifiedChunks::read_from_origin(layout, first, bytes.clone()).map_err(|error| defect(&error))?;
         partial.write(&chunks)?;
+        wrote(&chunks);
+        follow(&partial);
         drop(chunks);
         let mut memory = bytes.try_into_mut().unwrap_or_default();
         memory.clear();
         Ok(memory)
     });
     written.await.map_err(|panic| defect(&panic))?
+}
+
+/// Lets the proof follow what was written.
+pub(crate) fn follow(partial: &Partial) {
+    if let Err(error) = partial.advance() {
+        // The seal comes upon the same error, and reports it.
+        tracing::debug!(%error, "the proof cannot follow the download");
+    }
 }
 
 fn length(range: Range<u64>) -> usize {
@@ -115,7 +147,7 @@ fn whole_chunks(bytes: usize) -> usize {
     bytes - bytes % length(0..CHUNK_BYTES)
 }
 
-fn defect(error: &dyn std::fmt::Display) -> ReadError {
+pub(crate) fn defect(error: &dyn std::fmt::Display) -> ReadError {
     ReadError::Final(FetchError::Defect(error.to_string()))
 }
 
@@ -124,6 +156,8 @@ fn defect(error: &dyn std::fmt::Display) -> ReadError {
 pub(crate) enum ReadError {
     /// At its origin: the engine decides what follows.
     Origin(OriginError),
+    /// At a peer.
+    Peer(larder_engine::Outcome),
     /// At the proof of a small file.
     Mismatch { mismatch: larder_content::Mismatch, content: larder_content::ContentId },
     /// Here: no use in asking the origin again.

@@ -3,9 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use larder_engine::{MarketId, Peer, Record};
+use larder_store::LedgerBytes;
 use serde::{Deserialize, Serialize};
 
 use crate::report::Sources;
+use crate::{Node, NodeError};
 
 /// What a node tells of itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -33,10 +36,16 @@ pub struct MarketStatus {
     pub peers: Vec<PeerStatus>,
     /// How many other nodes it knows an address of.
     pub known: u64,
-    /// How many subjects (files and resources) it has announced.
-    pub announced: u64,
-    /// How many subjects it knows holders of.
+    /// How many holdings (files and resources) of others it knows.
     pub heard_of: u64,
+    /// Bytes sent over all connections since it joined.
+    pub sent_bytes: u64,
+    /// Bytes received over all connections since it joined.
+    pub received_bytes: u64,
+    /// Times that its network had to be started again.
+    pub restarts: u64,
+    /// Why peers were turned away, the last eight.
+    pub refused: Vec<String>,
 }
 
 /// One peer.
@@ -85,5 +94,51 @@ impl Ledger {
         let all = sum.cache + sum.peers + sum.origin;
         let offload = (all > 0).then(|| (sum.cache + sum.peers) as f64 / all as f64);
         Self { from: sum, served, offload, resources }
+    }
+}
+
+/// What `node` tells of itself.
+///
+/// # Errors
+/// If the store cannot be read.
+pub(crate) async fn of(node: &Node) -> Result<Status, NodeError> {
+    let (accounts, served) = node.blocking(|store| store.ledger().and_then(|ledger| Ok((ledger, store.served()?)))).await?;
+    let sources = |bytes: LedgerBytes| Sources { cache: bytes.cache, peers: bytes.peers, origin: bytes.origin };
+    let resources = accounts.into_iter().map(|(id, bytes)| (id, sources(bytes))).collect();
+    let seen: Vec<_> = node.markets.all().map(|(id, market)| (id, market.status())).collect();
+    let peers = seen.iter().flat_map(|(market, status)| status.peers.iter().map(|peer| Peer { market: *market, node: peer.node }));
+    let (fetching, records) = node.fetcher.count(peers.collect()).await.unwrap_or_default();
+    let records: BTreeMap<Peer, Record> = records.into_iter().collect();
+    let market = |(id, seen): (MarketId, larder_peers::MarketStatus)| MarketStatus {
+        market: seen.address,
+        listen: seen.listening,
+        peers: seen.peers.into_iter().map(|peer| peer_status(&peer, records.get(&Peer { market: id, node: peer.node }))).collect(),
+        known: seen.known_peers as u64,
+        heard_of: seen.holdings as u64,
+        sent_bytes: seen.sent_bytes,
+        received_bytes: seen.received_bytes,
+        restarts: seen.restarts,
+        refused: seen.refused,
+    };
+    Ok(Status {
+        id: node.seed.as_ref().map(crate::peer_id).unwrap_or_default(),
+        uptime_s: node.started.elapsed().as_secs(),
+        markets: seen.into_iter().map(market).collect(),
+        fetching,
+        ledger: Ledger::of(resources, served),
+    })
+}
+
+fn peer_status(peer: &larder_peers::PeerInfo, record: Option<&Record>) -> PeerStatus {
+    let record = record.copied().unwrap_or_default();
+    PeerStatus {
+        id: peer.node.to_string(),
+        address: peer.address.clone(),
+        bootstrap: peer.is_bootstrap,
+        received_bytes: record.verified_bytes,
+        sent_bytes: peer.sent_bytes,
+        failures: record.failures,
+        stalls: record.stalls,
+        round_trip_ms: peer.round_trip.map(|time| time.as_secs_f64() * 1e3),
     }
 }

@@ -98,6 +98,20 @@ pub(crate) struct Lfs {
     pub(crate) xet: String,
 }
 
+impl File {
+    /// The sha256 of its bytes, in hex.
+    pub(crate) fn sha256(&self) -> anyhow::Result<String> {
+        if let Some(lfs) = &self.facts.lfs {
+            return Ok(lfs.sha256.clone());
+        }
+        let mut sha256 = Sha256::new();
+        for piece in self.source.pieces(0..self.bytes)? {
+            sha256.update(&piece?);
+        }
+        Ok(hex::encode(sha256.finalize()))
+    }
+}
+
 impl Item {
     pub(crate) fn path(&self) -> &str {
         match self {

@@ -42,7 +42,9 @@ const CDN_HOST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 pub struct HubBuilder {
     repos: Vec<Repo>,
     listen: SocketAddr,
+    cdn_listen: SocketAddr,
     rate: Option<u64>,
+    buffer_bytes: Option<usize>,
     options: Options,
 }
 
@@ -60,7 +62,8 @@ struct Options {
 impl Default for HubBuilder {
     fn default() -> Self {
         let options = Options { readers: Vec::new(), strangers: Vec::new(), xet: true, url_seconds: 3600, page_size: None, direct: false };
-        Self { repos: Vec::new(), listen: (Ipv4Addr::LOCALHOST, 0).into(), rate: None, options }
+        let (listen, cdn_listen) = ((Ipv4Addr::LOCALHOST, 0).into(), (CDN_HOST, 0).into());
+        Self { repos: Vec::new(), listen, cdn_listen, rate: None, buffer_bytes: None, options }
     }
 }
 
@@ -92,10 +95,25 @@ impl HubBuilder {
         self
     }
 
-    /// Where the hub listens; 127.0.0.1 and any free port if not said. The CDN is at a free port of 127.0.0.2.
+    /// Where the hub listens; 127.0.0.1 and any free port if not said.
     #[must_use]
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen = address;
+        self
+    }
+
+    /// Where the CDN listens; 127.0.0.2 and any free port if not said.
+    #[must_use]
+    pub fn cdn_listen(mut self, address: SocketAddr) -> Self {
+        self.cdn_listen = address;
+        self
+    }
+
+    /// How many bytes of a body are counted before the socket takes them: 8 KiB at least, 1 MiB if not said. With fewer, what
+    /// cancelled requests count is nearer to what was sent, and all takes longer.
+    #[must_use]
+    pub fn buffer_bytes(mut self, bytes: usize) -> Self {
+        self.buffer_bytes = Some(bytes.max(8 * 1024));
         self
     }
 
@@ -140,12 +158,13 @@ impl HubBuilder {
     /// Fails if a file cannot be read, or the address not be had.
     pub fn start(self) -> anyhow::Result<HubServer> {
         let throttle = self.rate.map(|rate| Arc::new(Throttle::new(rate)));
-        let (front, cdn) = (Listener::bind(self.listen)?, Listener::bind((CDN_HOST, 0).into())?);
+        let bind = |address| Ok::<_, anyhow::Error>(Listener::bind(address)?.buffering(self.buffer_bytes));
+        let (front, cdn) = (bind(self.listen)?, bind(self.cdn_listen)?);
         let state = State {
             endpoint: format!("http://{}", front.address),
             cdn_endpoint: format!("http://{}", cdn.address),
             options: self.options,
-            desk: Desk { throttle, ..Desk::default() },
+            desk: Desk { throttle, piece_bytes: self.buffer_bytes, ..Desk::default() },
             repos: RwLock::default(),
         };
         for repo in &self.repos {
@@ -237,6 +256,15 @@ impl HubServer {
             xet: file.facts.lfs.as_ref().map(|lfs| lfs.xet.clone()),
         };
         commit.map(|commit| commit.files().map(facts).collect()).unwrap_or_default()
+    }
+
+    /// The sha256, in hex, of every file of `models/org/name` at a revision, by path; nothing if there is no such.
+    ///
+    /// # Errors
+    /// Fails if a file cannot be read.
+    pub fn sha256s(&self, name: &str, revision: &str) -> anyhow::Result<BTreeMap<String, String>> {
+        let commit = self.state.repo(name).and_then(|repo| repo.commit(revision).cloned());
+        commit.iter().flat_map(|commit| commit.files()).map(|file| Ok((file.path.clone(), file.sha256()?))).collect()
     }
 
     /// All repositories, with the commits of their revisions.

@@ -2,15 +2,15 @@
 //!
 //! Their programs come from Python packages that `scripts/servers` installs.
 
-mod process;
 mod rclone;
-mod scratch;
 mod seaweed;
 mod upload;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
+
+use crate::scratch::Scratch;
 
 pub use rclone::RcloneS3;
 pub use seaweed::SeaweedFs;
@@ -32,6 +32,11 @@ pub struct Keys {
 #[must_use]
 pub fn folder() -> PathBuf {
     std::env::var_os("LARDER_SERVERS").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/servers"), PathBuf::from)
+}
+
+/// A new folder, in `run` of the folder the servers are installed in.
+fn scratch() -> anyhow::Result<Scratch> {
+    Scratch::below(&folder().join("run"))
 }
 
 /// The program `name`: `weed`, `rclone`, `s5cmd`, `python`.

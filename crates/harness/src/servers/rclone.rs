@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
-use super::process::{Process, free_port};
-use super::scratch::Scratch;
-use super::{Keys, binary};
+use super::{Keys, binary, scratch};
+use crate::process::{Process, free_port};
+use crate::scratch::Scratch;
 
 /// How long a start may take.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -29,7 +29,7 @@ impl RcloneS3 {
     /// Fails if it is not installed, or does not listen in time; then its log is shown.
     pub fn start(root: &Path, keys: Option<Keys>) -> anyhow::Result<Self> {
         let rclone = binary("rclone")?;
-        let folder = Scratch::new()?;
+        let folder = scratch()?;
         let log = folder.path("log");
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let mut arguments: Vec<String> =

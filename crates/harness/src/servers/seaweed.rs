@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use serde_json::json;
 
-use super::process::{Process, SECOND_PORT, free_port};
-use super::scratch::Scratch;
 use super::upload::Bucket;
-use super::{Keys, VIRTUAL_HOST_DOMAIN, binary};
+use super::{Keys, VIRTUAL_HOST_DOMAIN, binary, scratch};
+use crate::process::{Process, SECOND_PORT, free_port};
+use crate::scratch::Scratch;
 
 /// How long a start may take. It takes four seconds on a quiet machine.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -52,7 +52,7 @@ impl SeaweedFs {
 
     fn try_start() -> anyhow::Result<Self> {
         let weed = binary("weed")?;
-        let folder = Scratch::new()?;
+        let folder = scratch()?;
         let path = |name: &str| folder.path(name).display().to_string();
         std::fs::create_dir(path("data"))?;
         std::fs::create_dir(path("logs"))?;

@@ -149,3 +149,26 @@ fn a_hub_may_be_used_and_dropped_without_a_runtime() {
         std::thread::sleep(Duration::from_millis(10));
     }
 }
+
+#[tokio::test]
+async fn the_sha256_of_every_file_is_told_whatever_lists_it() {
+    let hub = hub();
+    let told = hub.sha256s("models/org/name", "main").unwrap();
+    let files = [
+        ("config.json", b"{}".to_vec()),
+        ("model.safetensors", bytes(3_000_000)),
+        ("a/b/c/deep.txt", b"deep".to_vec()),
+        ("empty.txt", vec![]),
+    ];
+    let right = files.map(|(path, bytes)| (path.to_owned(), hex::encode(<sha2::Sha256 as sha2::Digest>::digest(bytes))));
+    assert_eq!(told, right.into());
+    assert!(hub.sha256s("models/org/name", "nothing").unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_hub_of_small_buffers_sends_the_same_and_counts_it() {
+    let hub = with(|hub| hub.buffer_bytes(1));
+    let answer = fetch(&location(&fetch(&format!("{}/org/name/resolve/main/model.safetensors", hub.endpoint())).await)).await;
+    assert_eq!(answer.bytes().await.unwrap(), bytes(3_000_000));
+    assert_eq!(hub.counts().content().body_bytes, 3_000_000);
+}

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use larder_content::{Algorithm, ContentId, Mismatch, OriginDigest, PartSizes, Resource, Scope};
+use larder_content::{Algorithm, ContentId, Mismatch, NodeId, OriginDigest, PartSizes, Resource, Scope};
 use larder_engine::{GroupId, ReadId};
 use larder_store::{Blob, Partial};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-use super::{FetchError, Fetched, Room, Ticket, Wanted};
+use super::shared::SharedFile;
+use super::{FetchError, Fetched, Room, ShareWith, Ticket, Wanted};
 use crate::progress::Meter;
 use crate::read::Source;
 
@@ -34,8 +35,18 @@ pub(super) struct Active {
     mismatches: Vec<(ContentId, Mismatch)>,
     /// Readings from this source that ended with chunks missing.
     incomplete: usize,
-    /// Bytes of this reading that are there, from the disk and from the origin.
+    /// Bytes of this reading that are there, wherever they came from.
     had: u64,
+    /// With whom it may be fetched together.
+    pub(super) share: Option<ShareWith>,
+    /// Since it is: what is known of its chunks.
+    pub(super) shared: Option<Arc<SharedFile>>,
+    /// Whether chunks of this reading came from peers.
+    pub(super) from_peers: bool,
+    /// Times that what came from peers was refuted.
+    pub(super) refuted: usize,
+    /// Peers that asked about it before the engine knew it.
+    pub(super) early: Vec<NodeId>,
 }
 
 /// Where its bytes go.
@@ -57,19 +68,34 @@ struct Waiter {
     answer: oneshot::Sender<Result<Fetched, Arc<FetchError>>>,
     /// Bytes that its meter has counted: never more than the file has.
     counted: u64,
-    /// Those of them that came from the origin for it.
+    /// Those of them that came from peers and from the origin for it.
+    peer_bytes: u64,
     origin_bytes: u64,
 }
 
+/// Where bytes came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Supply {
+    /// They were here, or came for someone else.
+    Cache,
+    Peers,
+    Origin,
+}
+
 impl Waiter {
-    fn count(&mut self, bytes: u64, from_origin: bool) {
+    fn count(&mut self, bytes: u64, supply: Supply) {
         let bytes = bytes.min(self.source.file.size - self.counted);
         self.counted += bytes;
-        if from_origin {
-            self.origin_bytes += bytes;
-            self.meter.add_origin(bytes);
-        } else {
-            self.meter.add_cache(bytes);
+        match supply {
+            Supply::Cache => self.meter.add_cache(bytes),
+            Supply::Peers => {
+                self.peer_bytes += bytes;
+                self.meter.add_peers(bytes);
+            }
+            Supply::Origin => {
+                self.origin_bytes += bytes;
+                self.meter.add_origin(bytes);
+            }
         }
         self.room.follow(self.source.file.size - self.counted);
     }
@@ -87,7 +113,7 @@ pub(super) enum Next {
 
 impl Active {
     pub(super) fn new(wanted: Wanted, ticket: Ticket, answer: oneshot::Sender<Result<Fetched, Arc<FetchError>>>) -> Self {
-        let scope = wanted.scope;
+        let (scope, share) = (wanted.scope, wanted.share.clone());
         let waiter = Waiter::new(wanted, ticket, answer);
         Self {
             source: waiter.source.clone(),
@@ -102,12 +128,17 @@ impl Active {
             mismatches: Vec::new(),
             incomplete: 0,
             had: 0,
+            share,
+            shared: None,
+            from_peers: false,
+            refuted: 0,
+            early: Vec::new(),
         }
     }
 
     pub(super) fn join(&mut self, wanted: Wanted, ticket: Ticket, answer: oneshot::Sender<Result<Fetched, Arc<FetchError>>>) {
         let mut waiter = Waiter::new(wanted, ticket, answer);
-        waiter.count(self.had, false);
+        waiter.count(self.had, Supply::Cache);
         self.waiters.push(waiter);
     }
 
@@ -122,20 +153,21 @@ impl Active {
         self.reading = reading;
         self.body = Body::Opening;
         self.had = 0;
+        (self.shared, self.from_peers) = (None, false);
     }
 
-    /// Counts bytes that came from the origin, for whoever is first in line; for the others they come from here.
-    pub(super) fn count(&mut self, bytes: u64) {
+    /// Counts bytes that came, for whoever is first in line; for the others they come from here.
+    pub(super) fn count(&mut self, bytes: u64, supply: Supply) {
         self.had += bytes;
         for (place, waiter) in self.waiters.iter_mut().enumerate() {
-            waiter.count(bytes, place == 0);
+            waiter.count(bytes, if place == 0 { supply } else { Supply::Cache });
         }
     }
 
     /// Counts bytes that were on the disk.
     pub(super) fn count_kept(&mut self, bytes: u64) {
         self.had += bytes;
-        self.waiters.iter_mut().for_each(|waiter| waiter.count(bytes, false));
+        self.waiters.iter_mut().for_each(|waiter| waiter.count(bytes, Supply::Cache));
     }
 
     /// Decides what follows a reading that came to `content` and did not match.
@@ -171,9 +203,10 @@ impl Active {
     /// Gives all who wait what they wait for.
     pub(super) fn succeed(self, blob: &Blob) {
         for mut waiter in self.waiters {
-            waiter.count(u64::MAX, false);
+            waiter.count(u64::MAX, Supply::Cache);
             // Who has gone meanwhile needs no answer.
-            let _ = waiter.answer.send(Ok(Fetched { blob: blob.clone(), origin_bytes: waiter.origin_bytes }));
+            let _ =
+                waiter.answer.send(Ok(Fetched { blob: blob.clone(), peer_bytes: waiter.peer_bytes, origin_bytes: waiter.origin_bytes }));
         }
     }
 
@@ -192,9 +225,9 @@ impl Active {
 
 impl Waiter {
     fn new(wanted: Wanted, ticket: Ticket, answer: oneshot::Sender<Result<Fetched, Arc<FetchError>>>) -> Self {
-        let Wanted { file, scope: _, access, resource, origins, group, meter, room } = wanted;
-        let source = Source { origins, resource, file: Arc::new(file), access };
-        Self { ticket, source, group, meter, room, answer, counted: 0, origin_bytes: 0 }
+        let Wanted { file, scope: _, access, resource, origins, pace, share: _, group, meter, room } = wanted;
+        let source = Source { origins, resource, file: Arc::new(file), access, pace };
+        Self { ticket, source, group, meter, room, answer, counted: 0, peer_bytes: 0, origin_bytes: 0 }
     }
 }
 

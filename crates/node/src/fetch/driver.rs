@@ -4,33 +4,38 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use futures::future::BoxFuture;
-use larder_content::{CHUNK_BYTES, ChunkLayout, ContentId, FileKey, Mismatch, OriginFile, Scope};
-use larder_engine::{Action, Config, Engine, Event, OriginId, Outcome, ReadId, Time};
+use larder_content::{CHUNK_BYTES, ChunkLayout, ContentId, FileKey, FileMessage, FileWord, Holding, Mismatch, OriginFile, Scope};
+use larder_engine::{Action, Compared, Config, Engine, Event, From, OriginId, Outcome, Peer, ReadId, Time};
 use larder_origin::OriginError;
 use larder_store::{Blob, Partial, SealError, Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
-use super::active::{Active, Body, Next};
+use super::active::{Active, Body, Next, Supply};
+use super::ask::{Heard, Question};
+use super::reading::Reading;
 use super::{Command, FetchError, Fetched, QUEUE, Ticket, Wanted};
+use crate::market::{MarketEvent, Markets};
 use crate::read::ReadError;
 
 /// Files up to this size are read in one go and never partial: what is lost of one is read again in a moment.
 const SMALL_BYTES: u64 = 4 * CHUNK_BYTES;
 
 /// What the tasks that read and seal report.
-enum Report {
+pub(super) enum Report {
     Opened { key: FileKey, reading: u64, opened: Result<Opened, StoreError> },
-    Arrived { key: FileKey, read: ReadId, chunks: u64, bytes: u64 },
-    Ended { key: FileKey, read: ReadId, result: Result<Option<Blob>, ReadError> },
+    Arrived { key: FileKey, read: ReadId, chunks: u64, bytes: u64, supply: Supply },
+    Heard { read: ReadId },
+    Compared { key: FileKey, reading: u64, peer: Peer, content: ContentId, compared: Compared },
+    Contradicted { key: FileKey, reading: u64 },
+    Ended { key: FileKey, read: ReadId, result: Result<Option<(Blob, Supply)>, ReadError> },
     Sealed { key: FileKey, reading: u64, result: Result<Blob, SealError> },
 }
 
 /// What the store has of a file.
-enum Opened {
+pub(super) enum Opened {
     /// All of it: it came while this fetch waited its turn.
     Blob(Blob),
     /// Nothing, and it is small.
@@ -58,23 +63,31 @@ fn open(store: &Store, file: &OriginFile, scope: Scope) -> Result<Opened, StoreE
 
 /// The task that owns the engine.
 pub(super) struct Driver {
-    store: Store,
-    engine: Engine,
+    pub(super) store: Store,
+    pub(super) engine: Engine,
     started: Instant,
-    active: HashMap<FileKey, Active>,
+    pub(super) active: HashMap<FileKey, Active>,
     origins: HashMap<String, OriginId>,
     readings: u64,
+    pub(super) markets: Markets,
     commands: mpsc::Receiver<Command>,
+    events: mpsc::Receiver<MarketEvent>,
     reports: mpsc::Receiver<Report>,
-    reporter: mpsc::Sender<Report>,
+    pub(super) reporter: mpsc::Sender<Report>,
 }
 
 impl Driver {
-    pub(super) fn new(store: Store, config: Config, commands: mpsc::Receiver<Command>) -> Self {
+    pub(super) fn new(
+        store: Store,
+        config: Config,
+        commands: mpsc::Receiver<Command>,
+        markets: Markets,
+        events: mpsc::Receiver<MarketEvent>,
+    ) -> Self {
         let (reporter, reports) = mpsc::channel(QUEUE);
         let engine = Engine::new(config, fastrand::u64(..));
         let (active, origins) = (HashMap::new(), HashMap::new());
-        Self { store, engine, started: Instant::now(), active, origins, readings: 0, commands, reports, reporter }
+        Self { store, engine, started: Instant::now(), active, origins, readings: 0, markets, commands, events, reports, reporter }
     }
 
     pub(super) async fn run(mut self) {
@@ -103,14 +116,19 @@ impl Driver {
                 command = self.commands.recv() => match command {
                     Some(Command::Want { wanted, ticket, answer }) => self.want(*wanted, ticket, answer),
                     Some(Command::Leave { key, ticket }) => self.leave(key, &ticket),
+                    Some(Command::Count { answer, peers }) => {
+                        let records = peers.into_iter().map(|peer| (peer, self.engine.record(peer))).collect();
+                        let _ = answer.send((self.active.len() as u64, records));
+                    }
                     None => return,
                 },
+                Some(event) = self.events.recv() => self.happened(event),
                 () = wait => {}
             }
         }
     }
 
-    fn now(&self) -> Time {
+    pub(super) fn now(&self) -> Time {
         self.started.elapsed()
     }
 
@@ -127,7 +145,10 @@ impl Driver {
 
     fn leave(&mut self, key: FileKey, ticket: &Ticket) {
         if self.active.get_mut(&key).is_some_and(|active| active.leave(ticket)) {
-            self.active.remove(&key).into_iter().flat_map(|active| active.reads).for_each(|(_, read)| read.abort());
+            if let Some(active) = self.active.remove(&key) {
+                self.announce(&active, key, Holding::Gone);
+                active.reads.into_values().for_each(|read| read.abort());
+            }
             self.engine.handle(Event::Unwanted { file: key }, self.now());
         }
     }
@@ -147,23 +168,32 @@ impl Driver {
     }
 
     fn ask_engine(&mut self, key: FileKey, missing: Vec<Range<u64>>) {
+        let known = self.share(key);
         let Some(active) = self.active.get(&key) else { return };
         let next = OriginId(self.origins.len() as u64);
         let origin = *self.origins.entry(active.source.file.locator.endpoint.clone()).or_insert(next);
         let layout = ChunkLayout::new(active.source.file.size);
-        let event = Event::Wanted { file: key, layout, missing, origin, group: active.group, sharing: None };
-        self.engine.handle(event, self.now());
+        let (sharing, early) = known.map(|known| (known.sharing, known.early)).unzip();
+        let market = sharing.as_ref().map(|sharing| sharing.market);
+        let event = Event::Wanted { file: key, layout, missing, origin, group: active.group, sharing };
+        let now = self.now();
+        self.engine.handle(event, now);
+        for (market, node) in market.into_iter().flat_map(|market| early.iter().flatten().map(move |node| (market, *node))) {
+            let message = FileMessage { file: key, body: FileWord::Follow };
+            self.engine.handle(Event::Told { peer: Peer { market, node }, message }, now);
+        }
     }
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Read { read, file, chunks, .. } => self.read(read, file, chunks),
+            Action::Read { read, file, chunks, from } => self.read(read, file, chunks, from),
             Action::Cancel { read } => {
                 self.active.values_mut().filter_map(|active| active.reads.remove(&read)).for_each(|read| read.abort());
             }
             Action::Complete { file } => self.complete(file),
-            // No file is shared, so nobody is spoken to.
-            Action::Tell { .. } | Action::FetchHashes { .. } | Action::Ban { .. } => {}
+            Action::Tell { peer, message } => self.tell(peer, message),
+            Action::FetchHashes { file, peer, content } => self.fetch_hashes(file, peer, content),
+            Action::Ban { peer, period } => self.ban(peer, period),
             Action::GiveUp { file } => {
                 let Some(active) = self.active.get_mut(&file) else { return };
                 let error = active.last_error.take().unwrap_or_else(|| too_slow(&active.source.file));
@@ -172,35 +202,50 @@ impl Driver {
         }
     }
 
-    fn read(&mut self, read: ReadId, key: FileKey, chunks: Range<u64>) {
+    fn read(&mut self, read: ReadId, key: FileKey, chunks: Range<u64>, from: From) {
         let Some(active) = self.active.get_mut(&key) else { return };
-        let (source, reporter) = (active.source.clone(), self.reporter.clone());
-        let task = match &active.body {
-            Body::Opening => return self.engine.handle(Event::Ended { read, outcome: Outcome::Broken }, self.started.elapsed()),
-            Body::Small(_) => {
-                let (store, scope) = (self.store.clone(), active.scope);
+        let reporter = self.reporter.clone();
+        let task = match (&active.body, from, &active.shared) {
+            (Body::Opening, ..) | (_, From::Peer { .. }, None) => {
+                return self.engine.handle(Event::Ended { read, outcome: Outcome::Broken }, self.started.elapsed());
+            }
+            (Body::Small(_), From::Origin, _) => {
+                let (source, store, scope) = (active.source.clone(), self.store.clone(), active.scope);
                 tokio::spawn(async move {
-                    let result = source.read_whole(store, scope).await.map(Some);
+                    let result = source.read_whole(store, scope).await.map(|blob| Some((blob, Supply::Origin)));
                     let _ = reporter.send(Report::Ended { key, read, result }).await;
                 })
             }
-            Body::Large(partial) => {
-                let partial = partial.clone();
-                tokio::spawn(async move {
-                    let mut next = chunks.start;
-                    let layout = ChunkLayout::new(source.file.size);
-                    let proving = Proving::of(&partial);
-                    let arrived = |count| -> BoxFuture<'static, ()> {
-                        let bytes = layout.bytes(next, next + count);
-                        next += count;
-                        proving.advance();
-                        let report = Report::Arrived { key, read, chunks: count, bytes: bytes.end - bytes.start };
+            (Body::Large(partial), From::Origin, shared) => {
+                let reading = Reading { key, read, reading: active.reading, forget: active.refuted > 0, chunks, reporter };
+                tokio::spawn(reading.run(active.source.clone(), partial.clone(), shared.clone()))
+            }
+            (body, From::Peer { peer, content }, Some(shared)) => {
+                let question = Question { shared: shared.clone(), node: peer.node, content, chunks };
+                let heard = {
+                    let reporter = reporter.clone();
+                    move |heard| -> BoxFuture<'static, ()> {
+                        let report = match heard {
+                            Heard::Chunks(chunks, bytes) => Report::Arrived { key, read, chunks, bytes, supply: Supply::Peers },
+                            Heard::Bytes => Report::Heard { read },
+                        };
                         let reporter = reporter.clone();
                         Box::pin(async move { drop(reporter.send(report).await) })
-                    };
-                    let result = source.read_range(partial.clone(), chunks, arrived).await.map(|()| None);
-                    let _ = reporter.send(Report::Ended { key, read, result }).await;
-                })
+                    }
+                };
+                if let Body::Large(partial) = body {
+                    let partial = partial.clone();
+                    tokio::spawn(async move {
+                        let result = question.into_partial(partial, heard).await.map(|()| None);
+                        let _ = reporter.send(Report::Ended { key, read, result }).await;
+                    })
+                } else {
+                    let (store, file) = (self.store.clone(), active.source.file.clone());
+                    tokio::spawn(async move {
+                        let result = question.into_store(store, file, heard).await.map(|blob| Some((blob, Supply::Peers)));
+                        let _ = reporter.send(Report::Ended { key, read, result }).await;
+                    })
+                }
             }
         };
         active.reads.insert(read, task.abort_handle());
@@ -210,11 +255,17 @@ impl Driver {
         match report {
             Report::Opened { key, reading, opened } if self.is_current(key, reading) => self.opened(key, opened),
             Report::Sealed { key, reading, result } if self.is_current(key, reading) => self.sealed(key, result),
-            Report::Opened { .. } | Report::Sealed { .. } => {}
-            Report::Arrived { key, read, chunks, bytes } => {
+            Report::Compared { key, reading, peer, content, compared } if self.is_current(key, reading) => {
+                self.compared(key, peer, content, compared);
+            }
+            Report::Contradicted { key, reading } if self.is_current(key, reading) => self.contradicted(key),
+            Report::Opened { .. } | Report::Sealed { .. } | Report::Compared { .. } | Report::Contradicted { .. } => {}
+            Report::Heard { read } => self.engine.handle(Event::Heard { read }, self.now()),
+            Report::Arrived { key, read, chunks, bytes, supply } => {
                 let active = self.active.get_mut(&key).filter(|active| active.reads.contains_key(&read));
                 if let Some(active) = active {
-                    active.count(bytes);
+                    active.count(bytes, supply);
+                    active.from_peers |= supply == Supply::Peers;
                     self.engine.handle(Event::Arrived { read, chunks }, self.now());
                 }
             }
@@ -246,16 +297,16 @@ impl Driver {
         }
     }
 
-    fn ended(&mut self, key: FileKey, read: ReadId, result: Result<Option<Blob>, ReadError>) {
+    fn ended(&mut self, key: FileKey, read: ReadId, result: Result<Option<(Blob, Supply)>, ReadError>) {
         let Some(active) = self.active.get_mut(&key) else { return };
         if active.reads.remove(&read).is_none() {
             return;
         }
         let outcome = match result {
             Ok(blob) => {
-                if let Some(blob) = blob {
+                if let Some((blob, supply)) = blob {
                     let size = active.source.file.size;
-                    active.count(size);
+                    active.count(size, supply);
                     active.body = Body::Small(Some(blob));
                     let chunks = ChunkLayout::new(size).count();
                     self.engine.handle(Event::Arrived { read, chunks }, self.started.elapsed());
@@ -266,6 +317,10 @@ impl Driver {
                 tracing::debug!(file = %active.source.file.locator, %error, "a read failed");
                 let outcome = outcome(&error);
                 active.last_error = Some(FetchError::Origin(error));
+                outcome
+            }
+            Err(ReadError::Peer(outcome)) => {
+                tracing::debug!(file = %active.source.file.locator, ?outcome, "a peer did not bring it");
                 outcome
             }
             Err(ReadError::Final(error)) => {
@@ -293,10 +348,12 @@ impl Driver {
             Body::Large(partial) => {
                 let (partial, reporter, reading) = (partial.clone(), self.reporter.clone(), active.reading);
                 let proven = !active.source.file.digests.is_empty();
+                let kept = active.shared.is_some() && active.from_peers && active.refuted == 0;
                 tokio::task::spawn_blocking(move || {
                     let mut result = if proven { partial.seal() } else { partial.seal_unproven() };
                     // Nobody says which of its chunks are right.
                     if let Err(SealError::Mismatch { .. }) = result
+                        && !kept
                         && let Err(error) = partial.discard()
                     {
                         result = Err(error.into());
@@ -310,10 +367,21 @@ impl Driver {
     fn sealed(&mut self, key: FileKey, result: Result<Blob, SealError>) {
         match result {
             Ok(blob) => self.succeed(key, &blob),
-            Err(SealError::Mismatch { mismatch, content }) => self.mismatched(key, content, mismatch),
+            Err(SealError::Mismatch { .. }) if self.refute(key) => {}
+            Err(SealError::Mismatch { mismatch, content }) => {
+                self.engine.handle(Event::Unwanted { file: key }, self.now());
+                if let Some(active) = self.active.get_mut(&key).filter(|active| active.from_peers) {
+                    // From here on its origin alone is asked.
+                    (active.refuted, active.share) = (2, None);
+                }
+                self.mismatched(key, content, mismatch);
+            }
             Err(SealError::Store(error)) => self.fail(key, FetchError::Store(error)),
             // Chunks that an earlier run recorded turned out to be damaged on disk: they are read again.
-            Err(SealError::Incomplete { .. }) if self.active.get_mut(&key).is_some_and(Active::was_incomplete) => self.begin(key),
+            Err(SealError::Incomplete { .. }) if self.active.get_mut(&key).is_some_and(Active::was_incomplete) => {
+                self.engine.handle(Event::Unwanted { file: key }, self.now());
+                self.begin(key);
+            }
             Err(SealError::Incomplete { missing }) => {
                 self.fail(key, FetchError::Defect(format!("{missing} chunks that were written are not there")));
             }
@@ -334,7 +402,9 @@ impl Driver {
     }
 
     fn succeed(&mut self, key: FileKey, blob: &Blob) {
+        self.engine.handle(Event::Proven { file: key, content: blob.content() }, self.now());
         if let Some(active) = self.active.remove(&key) {
+            self.announce(&active, key, Holding::Complete);
             active.succeed(blob);
         }
     }
@@ -344,6 +414,7 @@ impl Driver {
         self.engine.handle(Event::Unwanted { file: key }, self.now());
         let Some(mut active) = self.active.remove(&key) else { return };
         active.reads.drain().for_each(|(_, read)| read.abort());
+        self.announce(&active, key, Holding::Gone);
         if let Some(active) = active.fail(error) {
             self.active.insert(key, active);
             self.begin(key);
@@ -369,31 +440,5 @@ fn outcome(error: &OriginError) -> Outcome {
         | OriginError::Changed { .. }
         | OriginError::Invalid { .. }
         | OriginError::Refused { .. } => Outcome::Refused,
-    }
-}
-
-/// Lets the proof of a partial file follow its growing prefix, one step at a time.
-struct Proving {
-    partial: Partial,
-    busy: Arc<AtomicBool>,
-}
-
-impl Proving {
-    fn of(partial: &Partial) -> Self {
-        Self { partial: partial.clone(), busy: Arc::default() }
-    }
-
-    fn advance(&self) {
-        if self.busy.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let (partial, busy) = (self.partial.clone(), self.busy.clone());
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = partial.advance() {
-                // The seal comes upon the same error, and reports it.
-                tracing::debug!(%error, "the proof cannot follow the download");
-            }
-            busy.store(false, Ordering::Release);
-        });
     }
 }

@@ -1,4 +1,4 @@
-//! A folder for each server, which is gone afterwards even if this process is killed.
+//! A folder for each server and each market, which is gone afterwards even if this process is killed.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,23 +10,32 @@ const OUTSIDE: &str = "outside";
 
 /// A folder that is removed when it is dropped. What a killed process left is removed by the next that makes one.
 #[derive(Debug)]
-pub(crate) struct Scratch(PathBuf);
+pub struct Scratch(PathBuf);
 
 impl Scratch {
-    /// A new folder, in `run` of the folder the servers are installed in.
-    pub(crate) fn new() -> anyhow::Result<Self> {
+    /// A new folder in `run`, which holds such folders and nothing else.
+    ///
+    /// # Errors
+    /// Fails if it cannot be made.
+    pub fn below(run: &Path) -> anyhow::Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let run = super::folder().join("run");
         let folder = run.join(format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
-        std::fs::create_dir_all(&run).with_context(|| format!("{} cannot be made", run.display()))?;
-        sweep(&run);
+        std::fs::create_dir_all(run).with_context(|| format!("{} cannot be made", run.display()))?;
+        sweep(run);
         std::fs::create_dir(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
         Ok(Self(folder))
     }
 
     /// A path in it.
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
+    }
+
+    /// Leaves it where it is, until the next process makes one.
+    #[must_use]
+    pub fn keep(self) -> PathBuf {
+        std::mem::take(&mut std::mem::ManuallyDrop::new(self).0)
     }
 
     /// Has these removed with it.

@@ -1,4 +1,4 @@
-//! Child processes that do not outlive the test.
+//! Child processes that do not outlive this one, and ports for them.
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
@@ -45,7 +45,7 @@ impl Drop for Process {
 
 /// Starts a process from a thread that lasts as long as this process: the kernel's signal comes when the *thread* that
 /// started a child ends, and tests run on threads of their own.
-fn spawn(command: Command) -> io::Result<Child> {
+pub(crate) fn spawn(command: Command) -> io::Result<Child> {
     type Order = (Command, mpsc::SyncSender<io::Result<Child>>);
     static SPAWNER: OnceLock<mpsc::SyncSender<Order>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {

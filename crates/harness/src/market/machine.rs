@@ -1,0 +1,88 @@
+//! What the kernel tells of this machine's load and of a process' memory.
+
+use std::fs;
+
+use anyhow::Context;
+
+/// Processor time of all cores since the machine was started, in ticks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Processor {
+    idle: u64,
+    all: u64,
+}
+
+impl Processor {
+    /// As it is now.
+    ///
+    /// # Errors
+    /// Fails if the kernel does not tell.
+    pub fn now() -> anyhow::Result<Self> {
+        let text = fs::read_to_string("/proc/stat").context("/proc/stat")?;
+        Self::parse(&text).context("/proc/stat has no line cpu")
+    }
+
+    /// Source: proc(5). The first eight numbers are user, nice, system, idle, iowait, irq, softirq, steal; guests' time is in
+    /// user already.
+    fn parse(text: &str) -> Option<Self> {
+        let line = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
+        let ticks: Vec<u64> = line.split_whitespace().take(8).filter_map(|number| number.parse().ok()).collect();
+        Some(Self { idle: ticks.get(3)? + ticks.get(4)?, all: ticks.iter().sum() })
+    }
+
+    /// The part of the time since `earlier` in which cores were busy: 1 is all of them, always.
+    #[must_use]
+    pub fn busy_since(&self, earlier: &Self) -> f64 {
+        let all = self.all.saturating_sub(earlier.all);
+        let idle = self.idle.saturating_sub(earlier.idle);
+        if all == 0 { 0.0 } else { all.saturating_sub(idle) as f64 / all as f64 }
+    }
+}
+
+/// The memory of one process, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// What it has in memory now, with what it maps of files.
+    pub resident: u64,
+    /// The same without what it maps of files.
+    pub own: u64,
+    /// The most that `resident` was.
+    pub peak: u64,
+}
+
+impl Memory {
+    /// That of a process; `None` if there is no such.
+    #[must_use]
+    pub fn of(process: u32) -> Option<Self> {
+        Some(Self::parse(&fs::read_to_string(format!("/proc/{process}/status")).ok()?))
+    }
+
+    fn parse(text: &str) -> Self {
+        let kilobytes = |name: &str| -> Option<u64> {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+            line.split_whitespace().next()?.parse().ok()
+        };
+        let bytes = |name: &str| kilobytes(name).unwrap_or(0) * 1024;
+        Self { resident: bytes("VmRSS"), own: bytes("RssAnon"), peak: bytes("VmHWM") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_processor_is_busy_when_it_neither_idles_nor_waits() {
+        let earlier = Processor::parse("cpu  100 0 100 700 100 0 0 0 50 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n").unwrap();
+        let later = Processor::parse("cpu  130 10 130 720 100 5 5 0 60 0\n").unwrap();
+        assert!((later.busy_since(&earlier) - 0.8).abs() < 1e-9);
+        assert!(later.busy_since(&later).abs() < 1e-9);
+        assert_eq!(Processor::parse("intr 5"), None);
+    }
+
+    #[test]
+    fn memory_is_read_in_bytes() {
+        let memory = Memory::parse("Name:\tlarder\nVmHWM:\t    2048 kB\nVmRSS:\t 1024 kB\nRssAnon:\t     512 kB\n");
+        assert_eq!(memory, Memory { resident: 1 << 20, own: 1 << 19, peak: 2 << 20 });
+        assert!(Memory::of(std::process::id()).unwrap().peak > 0);
+    }
+}

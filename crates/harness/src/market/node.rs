@@ -1,0 +1,254 @@
+//! One node of a market: a home, an environment that holds nothing else, and the real `larder`.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+
+use super::interrupt::wait_for;
+use super::machine::Memory;
+use super::network::Host;
+use super::running::{Running, Start};
+use crate::process::free_port;
+
+/// How long a daemon may take to be ready.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+/// How long a command may take that only tells something.
+const TOLD_WITHIN: Duration = Duration::from_secs(60);
+/// What the line begins with that a daemon writes to standard error when it is ready.
+const READY: &str = "larder: ready";
+/// Where nodes listen that have an address of their own.
+const PORT: u16 = 4001;
+
+/// Where a node runs.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// On loopback, with a port of its own.
+    Loopback,
+    /// On a host of a network, with an address of its own.
+    Host(Host),
+}
+
+impl Place {
+    fn address(&self) -> Ipv4Addr {
+        match self {
+            Self::Loopback => Ipv4Addr::LOCALHOST,
+            Self::Host(host) => host.address(),
+        }
+    }
+
+    fn port(&self) -> anyhow::Result<u16> {
+        match self {
+            Self::Loopback => free_port(),
+            Self::Host(_) => Ok(PORT),
+        }
+    }
+}
+
+/// How nodes reach one another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP with TLS.
+    Tcp,
+    /// QUIC.
+    Quic,
+}
+
+impl Transport {
+    fn listen(self, address: Ipv4Addr, port: u16) -> String {
+        match self {
+            Self::Tcp => format!("/ip4/{address}/tcp/{port}"),
+            Self::Quic => format!("/ip4/{address}/udp/{port}/quic-v1"),
+        }
+    }
+}
+
+/// What makes a node one of a market.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Membership<'a> {
+    pub(crate) market: &'a str,
+    pub(crate) transports: &'a [Transport],
+    pub(crate) bootstrap: &'a [String],
+}
+
+/// A node, whether its daemon runs or not.
+#[derive(Debug)]
+pub struct Node {
+    name: String,
+    folder: PathBuf,
+    place: Place,
+    environment: Vec<(String, String)>,
+    listen: Vec<String>,
+    peer: Option<String>,
+    pub(crate) daemon: Option<Running>,
+    /// How many processes were started for it: their logs have numbers.
+    started: u32,
+}
+
+impl Node {
+    /// A node in a folder of its own below `folder`.
+    pub(crate) fn new(folder: &Path, name: &str, place: Place, environment: &[(String, String)]) -> anyhow::Result<Self> {
+        let folder = folder.join(name);
+        std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        let own = [("HOME", ""), ("HF_HOME", "huggingface"), ("LARDER_HOME", "home")];
+        let own = own.map(|(variable, inside)| (variable.to_owned(), folder.join(inside).display().to_string()));
+        let environment = own.into_iter().chain(environment.iter().cloned()).collect();
+        Ok(Self { name: name.to_owned(), folder, place, environment, listen: Vec::new(), peer: None, daemon: None, started: 0 })
+    }
+
+    /// Makes its key and configuration.
+    pub(crate) fn init(&mut self, membership: Membership) -> anyhow::Result<()> {
+        let (address, port) = (self.place.address(), self.place.port()?);
+        self.listen = membership.transports.iter().map(|transport| transport.listen(address, port)).collect();
+        let mut arguments = vec!["init".to_owned(), "--market".to_owned(), membership.market.to_owned()];
+        arguments.extend(self.listen.iter().flat_map(|address| ["--listen".to_owned(), address.clone()]));
+        arguments.extend(membership.bootstrap.iter().flat_map(|address| ["--bootstrap".to_owned(), address.clone()]));
+        self.tell(&arguments)?;
+        self.peer = Some(self.tell(&["id".to_owned()])?.trim().to_owned());
+        Ok(())
+    }
+
+    /// Its name in the market.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A folder of its own, where its home is, and the logs of its processes.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where it runs.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Its peer id; empty if it is in no market.
+    #[must_use]
+    pub fn peer(&self) -> &str {
+        self.peer.as_deref().unwrap_or_default()
+    }
+
+    /// Where it listens, each address with its peer id.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        self.listen.iter().map(|address| format!("{address}/p2p/{}", self.peer())).collect()
+    }
+
+    /// Sets a variable in the environment of the processes that are started from now on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(other, _)| other != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Starts a command of `larder`.
+    ///
+    /// # Errors
+    /// Fails if it cannot be started.
+    pub fn start(&mut self, arguments: &[String]) -> anyhow::Result<Running> {
+        self.launch(arguments, false)
+    }
+
+    /// Starts a command; if `gated`, it waits until it is let go.
+    pub(crate) fn launch(&mut self, arguments: &[String], gated: bool) -> anyhow::Result<Running> {
+        self.started += 1;
+        let name = format!("{}-{}", self.started, arguments.first().map_or("larder", String::as_str));
+        let Self { place, environment, folder, .. } = self;
+        Running::start(&Start { place, arguments, environment, folder, name: &name, gated })
+    }
+
+    /// Runs a command that soon ends, and gives what it wrote to standard output.
+    ///
+    /// # Errors
+    /// Fails if the command does, or does not end.
+    pub fn tell(&mut self, arguments: &[String]) -> anyhow::Result<String> {
+        let mut running = self.start(arguments)?;
+        let status = wait_for("a command to end", TOLD_WITHIN, || running.ended()).with_context(|| running.told())?;
+        ensure!(status.success(), "{status}: {}", running.told());
+        Ok(running.stdout())
+    }
+
+    /// What `larder status --json` says.
+    ///
+    /// # Errors
+    /// Fails if the command does.
+    pub fn status(&mut self) -> anyhow::Result<Value> {
+        let told = self.tell(&["status", "--json"].map(String::from))?;
+        serde_json::from_str(&told).with_context(|| format!("`larder status --json` of {} is no JSON", self.name))
+    }
+
+    /// How many peers it is connected to.
+    ///
+    /// # Errors
+    /// Fails if it does not tell.
+    pub fn connected(&mut self) -> anyhow::Result<usize> {
+        let status = self.status()?;
+        let markets = status["markets"].as_array().with_context(|| format!("{} is in no market: {status}", self.name))?;
+        Ok(markets.iter().map(|market| market["peers"].as_array().map_or(0, Vec::len)).sum())
+    }
+
+    /// Starts the daemon, without waiting until it is ready.
+    ///
+    /// # Errors
+    /// Fails if it cannot be started.
+    pub fn run(&mut self, bootstrap: bool) -> anyhow::Result<()> {
+        let words = ["run", "--bootstrap"];
+        let arguments = words[..1 + usize::from(bootstrap)].iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        self.daemon = Some(self.launch(&arguments, false)?);
+        Ok(())
+    }
+
+    /// Waits until the daemon is ready.
+    ///
+    /// # Errors
+    /// Fails if it is not within a minute, ends instead, or was not started.
+    pub fn wait_until_ready(&mut self) -> anyhow::Result<()> {
+        let daemon = self.daemon.as_mut().with_context(|| format!("{} does not run", self.name))?;
+        wait_for("a daemon to be ready", READY_WITHIN, || {
+            if daemon.stderr().lines().any(|line| line.starts_with(READY)) {
+                return Ok(Some(()));
+            }
+            let ended = daemon.ended()?;
+            ensure!(ended.is_none(), "it ended before it was ready: {}", daemon.told());
+            Ok(None)
+        })
+        .with_context(|| daemon.told())
+    }
+
+    /// The daemon, if it was started.
+    pub fn daemon(&mut self) -> Option<&mut Running> {
+        self.daemon.as_mut()
+    }
+
+    /// What its daemon is and how its log ends, for errors.
+    #[must_use]
+    pub fn told(&self) -> String {
+        self.daemon.as_ref().map(Running::told).unwrap_or_default()
+    }
+
+    /// The memory of its daemon.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        self.daemon.as_ref().map(Running::memory).unwrap_or_default()
+    }
+
+    /// Kills the daemon as `kill -9` does.
+    pub fn kill(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.kill();
+        }
+    }
+
+    /// Tells the daemon to end, and waits until it has.
+    ///
+    /// # Errors
+    /// Fails if it did not end within 6 s, and was killed.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        self.daemon.take().map_or(Ok(()), |mut daemon| daemon.stop())
+    }
+}

@@ -1,0 +1,116 @@
+//! Answers what peers ask for: from the store, or from a file that is still coming.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use larder_content::{ContentId, FileKey, Scope};
+use larder_peers::{PIECE_CHUNKS, Piece, Upload, Wanted};
+use larder_store::{Blob, Partial, Store, StoreError};
+
+use super::shared::SharedFile;
+
+/// A public file that is complete in the store.
+pub(super) fn find_public(store: &Store, key: &FileKey) -> Option<Blob> {
+    match store.find(key) {
+        Ok(blob) => blob.filter(|blob| blob.scope() == Scope::Public),
+        Err(error) => {
+            tracing::warn!(file = %key, %error, "the store cannot say whether it has it");
+            None
+        }
+    }
+}
+
+/// Answers one question. What cannot be answered is refused by dropping it.
+pub(super) async fn answer(store: Store, coming: Option<(Partial, Arc<SharedFile>)>, mut upload: Upload) {
+    let served = match upload.wanted.clone() {
+        Wanted::Hashes(run) => return hashes(&store, coming, upload, run).await,
+        Wanted::Chunks(run) => {
+            let mut at = run.start;
+            if let Some((partial, shared)) = &coming {
+                at = of_coming(partial, shared, &mut upload, run.clone()).await;
+            }
+            // It may have become complete meanwhile.
+            of_blob(&store, &mut upload, at..run.end).await - run.start
+        }
+    };
+    if served > 0 {
+        let bytes = served * larder_content::CHUNK_BYTES;
+        let counted = tokio::task::spawn_blocking(move || store.add_served(bytes)).await;
+        if let Ok(Err(error)) = counted {
+            tracing::debug!(%error, "what was served is not counted");
+        }
+    }
+}
+
+async fn hashes(store: &Store, coming: Option<(Partial, Arc<SharedFile>)>, upload: Upload, run: Range<u64>) {
+    let known = coming.and_then(|(_, shared)| shared.list()).filter(|list| upload.content == Some(list.content()));
+    let list = match known {
+        Some(list) => Some(list),
+        None => {
+            let (store, key, content) = (store.clone(), upload.file, upload.content);
+            blocking(move || match find_public(&store, &key).filter(|blob| Some(blob.content()) == content) {
+                Some(blob) => store.chunk_hashes(&blob).map(Some),
+                None => Ok(None),
+            })
+            .await
+        }
+    };
+    if let Some(list) = list {
+        upload.send_hashes(list.run(run).to_vec()).await;
+    }
+}
+
+/// Sends what there is of a file that is still coming, from the start of the run on; gives the chunk up to which it was sent.
+async fn of_coming(partial: &Partial, shared: &SharedFile, upload: &mut Upload, run: Range<u64>) -> u64 {
+    let mut at = run.start;
+    while at < run.end {
+        let content = shared.content();
+        let claim = if content.is_some() { None } else { shared.claim_for(at) };
+        let fits = upload.content.is_none_or(|wanted| content == Some(wanted));
+        if !fits || (content.is_none() && claim.is_none()) {
+            break;
+        }
+        let end = claim.as_ref().map_or(u64::MAX, |claim| claim.chunks().end).min(run.end).min(at + PIECE_CHUNKS);
+        let partial = partial.clone();
+        let Some((bytes, _)) = blocking(move || partial.read(at..end)).await else { break };
+        if upload.send(Piece { first: at, bytes, claim, content }).await.is_err() {
+            break;
+        }
+        at = end;
+    }
+    at
+}
+
+/// Sends a run of a file that is complete, as [`of_coming`].
+async fn of_blob(store: &Store, upload: &mut Upload, run: Range<u64>) -> u64 {
+    let mut at = run.start;
+    if at >= run.end {
+        return at;
+    }
+    let (from, key, wanted) = (store.clone(), upload.file, upload.content);
+    let found = blocking(move || Ok(find_public(&from, &key))).await;
+    let Some(blob) = found.filter(|blob| wanted.is_none_or(|wanted| wanted == blob.content())) else { return at };
+    let content: ContentId = blob.content();
+    while at < run.end {
+        let end = run.end.min(at + PIECE_CHUNKS);
+        let (store, blob) = (store.clone(), blob.clone());
+        let Some(bytes) = blocking(move || store.read_blob(&blob, at..end).map(Some)).await else { break };
+        if upload.send(Piece { first: at, bytes, claim: None, content: Some(content) }).await.is_err() {
+            break;
+        }
+        at = end;
+    }
+    at
+}
+
+/// Does what blocks beside the asynchronous tasks; a fault is logged, and is as good as nothing.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<Option<T>, StoreError> + Send + 'static) -> Option<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "a peer's question cannot be answered");
+            None
+        }
+        Err(_) => None,
+    }
+}

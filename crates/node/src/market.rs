@@ -1,0 +1,127 @@
+//! The markets that a node is in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder_content::{CHUNK_BYTES, Holding, NodeId, Subject};
+use larder_engine::MarketId;
+use larder_peers::{Config, Event, Identity, Market, MarketConfig, decode_book};
+use larder_store::{Store, StoreError};
+use tokio::sync::mpsc;
+
+use crate::NodeError;
+use crate::settings::{MarketSettings, PeersConfig};
+
+/// Files from this size on are spoken of one by one; smaller ones are found through their resource.
+pub(crate) const SPOKEN_OF_BYTES: u64 = 32 * CHUNK_BYTES;
+/// What happened in the markets and was not taken yet.
+const EVENTS: usize = 1024;
+/// How long the markets may take to end.
+const STOP: Duration = Duration::from_secs(2);
+
+/// Something that happened in a market.
+pub(crate) type MarketEvent = (MarketId, Event);
+
+/// The markets that a node is in, by number; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Markets(Arc<Vec<Market>>);
+
+impl Markets {
+    /// Joins all markets.
+    ///
+    /// # Errors
+    /// Names the market and the address that is wrong.
+    pub(crate) async fn join(store: &Store, config: &PeersConfig) -> Result<(Self, mpsc::Receiver<MarketEvent>), NodeError> {
+        let (sender, events) = mpsc::channel(EVENTS);
+        let mut markets = Vec::new();
+        let Some(seed) = config.identity.filter(|_| !config.markets.is_empty()) else { return Ok((Self::default(), events)) };
+        let identity = Identity::from_seed(seed);
+        for (number, settings) in (0..).zip(&config.markets) {
+            let input = |error: String| NodeError::Input(format!("market {}: {error}", settings.address));
+            let (address, from) = (settings.address.clone(), store.clone());
+            let book = tokio::task::spawn_blocking(move || from.peers(&address)).await;
+            let book = book.map_err(|panic| NodeError::Defect(panic.to_string()))??;
+            // A book of another version is of no use, and no loss: the bootstraps know all.
+            let known = book.and_then(|book| decode_book(&book).ok()).unwrap_or_default();
+            let started = Market::start(&identity, read(settings).map_err(input)?, limits(config), known).await;
+            let (market, mut happened) = started.map_err(|error| input(error.to_string()))?;
+            markets.push(market);
+            let sender = sender.clone();
+            tokio::spawn(async move {
+                while let Some(event) = happened.recv().await {
+                    if sender.send((MarketId(number), event)).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        let markets = Self(Arc::new(markets));
+        markets.announce_all(store.clone());
+        Ok((markets, events))
+    }
+
+    pub(crate) fn get(&self, id: MarketId) -> Option<&Market> {
+        self.0.get(usize::try_from(id.0).ok()?)
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = (MarketId, &Market)> {
+        (0..).map(MarketId).zip(self.0.iter())
+    }
+
+    /// The market that a job asks for, or the first.
+    ///
+    /// # Errors
+    /// Says which markets there are.
+    pub(crate) fn named(&self, name: Option<&str>) -> Result<Option<MarketId>, NodeError> {
+        let Some(name) = name else { return Ok(self.all().next().map(|(id, _)| id)) };
+        let found = self.all().find(|(_, market)| market.address() == name).map(|(id, _)| id);
+        let known = || self.all().map(|(_, market)| market.address().to_owned()).collect::<Vec<_>>().join(", ");
+        found.map(Some).ok_or_else(|| NodeError::Input(format!("this node is not in the market {name}; it is in: {}", known())))
+    }
+
+    /// Announces in every market what the store holds for all to have.
+    fn announce_all(&self, store: Store) {
+        let markets = self.clone();
+        tokio::task::spawn_blocking(move || {
+            let held = || -> Result<Vec<Subject>, StoreError> {
+                let mut subjects: Vec<Subject> =
+                    store.public_resources()?.iter().map(|resource| Subject::of_resource(&resource.id)).collect();
+                subjects.extend(store.public_files(SPOKEN_OF_BYTES)?.into_iter().map(|(key, _)| Subject::from(key)));
+                Ok(subjects)
+            };
+            match held() {
+                Ok(subjects) => subjects.into_iter().for_each(|subject| markets.announce(subject, Holding::Complete)),
+                Err(error) => tracing::warn!(%error, "what the store holds is not announced"),
+            }
+        });
+    }
+
+    /// Announces something in every market: all of them share the store.
+    pub(crate) fn announce(&self, subject: Subject, holding: Holding) {
+        self.0.iter().for_each(|market| market.announce(subject, holding));
+    }
+
+    /// Says goodbye everywhere.
+    pub(crate) async fn stop(&self) {
+        let stops = self.0.iter().cloned().map(Market::stop);
+        let _ = tokio::time::timeout(STOP, futures::future::join_all(stops)).await;
+    }
+}
+
+fn read(settings: &MarketSettings) -> Result<MarketConfig, String> {
+    let MarketSettings { address, listen, bootstrap, allow, is_bootstrap } = settings.clone();
+    let node = |text: String| NodeId::parse(&text).ok_or_else(|| format!("{text} is no peer id: write it as `larder id` prints it"));
+    let allow = allow.into_iter().map(node).collect::<Result<_, _>>()?;
+    Ok(MarketConfig { address, listen, bootstrap, allow, is_bootstrap })
+}
+
+fn limits(config: &PeersConfig) -> Config {
+    let default = Config::default();
+    Config {
+        connections: if config.connections == 0 { default.connections } else { config.connections },
+        upload_bytes_per_second: config.upload_bytes_per_second,
+        download_bytes_per_second: config.download_bytes_per_second,
+        quic: config.quic,
+        ..default
+    }
+}

@@ -1,0 +1,406 @@
+//! The daemon: how it starts and ends, what it does for commands, and what its API promises scripts.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use larder_harness::hub::HubServer;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::files::{Files, MIB, names, resource};
+use crate::node::{Finished, Node, Running, until};
+
+/// The longest that a daemon may take to end.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
+
+fn files() -> Files {
+    Files::of_sizes([("model.safetensors", 24 * MIB), ("weights.bin", 3 * MIB), ("config.json", 900)])
+}
+
+/// Starts a daemon and waits until it is ready.
+fn run(node: &Node, arguments: &[&str]) -> Running {
+    let mut daemon = node.start(&[&["run"], arguments].concat());
+    until("the daemon is ready", || daemon.stderr().contains("larder: ready") || !daemon.is_running());
+    assert!(daemon.is_running(), "{}", daemon.stderr());
+    daemon
+}
+
+/// Asks a daemon to end as an init system does, and gives what came of it.
+#[track_caller]
+fn end(daemon: Running, signal: Signal) -> Finished {
+    let asked = Instant::now();
+    kill_process(Pid::from_raw(daemon.id().try_into().unwrap()).unwrap(), signal).unwrap();
+    let finished = daemon.wait();
+    assert!(asked.elapsed() < ENDS_WITHIN, "it took {:?}: {}", asked.elapsed(), finished.stderr);
+    finished.ok()
+}
+
+/// What the API answered.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    text: String,
+    json: Value,
+}
+
+impl Answer {
+    /// The document of an answer that has this status.
+    #[track_caller]
+    fn of(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.text);
+        self.json
+    }
+
+    /// The message of a refusal with this status, which holds `words`.
+    #[track_caller]
+    fn refuses(self, status: u16, words: &str) {
+        let message = self.of(status)["error"].as_str().unwrap_or_default().to_owned();
+        assert!(message.contains(words), "{words:?} is not in: {message}");
+    }
+}
+
+/// Sends a request and reads the answer to its end.
+fn exchange(mut stream: impl Read + Write, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    // In this version of HTTP an answer has no length but its end.
+    let mut request = format!("{method} {path} HTTP/1.0\r\nContent-Length: {}\r\n", body.len());
+    headers.iter().for_each(|(name, value)| request.push_str(&format!("{name}: {value}\r\n")));
+    stream.write_all(format!("{request}\r\n{body}").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, text) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer:?}"));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("{head:?}"));
+    Answer { status, text: text.to_owned(), json: serde_json::from_str(text).unwrap_or_default() }
+}
+
+/// Asks at the store's socket.
+fn ask(node: &Node, method: &str, path: &str, body: &str) -> Answer {
+    exchange(UnixStream::connect(node.home().join("socket")).unwrap(), method, path, &[], body)
+}
+
+fn get(node: &Node, path: &str) -> Answer {
+    ask(node, "GET", path, "")
+}
+
+/// A definition with one op, `serve`, that needs `resources`.
+fn definition(resources: &Value) -> Value {
+    let args = json!({"image": "ubuntu", "cmd": ["ls"], "gpu": true, "resources": resources});
+    json!({"version": "0.1", "type": "container", "meta": {"trigger": "cli"}, "ops": [{"type": "container/run", "id": "serve", "args": args}]})
+}
+
+/// Submits a job that is laid below the folder `root` of the node's, and gives its id.
+#[track_caller]
+fn submit(node: &Node, root: &str) -> String {
+    let request = json!({"definition": definition(&resource()), "root": node.folder().join(root), "name": root});
+    let id = ask(node, "POST", "/v1/jobs", &request.to_string()).of(202)["id"].as_str().unwrap().to_owned();
+    assert!(!id.is_empty());
+    id
+}
+
+/// The events of a job, to the last: names and data.
+fn events(node: &Node, id: &str) -> Vec<(String, Value)> {
+    let answer = get(node, &format!("/v1/jobs/{id}/events"));
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let event = |block: &str| {
+        let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        Some((field("event:")?.to_owned(), serde_json::from_str(field("data:")?).unwrap()))
+    };
+    answer.text.split("\n\n").filter_map(event).collect()
+}
+
+fn on_its_way(hub: &HubServer) {
+    until("content is on its way", || hub.counts().content().body_bytes > MIB);
+}
+
+#[test]
+fn a_script_makes_a_node_of_a_market_runs_it_and_prepares_through_it() {
+    let hub = files().hub(400 * MIB);
+    let boot = Node::new(&hub);
+    let listen = "/ip4/127.0.0.1/tcp/0";
+    boot.run(&["init", "--market", "market-1", "--listen", listen]).ok();
+    let id = boot.run(&["id"]).ok().stdout.trim_end().to_owned();
+    assert!(id.starts_with("12D3KooW") && !id.contains(char::is_whitespace), "{id}");
+    let daemon = run(&boot, &["--bootstrap"]);
+    let line = daemon.stderr().lines().find(|line| line.starts_with("larder: ready")).unwrap().to_owned();
+    let address = line.strip_prefix(&format!("larder: ready, {id}, listening on ")).unwrap_or_else(|| panic!("{line}")).to_owned();
+    assert!(address.starts_with("/ip4/127.0.0.1/tcp/"), "{line}");
+
+    let node = Node::new(&hub);
+    let address = if address.contains("/p2p/") { address } else { format!("{address}/p2p/{id}") };
+    let peer = address.replace("/tcp/0/", "/tcp/9/");
+    node.run(&["init", "--market", "market-1", "--listen", listen, "/ip4/127.0.0.1/udp/0/quic-v1", "--bootstrap", &peer]).ok();
+    assert_ne!(node.run(&["id"]).ok().stdout.trim_end(), id);
+    let other = run(&node, &[]);
+    node.prepare(resource(), "root").ready();
+    files().assert_laid(&node.folder().join("root/data"));
+    let status = node.run(&["status", "--json"]).ok().json;
+    assert_eq!(status["markets"][0]["market"], "market-1", "{status}");
+    assert_eq!(status["id"], node.run(&["id"]).ok().stdout.trim_end());
+    end(other, Signal::TERM);
+    end(daemon, Signal::INT);
+}
+
+#[test]
+fn init_overwrites_nothing_and_adds_a_further_market() {
+    let node = Node::of_endpoint("http://127.0.0.1:9");
+    let read = |name: &str| std::fs::read_to_string(node.home().join(name)).unwrap();
+    node.run(&["init"]).ok();
+    let (config, key) = (read("config.toml"), read("identity.key"));
+    assert_eq!(std::fs::metadata(node.home().join("identity.key")).unwrap().permissions().mode() & 0o777, 0o600);
+    let id = node.run(&["id"]).ok().stdout;
+    node.run(&["init", "--market", "one", "--listen", "/ip4/127.0.0.1/tcp/4001"]).ok();
+    node.run(&["init", "--market", "two.b"]).ok();
+    assert!(read("config.toml").starts_with(&config));
+    assert_eq!((read("identity.key"), node.run(&["id"]).ok().stdout), (key.clone(), id));
+    let before = read("config.toml");
+    node.run(&["init", "--market", "one", "--listen", "/ip4/127.0.0.1/tcp/5"]).says(2, &["one", "already", "change its table"]);
+    node.run(&["init", "--market", "three", "--listen", "127.0.0.1:5"]).says(2, &["write it as /ip4/"]);
+    node.run(&["prepare", &node.job("job", resource()), "--market", "tow.b"]).says(2, &["did you mean two.b?"]);
+    assert_eq!((read("config.toml"), read("identity.key")), (before, key.clone()));
+    assert!(node.run(&["status"]).ok().stdout.contains("larder run"));
+    // The seed of the key is shown nowhere.
+    let shown = node.run(&["status", "--json"]).ok();
+    assert!(!format!("{shown:?}").contains(key.trim()));
+}
+
+#[test]
+fn a_job_of_the_api_tells_of_its_progress_and_is_laid() {
+    let hub = files().hub(20 * MIB);
+    let node = Node::new(&hub);
+    let daemon = run(&node, &[]);
+    let id = submit(&node, "root");
+    let events = events(&node, &id);
+    let ((last, report), progress) = events.split_last().unwrap();
+    assert_eq!(last, "ready", "{events:?}");
+    assert!(progress.len() > 2 && progress.iter().all(|(name, _)| name == "progress"), "{events:?}");
+    assert_eq!(progress.last().unwrap().1["resources"][0]["phase"], "complete");
+    assert_eq!(report["totals"]["bytes"], files().bytes());
+    files().assert_laid(&node.folder().join("root/data"));
+    let job = get(&node, &format!("/v1/jobs/{id}")).of(200);
+    assert_eq!((&job["state"], &job["name"], &job["report"]), (&json!("ready"), &json!("root"), report));
+    let jobs = get(&node, "/v1/jobs").of(200);
+    assert_eq!((jobs["jobs"].as_array().unwrap().len(), &jobs["jobs"][0]["id"]), (1, &json!(id)));
+    // Who asks later hears how it ended.
+    let again = crate::daemon::events(&node, &id);
+    assert_eq!(again.last().unwrap().0, "ready");
+    let lease = report["lease"].as_str().unwrap();
+    assert_eq!(get(&node, "/v1/resources").of(200)["leases"][0]["lease"], lease);
+    assert_eq!(ask(&node, "POST", &format!("/v1/leases/{lease}/release"), "").of(200)["files"], 3);
+    assert_eq!(names(&node.folder().join("root")), Vec::<String>::new());
+    ask(&node, "POST", &format!("/v1/leases/{lease}/release"), "").refuses(404, "there is no lease");
+    end(daemon, Signal::TERM);
+}
+
+#[test]
+fn a_job_that_is_cancelled_ends_and_lays_nothing() {
+    let hub = files().hub(2 * MIB);
+    let node = Node::new(&hub);
+    let daemon = run(&node, &[]);
+    let id = submit(&node, "root");
+    on_its_way(&hub);
+    let told = std::thread::scope(|scope| {
+        let watching = scope.spawn(|| events(&node, &id));
+        let job = ask(&node, "DELETE", &format!("/v1/jobs/{id}"), "").of(200);
+        assert_eq!(job["state"], "cancelled");
+        watching.join().unwrap()
+    });
+    assert_eq!(told.last().unwrap().0, "cancelled", "{told:?}");
+    ask(&node, "DELETE", &format!("/v1/jobs/{id}"), "").refuses(409, "it is cancelled");
+    ask(&node, "DELETE", "/v1/jobs/0123", "").refuses(404, "no such job");
+    assert_eq!(get(&node, "/v1/resources").of(200)["leases"], json!([]));
+    assert!(!node.folder().join("root/data").exists());
+    end(daemon, Signal::TERM);
+}
+
+#[test]
+fn a_job_that_cannot_be_done_says_why_and_one_that_is_wrong_is_refused_at_once() {
+    let hub = files().hub(400 * MIB);
+    let node = Node::new(&hub).with("LARDER_LOG", "trace");
+    let daemon = run(&node, &[]);
+    let secret = "hf_secret0123456789";
+    let missing = json!([{"type": "HF", "repo": "org/none", "target": "/data", "accessToken": secret}]);
+    let request = json!({"definition": definition(&missing).to_string()}).to_string();
+    let id = ask(&node, "POST", "/v1/jobs", &request).of(202)["id"].as_str().unwrap().to_owned();
+    let told = events(&node, &id);
+    let (last, data) = told.last().unwrap();
+    assert_eq!(last, "failed");
+    assert!(data["error"].as_str().unwrap().contains("org/none"), "{data}");
+    let job = get(&node, &format!("/v1/jobs/{id}"));
+    assert!(!format!("{job:?}{told:?}").contains(secret));
+    assert_eq!(job.of(200)["state"], "failed");
+    let wrong = definition(&json!([{"type": "HF", "repo": "../up", "target": "/data"}]));
+    let cases = [
+        (json!({"definition": wrong}).to_string(), "repo"),
+        (json!({"definition": {}, "rooot": "/x"}).to_string(), "did you mean root?"),
+        (json!({"definition": secret}).to_string(), ""),
+        (format!("{{\"definition\": {{}}, \"name\": [{secret:?}]}}"), "JSON object"),
+        (secret.to_owned(), "JSON object"),
+        (json!({"definition": definition(&resource()), "market": "none"}).to_string(), "no market"),
+        (json!({"definition": definition(&resource()), "patience": 0.5}).to_string(), "at least 1"),
+    ];
+    for (body, words) in cases {
+        let answer = ask(&node, "POST", "/v1/jobs", &body);
+        assert!(!answer.text.contains(secret), "{answer:?}");
+        answer.refuses(400, words);
+    }
+    ask(&node, "PUT", "/v1/jobs", "").refuses(405, "cannot be done");
+    get(&node, "/v2/jobs").refuses(404, "nothing at this path");
+    assert_eq!(get(&node, "/v1/jobs").of(200)["jobs"].as_array().unwrap().len(), 1);
+    let finished = end(daemon, Signal::TERM);
+    assert!(!finished.stderr.contains(secret), "{}", finished.stderr);
+}
+
+#[test]
+fn more_jobs_than_a_node_can_keep_in_mind_are_refused() {
+    let hub = files().hub(MIB);
+    let node = Node::new(&hub);
+    let daemon = run(&node, &[]);
+    let ids: Vec<String> = (0..256).map(|_| submit(&node, "root")).collect();
+    let request = json!({"definition": definition(&resource())}).to_string();
+    ask(&node, "POST", "/v1/jobs", &request).refuses(429, "256 jobs");
+    ask(&node, "DELETE", &format!("/v1/jobs/{}", ids[7]), "").of(200);
+    submit(&node, "other");
+    ask(&node, "POST", "/v1/jobs", &request).refuses(429, "256 jobs");
+    end(daemon, Signal::TERM);
+}
+
+#[test]
+fn over_tcp_only_whoever_has_the_token_is_answered() {
+    let hub = files().hub(400 * MIB);
+    let node = Node::new(&hub).with("LARDER_API_LISTEN", "127.0.0.1:0");
+    let daemon = run(&node, &[]);
+    let line = daemon.stderr().lines().find(|line| line.contains("http://")).unwrap().to_owned();
+    let place = line.split_once("http://").unwrap().1.to_owned();
+    let file = node.home().join("api-token");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let bearer = format!("Bearer {}", std::fs::read_to_string(&file).unwrap().trim());
+    let at = |host: &str, authorization: &str, method: &str, path: &str| {
+        let headers = [("Host", host), ("Authorization", authorization)];
+        exchange(TcpStream::connect(&place).unwrap(), method, path, &headers, "")
+    };
+    for path in ["/v1/jobs", "/v1/status", "/v1/resources", "/metrics", "/v1/nothing"] {
+        for wrong in ["", "Bearer 0123", bearer.strip_prefix("Bearer ").unwrap()] {
+            at(&place, wrong, "GET", path).refuses(401, "api-token");
+        }
+    }
+    assert_eq!(at(&place, "", "GET", "/healthz").status, 200);
+    assert_eq!(at("localhost", "", "GET", "/readyz").status, 200);
+    for path in ["/v1/jobs", "/v1/status", "/v1/resources", "/v1/peers", "/v1/markets", "/v1/ledger", "/metrics"] {
+        let answer = at(&place, &bearer, "GET", path);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text);
+        assert!(!answer.text.contains(&bearer["Bearer ".len()..]));
+    }
+    // A page that a browser shows can reach this machine under a name of its own.
+    for path in ["/healthz", "/v1/status"] {
+        at("evil.example", &bearer, "GET", path).refuses(403, "Host");
+    }
+    // Orders, which bring their own settings, are taken at the socket alone.
+    at(&place, &bearer, "POST", "/v1/orders").refuses(404, "nothing at this path");
+    let finished = end(daemon, Signal::TERM);
+    assert!(!finished.stderr.contains(&bearer["Bearer ".len()..]));
+    node.with("LARDER_API_LISTEN", "0.0.0.0:0").run(&["run"]).says(2, &["0.0.0.0:0", "no loopback address"]);
+}
+
+#[test]
+fn what_watches_over_a_node_learns_that_it_is_well_and_what_it_holds() {
+    let hub = files().hub(400 * MIB);
+    let node = Node::new(&hub);
+    let daemon = run(&node, &[]);
+    get(&node, "/healthz").of(200);
+    get(&node, "/readyz").of(200);
+    let id = submit(&node, "root");
+    assert_eq!(events(&node, &id).last().unwrap().0, "ready");
+    let figures = get(&node, "/metrics").text;
+    let figure = |name: &str| figures.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+    assert_eq!(figure("larder_store_bytes"), Some(files().bytes() as f64), "{figures}");
+    assert_eq!(figure("larder_jobs{state=\"ready\"}"), Some(1.0));
+    assert!(figure("process_resident_memory_bytes") > Some(1e6) && figure("process_cpu_seconds_total") > Some(0.0));
+    end(daemon, Signal::TERM);
+}
+
+#[test]
+fn the_ledger_says_where_bytes_came_from_also_when_no_daemon_runs() {
+    let hub = files().hub(400 * MIB);
+    let node = Node::new(&hub);
+    let daemon = run(&node, &[]);
+    let report = node.prepare(resource(), "first").ready();
+    node.prepare(resource(), "second").ready();
+    let (id, bytes) = (report["resources"][0]["id"].as_str().unwrap().to_owned(), files().bytes());
+    let of_daemon = node.run(&["status", "--json"]).ok().json["ledger"].clone();
+    assert_eq!(of_daemon["from"], json!({"cache": bytes, "peers": 0, "origin": bytes}), "{of_daemon}");
+    assert_eq!(of_daemon["resources"][&id], of_daemon["from"]);
+    assert_eq!((&of_daemon["offload"], &of_daemon["served"]), (&json!(0.5), &json!(0)));
+    assert_eq!(get(&node, "/v1/ledger").of(200), of_daemon);
+    let figures = get(&node, "/metrics").text;
+    assert!(figures.contains(&format!("larder_content_bytes_total{{source=\"origin\"}} {bytes}\n")), "{figures}");
+    end(daemon, Signal::TERM);
+    assert_eq!(node.run(&["status", "--json"]).ok().json["ledger"], of_daemon);
+    assert!(node.run(&["status"]).ok().stdout.contains("50.0 % spared the origin"));
+}
+
+#[test]
+fn commands_are_carried_out_by_the_daemon_that_holds_the_store() {
+    let hub = files().hub(14 * MIB);
+    let node = Node::new(&hub);
+    let daemon = run(&node, &[]);
+    let job = node.job("job", resource());
+    let commands = ["first", "second"].map(|root| {
+        let root = node.folder().join(root).display().to_string();
+        node.start(&["prepare", &job, "--json", "--root", &root, "--patience", "2"])
+    });
+    let lease = commands.map(|command| command.wait().ready()["lease"].as_str().unwrap().to_owned());
+    assert_eq!(hub.counts().content().body_bytes, files().bytes());
+    files().assert_laid(&node.folder().join("second/data"));
+    node.run(&["release", &lease[0]]).ok();
+    node.run(&["peers"]).ok();
+    assert_eq!(node.run(&["market", "--json"]).ok().json, json!({"markets": []}));
+    assert_eq!(node.run(&["verify", "--json"]).ok().json["damaged"], json!([]));
+    node.run(&["prepare", &job, "--patience", "0.5"]);
+    end(daemon, Signal::TERM);
+    // The store is free, and what the daemon did is there.
+    assert_eq!(node.run(&["resources", "--json"]).ok().json["leases"][0]["lease"], lease[1]);
+}
+
+#[test]
+fn a_second_daemon_on_a_store_is_told_who_holds_it() {
+    let node = Node::of_endpoint("http://127.0.0.1:9");
+    let daemon = run(&node, &[]);
+    let holder = format!("process {}", daemon.id());
+    node.run(&["run"]).says(1, &[node.home().to_str().unwrap(), "larder run", &holder]);
+    end(daemon, Signal::TERM);
+    end(run(&node, &[]), Signal::TERM);
+}
+
+#[test]
+fn a_daemon_that_is_told_to_end_does_so_at_once_and_loses_nothing_that_was_fetched() {
+    let hub = files().hub(4 * MIB);
+    let node = Node::new(&hub);
+    let daemon = run(&node, &[]);
+    let id = submit(&node, "of-the-api");
+    on_its_way(&hub);
+    let job = node.job("job", resource());
+    let mut command = node.start(&["prepare", &job, "--root", node.folder().join("of-a-command").to_str().unwrap()]);
+    until("it has joined", || command.stderr().contains(" of ") || !command.is_running());
+    assert!(command.is_running(), "{}", command.stderr());
+    let told = std::thread::scope(|scope| {
+        let watching = scope.spawn(|| events(&node, &id));
+        end(daemon, Signal::TERM);
+        watching.join().unwrap()
+    });
+    let (last, data) = told.last().unwrap();
+    assert_eq!(last, "failed", "{told:?}");
+    assert!(data["error"].as_str().unwrap().contains("the node has ended"), "{data}");
+    // The command goes on by itself.
+    command.wait().ok();
+    files().assert_laid(&node.folder().join("of-a-command/data"));
+}
+
+#[test]
+fn bootstrap_without_a_market_is_refused() {
+    let node = Node::of_endpoint("http://127.0.0.1:9");
+    node.run(&["run", "--bootstrap"]).says(2, &["needs a market"]);
+    node.run(&["init", "--listen", "/ip4/127.0.0.1/tcp/0"]);
+    assert!(!node.home().join("config.toml").exists());
+}
