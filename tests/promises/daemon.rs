@@ -101,7 +101,31 @@ fn submit(node: &Node, root: &str) -> String {
 
 /// The events of a job, to the last: names and data.
 fn events(node: &Node, id: &str) -> Vec<(String, Value)> {
-    let answer = get(node, &format!("/v1/jobs/{id}/events"));
+    events_of(get(node, &format!("/v1/jobs/{id}/events")))
+}
+
+/// A stream of which the first byte is waited for, and told of.
+struct Heralded(UnixStream, Option<std::sync::mpsc::Sender<()>>);
+
+impl Read for Heralded {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.0.read(buffer)?;
+        self.1.take().into_iter().for_each(|herald| herald.send(()).unwrap());
+        Ok(count)
+    }
+}
+
+impl Write for Heralded {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+fn events_of(answer: Answer) -> Vec<(String, Value)> {
     assert_eq!(answer.status, 200, "{}", answer.text);
     let event = |block: &str| {
         let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
@@ -385,7 +409,10 @@ fn a_daemon_that_is_told_to_end_does_so_at_once_and_loses_nothing_that_was_fetch
     until("it has joined", || command.stderr().contains(" of ") || !command.is_running());
     assert!(command.is_running(), "{}", command.stderr());
     let told = std::thread::scope(|scope| {
-        let watching = scope.spawn(|| events(&node, &id));
+        let (herald, heard) = std::sync::mpsc::channel();
+        let stream = Heralded(UnixStream::connect(node.home().join("socket")).unwrap(), Some(herald));
+        let watching = scope.spawn(|| events_of(exchange(stream, "GET", &format!("/v1/jobs/{id}/events"), &[], "")));
+        heard.recv().unwrap();
         end(daemon, Signal::TERM);
         watching.join().unwrap()
     });

@@ -25,8 +25,10 @@
 //! A file whose chunks are all had is [`Action::Complete`]. A read that brings nothing for [`Config::stalled_read`] is
 //! [`Action::Cancel`] and has broken off. Reports of a read that was cancelled change nothing.
 
+mod asking;
 mod chunks;
 mod config;
+mod extents;
 mod file;
 mod link;
 mod message;

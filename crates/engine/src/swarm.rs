@@ -3,32 +3,19 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use larder_content::{CHUNK_BYTES, ContentId, FileKey, FileMessage, FileWord, Holding, NodeId};
+use larder_content::{ContentId, FileKey, FileMessage, FileWord, Holding};
 
-use crate::link::Link;
 use crate::message::Compared;
 use crate::runs::Runs;
-use crate::share::{Content, HASHES, Share, Surroundings};
+use crate::share::{Content, Share};
 use crate::{Action, Config, Engine, Event, From, Outcome, Peer, Read, ReadId, Time};
 
 /// The most runs of chunks in one message.
 const MOST_RUNS: usize = 1000;
-/// Positions that are looked at to find a rare chunk.
-const SAMPLES: usize = 16;
 /// Requests that a partner may refuse in a row before it is left alone.
 const MOST_REFUSALS: u32 = 8;
-/// The most peers whose record is kept.
-const MOST_LINKS: usize = 8192;
 /// How long a peer that lied is left alone.
 const BAN: Duration = Duration::from_secs(3600);
-/// How long an origin may bring nothing and still counts as moving.
-const MOVES: Duration = Duration::from_secs(1);
-/// How often it is judged whether a job's patience is over, and how long the first judgement is left open.
-const JUDGED: Duration = Duration::from_millis(500);
-/// The part of the time that a job may take below which the origin helps less.
-const ENOUGH: f64 = 0.8;
-/// How much faster another must be for a request to be moved to it.
-const STEAL_MARGIN: Duration = Duration::from_millis(200);
 
 impl Engine {
     pub(crate) fn sighted(&mut self, key: FileKey, peer: Peer, holding: Holding, now: Time) {
@@ -264,235 +251,16 @@ impl Engine {
             files.into_iter().for_each(|key| self.review_at(key, now));
         }
     }
-
-    pub(crate) fn review_at(&mut self, key: FileKey, at: Time) {
-        let Some(file) = self.files.get_mut(&key).filter(|file| file.share.is_some()) else { return };
-        if file.review_at.is_none_or(|before| before > at) {
-            if let Some(before) = file.review_at.replace(at) {
-                self.reviews.remove(&(before, key));
-            }
-            self.reviews.insert((at, key));
-        }
-    }
-
-    pub(crate) fn review_due(&mut self, now: Time) {
-        while let Some((_, key)) = self.reviews.first().copied().filter(|(at, _)| *at <= now) {
-            self.reviews.pop_first();
-            if let Some(file) = self.files.get_mut(&key) {
-                file.review_at = None;
-            }
-            self.review(key, now);
-        }
-        if self.links.len() > MOST_LINKS {
-            self.links.retain(|_, link| link.asked > 0 || !link.is_usable(now));
-        }
-    }
-
-    /// Looks at one file anew: whom to ask for what, what to read from the origin, what to tell.
-    fn review(&mut self, key: FileKey, now: Time) {
-        let Some(mut share) = self.files.get_mut(&key).and_then(|file| file.share.take()) else { return };
-        if !share.sealing {
-            self.look_about(key, &mut share, now);
-            self.judge(key, &mut share, now);
-            self.learn_content(key, &mut share, now);
-            self.ask(key, &mut share, now);
-            self.take_extents(key, &mut share, now);
-        }
-        self.tell_followers(key, &mut share, now);
-        let next = share.tell_at.unwrap_or(Time::MAX).min(if share.sealing { Time::MAX } else { share.next_step(now) });
-        if let Some(file) = self.files.get_mut(&key) {
-            file.share = Some(share);
-        }
-        if next < Time::MAX {
-            self.review_at(key, next);
-        }
-        self.give_up_if_hopeless(key, now);
-        self.place(key, now);
-    }
-
-    fn look_about(&self, key: FileKey, share: &mut Share, now: Time) {
-        let Some(file) = self.files.get(&key) else { return };
-        let market = share.market;
-        let usable = |node| self.links.get(&Peer { market, node }).is_none_or(|link| link.is_usable(now));
-        share.look_about(usable, &self.around(file, now));
-    }
-
-    fn around<'a>(&self, file: &'a crate::file::WantedFile, now: Time) -> Surroundings<'a> {
-        let heard = self.sources.get(&file.origin).and_then(|source| source.heard);
-        let origin_moves = heard.is_some_and(|at| now.saturating_sub(at) < MOVES);
-        Surroundings { now, waiting: &file.waiting, origin_moves, asking: file.asking > 0 }
-    }
-
-    /// Whether the job's patience is over: then the origin helps more, else less.
-    fn judge(&mut self, key: FileKey, share: &mut Share, now: Time) {
-        let Some(patience) = share.patience else { return };
-        let Some(file) = self.files.get(&key) else { return };
-        if now < share.judged_at + JUDGED {
-            return;
-        }
-        share.judged_at = now;
-        let elapsed = now.saturating_sub(share.began).as_secs_f64();
-        if elapsed < 2.0 * JUDGED.as_secs_f64() {
-            return;
-        }
-        let under_way: u64 = self.reads.values().filter(|read| read.file == key).map(|read| read.chunks.end - read.chunks.start).sum();
-        let remaining = (file.waiting.chunks() + under_way) as f64 * CHUNK_BYTES as f64;
-        let straight = self.sources.get(&file.origin).map_or(self.config.assumed_origin_rate, |source| source.straight(&self.config));
-        let may_take = patience * file.layout.bytes(0, file.layout.count()).end as f64 / straight;
-        let takes = elapsed + remaining / share.rate.bytes_per_second.max(1.0);
-        share.extra = if takes > may_take {
-            (share.extra * 2).clamp(1, self.config.reads_per_file)
-        } else if takes < may_take * ENOUGH {
-            share.extra / 2
-        } else {
-            share.extra
-        };
-    }
-
-    /// Asks for the chunk hashes of what a partner says the file is.
-    fn learn_content(&mut self, key: FileKey, share: &mut Share, now: Time) {
-        if let Content::Asked(node, _, at) = share.content
-            && now >= at + HASHES
-        {
-            let spread = self.random.spread();
-            self.links.entry(Peer { market: share.market, node }).or_default().stalled(&self.config, now, spread);
-            share.part(node);
-        }
-        if share.content != Content::Unknown || share.whole {
-            return;
-        }
-        let says = share.partners.iter().filter(|(_, partner)| partner.live);
-        let says = says.filter_map(|(node, partner)| Some((partner.complete.is_none(), *node, partner.complete.or(partner.knows)?)));
-        let Some((_, node, content)) = says.filter(|(.., content)| !share.is_refuted(*content)).min() else { return };
-        share.content = Content::Asked(node, content, now);
-        self.actions.push_back(Action::FetchHashes { file: key, peer: Peer { market: share.market, node }, content });
-    }
-
-    /// Asks partners for chunks, a run of each in turn, as long as there is something to ask.
-    fn ask(&mut self, key: FileKey, share: &mut Share, now: Time) {
-        let nodes: Vec<NodeId> =
-            share.partners.iter().filter(|(_, partner)| partner.live && partner.answered).map(|(node, _)| *node).collect();
-        let mut nodes: Vec<(NodeId, Option<ContentId>)> =
-            nodes.into_iter().filter_map(|node| Some((node, may_ask(share, node)?))).collect();
-        if nodes.is_empty() {
-            return;
-        }
-        let first = usize::try_from(self.random.below(nodes.len() as u64)).unwrap_or_default();
-        nodes.rotate_left(first);
-        let in_order = nodes.len() == 1 && nodes[0].1.is_some();
-        while !nodes.is_empty() {
-            nodes.retain(|(node, content)| self.ask_one(key, share, *node, *content, in_order, now));
-        }
-    }
-
-    /// Asks one partner for one run; tells whether there may be more to ask of it.
-    fn ask_one(&mut self, key: FileKey, share: &Share, node: NodeId, content: Option<ContentId>, in_order: bool, now: Time) -> bool {
-        let peer = Peer { market: share.market, node };
-        let link = self.links.entry(peer).or_default();
-        if link.asked >= link.window() {
-            return false;
-        }
-        let (most, own) = (if share.whole { u64::MAX } else { link.run() }, link.time_for(1));
-        let Some(partner) = share.partners.get(&node) else { return false };
-        let Some(file) = self.files.get_mut(&key) else { return false };
-        let mut run = partner.has.shared_with(&file.waiting, 0, most);
-        if run.is_none() {
-            self.steal(key, share, node, own, now);
-            let Some(file) = self.files.get_mut(&key) else { return false };
-            run = partner.has.shared_with(&file.waiting, 0, most);
-        } else if !in_order {
-            let samples = (0..SAMPLES).filter_map(|_| partner.has.shared_with(&file.waiting, self.random.below(share.count), most));
-            run = samples.chain(run).min_by_key(|run| share.rarity(run));
-        }
-        let Some(chunks) = run else { return false };
-        let Some(file) = self.files.get_mut(&key) else { return false };
-        file.waiting.remove(chunks.clone());
-        file.asking += 1;
-        self.links.entry(peer).or_default().asked_for(chunks.end - chunks.start, now);
-        self.begin(key, chunks, From::Peer { peer, content }, now);
-        true
-    }
-
-    /// Takes from the slowest peer a run that it has not begun, if `node` can bring it much sooner.
-    fn steal(&mut self, key: FileKey, share: &Share, node: NodeId, own: Duration, now: Time) {
-        let Some(partner) = share.partners.get(&node) else { return };
-        let slow = self.reads.iter().filter_map(|(id, read)| {
-            let From::Peer { peer, .. } = read.from else { return None };
-            let begun = read.heard > read.began || peer.node == node || read.file != key;
-            let has = (read.chunks.clone()).all(|chunk| partner.has.contains(chunk));
-            let takes = self.links.get(&peer).map(|link: &Link| link.time_for(0)).filter(|_| !begun && has)?;
-            Some((takes, *id))
-        });
-        // The one asked for last is the last to come.
-        if let Some((takes, id)) = slow.max()
-            && takes > own * 2 + STEAL_MARGIN
-            && self.reads.get(&id).is_some_and(|read| now.saturating_sub(read.began) > STEAL_MARGIN)
-        {
-            self.cancel(|read, _| read == id);
-        }
-    }
-
-    fn take_extents(&mut self, key: FileKey, share: &mut Share, now: Time) {
-        let Some(file) = self.files.get(&key).filter(|file| !file.whole) else { return };
-        let reads = self.reads.values().filter(|read| read.file == key && read.from == From::Origin);
-        let reads: Vec<Range<u64>> = reads.map(|read| read.chunks.clone()).collect();
-        share.take_extents(&self.around(file, now), &reads);
-    }
-
-    /// Tells those who follow what came, and what is read.
-    fn tell_followers(&mut self, key: FileKey, share: &mut Share, now: Time) {
-        if share.whole {
-            share.untold.clear();
-        }
-        if !share.untold.is_empty() && share.tell_at.is_none() {
-            share.tell_at = Some(now + self.config.tell_every);
-        }
-        if !share.undeclared && share.tell_at.is_none_or(|at| at > now) {
-            return;
-        }
-        share.tell_at = None;
-        let mut words: Vec<FileWord> = have(&share.untold).collect();
-        share.untold.clear();
-        if std::mem::take(&mut share.undeclared) {
-            words.push(FileWord::Reading(share.declared()));
-        }
-        for peer in followers(share) {
-            words.iter().for_each(|word| self.tell(peer, key, word.clone()));
-        }
-    }
-
-    /// Gives up a file that its origin will not give when no peer brings it either.
-    fn give_up_if_hopeless(&mut self, key: FileKey, now: Time) {
-        let Some(file) = self.files.get(&key) else { return };
-        let hopeless = |share: &Share| {
-            share.hopeless && !share.sealing && share.partners.values().all(|partner| !partner.live || partner.stuck_at(now))
-        };
-        if file.asking == 0 && file.reading == 0 && file.share.as_deref().is_some_and(hopeless) {
-            self.forget(key);
-            self.actions.push_back(Action::GiveUp { file: key });
-        }
-    }
-}
-
-/// Whether a partner may be asked, and if so by what content it is asked.
-fn may_ask(share: &Share, node: NodeId) -> Option<Option<ContentId>> {
-    let partner = share.partners.get(&node)?;
-    match (partner.complete, share.content) {
-        (Some(complete), Content::Known(known)) => (complete == known).then_some(Some(complete)),
-        (Some(complete), Content::Unknown | Content::Asked(..)) => (share.whole && !share.is_refuted(complete)).then_some(Some(complete)),
-        (None, Content::Known(_)) => Some(None),
-        (None, Content::Unknown | Content::Asked(..)) => (share.repair.is_none() && !share.whole).then_some(None),
-    }
 }
 
 /// Those who are told what comes.
-fn followers(share: &Share) -> Vec<Peer> {
+pub(crate) fn followers(share: &Share) -> Vec<Peer> {
     let follow = share.partners.iter().filter(|(_, partner)| partner.follows && partner.complete.is_none());
     follow.map(|(node, _)| Peer { market: share.market, node: *node }).collect()
 }
 
 /// The messages that say which chunks there are.
-fn have(runs: &Runs) -> impl Iterator<Item = FileWord> + use<> {
+pub(crate) fn have(runs: &Runs) -> impl Iterator<Item = FileWord> + use<> {
     let runs: Vec<Range<u64>> = runs.iter().collect();
     let messages: Vec<FileWord> = runs.chunks(MOST_RUNS).map(|some| FileWord::Have(some.to_vec())).collect();
     messages.into_iter()

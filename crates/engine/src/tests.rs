@@ -7,6 +7,7 @@ use super::*;
 mod faults;
 mod market;
 mod schedules;
+mod swarm;
 mod turns;
 
 const SECOND: Duration = Duration::from_secs(1);

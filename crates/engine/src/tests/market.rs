@@ -2,10 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use larder_content::{CHUNK_BYTES, ContentId, FileMessage, FileWord, Holding, NodeId};
-use proptest::prelude::*;
-
 use super::*;
+use larder_content::{CHUNK_BYTES, ContentId, FileMessage, FileWord, Holding, NodeId};
 
 const STEP: Duration = Duration::from_millis(5);
 /// How long a message takes.
@@ -16,7 +14,7 @@ const MARKET: MarketId = MarketId(1);
 
 /// What a node does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Honest,
     /// Answers, and sends nothing.
     Stalls,
@@ -36,13 +34,13 @@ struct Transfer {
     part: f64,
 }
 
-struct Node {
+pub(super) struct Node {
     engine: Engine,
-    kind: Kind,
+    pub(super) kind: Kind,
     alive: bool,
-    wants_at: Time,
-    wanted: bool,
-    done_at: Option<Time>,
+    pub(super) wants_at: Time,
+    pub(super) wanted: bool,
+    pub(super) done_at: Option<Time>,
     given_up: bool,
     had: Vec<bool>,
     transfers: Vec<Transfer>,
@@ -50,22 +48,22 @@ struct Node {
     peer_bytes: f64,
     up: f64,
     down: f64,
-    patience: Option<f64>,
+    pub(super) patience: Option<f64>,
     /// What it does not see of the market when it begins.
-    blind: bool,
+    pub(super) blind: bool,
     /// Which content's chunk hashes it has.
     believes: Option<ContentId>,
 }
 
-struct Market {
+pub(super) struct Market {
     chunks: u64,
     origin_rate: f64,
     origin_alive: bool,
-    nodes: Vec<Node>,
+    pub(super) nodes: Vec<Node>,
     mail: Vec<(Time, usize, Event)>,
-    now: Time,
+    pub(super) now: Time,
     /// How many times each chunk left the origin.
-    left: Vec<u32>,
+    pub(super) left: Vec<u32>,
 }
 
 fn id(number: usize) -> NodeId {
@@ -83,7 +81,7 @@ fn number(node: NodeId) -> usize {
 }
 
 impl Market {
-    fn new(chunks: u64, nodes: usize, up: f64, down: f64, origin_rate: f64, seed: u64) -> Self {
+    pub(super) fn new(chunks: u64, nodes: usize, up: f64, down: f64, origin_rate: f64, seed: u64) -> Self {
         let node = |number: usize| Node {
             engine: Engine::new(Config::default(), seed ^ number as u64),
             kind: Kind::Honest,
@@ -107,7 +105,7 @@ impl Market {
         Self { chunks, origin_rate, origin_alive: true, nodes, mail: Vec::new(), now: Time::ZERO, left }
     }
 
-    fn has_all(&mut self, node: usize) {
+    pub(super) fn has_all(&mut self, node: usize) {
         self.nodes[node].had.fill(true);
         self.nodes[node].done_at = Some(Time::ZERO);
         self.nodes[node].wanted = true;
@@ -200,7 +198,7 @@ impl Market {
         }
     }
 
-    fn step(&mut self) {
+    pub(super) fn step(&mut self) {
         self.now += STEP;
         for number in 0..self.nodes.len() {
             if !self.nodes[number].wanted && self.nodes[number].wants_at <= self.now && self.nodes[number].kind == Kind::Honest {
@@ -322,7 +320,7 @@ impl Market {
         }
     }
 
-    fn kill(&mut self, number: usize) {
+    pub(super) fn kill(&mut self, number: usize) {
         self.nodes[number].alive = false;
         for other in (0..self.nodes.len()).filter(|other| *other != number) {
             self.mail.push((self.now + DELAY, other, Event::Lost { peer: peer(number) }));
@@ -330,7 +328,7 @@ impl Market {
     }
 
     /// Runs until all honest nodes that live are done; gives the time of the last.
-    fn run(&mut self, most: Duration) -> f64 {
+    pub(super) fn run(&mut self, most: Duration) -> f64 {
         let open = |node: &Node| node.alive && node.kind == Kind::Honest && node.done_at.is_none();
         while self.nodes.iter().any(open) {
             assert!(self.now < most, "not done after {most:?}: {}", self.state());
@@ -362,7 +360,7 @@ impl Market {
                     share.extra,
                     share.mine,
                     share.content,
-                    share.only_mine(),
+                    share.only_mine,
                     file.waiting.chunks(),
                     partners.collect::<Vec<_>>()
                 )
@@ -378,7 +376,7 @@ impl Market {
     }
 
     /// Bytes of the origin, beside the file's.
-    fn copies(&self) -> f64 {
+    pub(super) fn copies(&self) -> f64 {
         self.nodes.iter().map(|node| node.origin_bytes).sum::<f64>() / (self.chunks * CHUNK_BYTES) as f64
     }
 }
@@ -392,141 +390,3 @@ impl Runs {
 }
 
 use crate::runs::Runs;
-
-/// The least time in which the file can be at all nodes.
-fn least(bytes: f64, nodes: f64, up: f64, down: f64, origin: f64) -> f64 {
-    (bytes / down).max(bytes / origin).max((nodes - 1.0) * bytes / (nodes * up))
-}
-
-#[test]
-fn a_cold_swarm_shares_one_download_near_the_least_time() {
-    for nodes in [2, 8, 16] {
-        let mut market = Market::new(512, nodes, 10e6, 100e6, 10e6, 1);
-        let took = market.run(200 * SECOND);
-        let least = least(512.0 * CHUNK_BYTES as f64, nodes as f64, 10e6, 100e6, 10e6);
-        assert!(market.copies() <= 1.05, "{} copies for {nodes} nodes", market.copies());
-        assert!(took <= 1.3 * least, "{nodes} nodes took {took} s, at least {least}");
-    }
-}
-
-#[test]
-fn home_lines_share_one_download_near_the_least_time() {
-    let mut market = Market::new(512, 8, 5e6, 10e6, 40e6, 1);
-    market.nodes.iter_mut().for_each(|node| node.patience = Some(3.0));
-    let took = market.run(200 * SECOND);
-    let least = least(512.0 * CHUNK_BYTES as f64, 8.0, 5e6, 10e6, 40e6);
-    assert!(market.copies() <= 1.3, "{} copies", market.copies());
-    assert!(took <= 1.3 * least, "took {took} s, at least {least}");
-}
-
-#[test]
-fn a_warm_swarm_reads_nothing_from_the_origin() {
-    let mut market = Market::new(512, 6, 50e6, 100e6, 100e6, 1);
-    market.has_all(0);
-    let took = market.run(100 * SECOND);
-    // The one that has it cannot send a copy of it sooner.
-    assert!(took < 1.6 * 512.0 * CHUNK_BYTES as f64 / 50e6, "{took}");
-    assert_eq!(market.copies(), 0.0);
-}
-
-#[test]
-fn a_node_alone_takes_the_origins_time() {
-    let mut market = Market::new(512, 1, 10e6, 100e6, 50e6, 1);
-    let took = market.run(100 * SECOND);
-    assert!(took < 1.1 * 512.0 * CHUNK_BYTES as f64 / 50e6, "{took}");
-}
-
-#[test]
-fn peers_that_stall_cost_two_seconds_and_no_more() {
-    let mut market = Market::new(2048, 5, 10e6, 100e6, 50e6, 1);
-    for node in 1..5 {
-        market.nodes[node].kind = Kind::Stalls;
-        market.nodes[node].wanted = true;
-        market.nodes[node].done_at = Some(Time::ZERO);
-    }
-    let took = market.run(100 * SECOND);
-    assert!(took < 1.1 * 2048.0 * CHUNK_BYTES as f64 / 50e6 + 2.5, "{took}");
-}
-
-#[test]
-fn patience_that_is_over_is_helped_by_the_origin() {
-    let mut market = Market::new(512, 2, 2e6, 100e6, 50e6, 1);
-    market.has_all(0);
-    market.nodes[1].patience = Some(3.0);
-    let straight = 512.0 * CHUNK_BYTES as f64 / 50e6;
-    let took = market.run(100 * SECOND);
-    assert!(market.copies() > 0.2 && took < 1.5 * 3.0 * straight, "{took} s, {} copies", market.copies());
-}
-
-#[test]
-fn a_binding_that_is_false_costs_little_when_something_was_read() {
-    let mut market = Market::new(256, 3, 10e6, 100e6, 50e6, 1);
-    for liar in [1, 2] {
-        market.nodes[liar].kind = [Kind::FalseBinding, Kind::SendsFalse][liar - 1];
-        market.nodes[liar].wanted = true;
-        market.nodes[liar].done_at = Some(Time::ZERO);
-    }
-    market.run(100 * SECOND);
-}
-
-#[test]
-fn late_joiners_and_leavers_leave_the_origin_alone() {
-    let mut market = Market::new(512, 9, 10e6, 100e6, 10e6, 3);
-    for late in 5..9 {
-        market.nodes[late].wants_at = SECOND * u32::try_from(late).unwrap();
-    }
-    while market.now < 4 * SECOND {
-        market.step();
-    }
-    market.kill(0);
-    market.run(200 * SECOND);
-    assert!(market.copies() < 1.2, "{}", market.copies());
-}
-
-fn rounds() -> u32 {
-    std::env::var("LARDER_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: rounds(), ..ProptestConfig::default() })]
-
-    /// Whatever nodes come, go, stall and lie: who lives gets the file, as long as the origin lives.
-    #[test]
-    fn the_file_always_comes(
-        seed in any::<u64>(),
-        kinds in proptest::collection::vec(0u8..8, 2..7),
-        starts in proptest::collection::vec(0u32..4000, 7),
-        kills in proptest::collection::vec((0usize..7, 100u32..8000), 0..3),
-        patience in proptest::option::of(1.0f64..4.0),
-        chunks in 5u64..300,
-    ) {
-        let mut market = Market::new(chunks, kinds.len() + 1, 5e6, 50e6, 20e6, seed);
-        for (number, kind) in kinds.iter().enumerate() {
-            market.nodes[number].patience = patience;
-            market.nodes[number].wants_at = Duration::from_millis(starts[number].into());
-            market.nodes[number].blind = kind % 2 == 1;
-            let kind = match kind { 0 => Kind::Stalls, 1 => Kind::SendsFalse, 2 => Kind::FalseBinding, _ => continue };
-            market.nodes[number].kind = kind;
-            market.nodes[number].wanted = true;
-            market.nodes[number].done_at = Some(Time::ZERO);
-        }
-        for (number, at) in kills {
-            if number < kinds.len() {
-                while market.now < Duration::from_millis(at.into()) {
-                    market.step();
-                }
-                market.kill(number);
-            }
-        }
-        market.run(400 * SECOND);
-    }
-
-    /// An honest cold swarm reads each chunk once, but for what two read before they heard of each other.
-    #[test]
-    fn each_chunk_leaves_the_origin_once(seed in any::<u64>(), nodes in 2usize..10, chunks in 64u64..400) {
-        let mut market = Market::new(chunks, nodes, 10e6, 100e6, 10e6, seed);
-        market.run(400 * SECOND);
-        let twice = market.left.iter().filter(|left| **left > 1).count();
-        prop_assert!(twice * 20 <= market.left.len(), "{twice} of {chunks} left more than once");
-    }
-}

@@ -1,0 +1,171 @@
+//! Which extents of a shared file this node reads from the origin, and when.
+//!
+//! Invariant: what a live partner has declared, and delivers, is not taken.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::time::Duration;
+
+use larder_content::NodeId;
+
+use crate::runs::Runs;
+use crate::share::{Partner, Share, Surroundings};
+use crate::{Time, readers};
+
+/// Between those who may take what nobody began: each in its turn, so that they do not take the same.
+const STAGGER: Duration = Duration::from_millis(150);
+/// How often it is looked whether nobody began something.
+pub(crate) const SCAN: Duration = Duration::from_millis(100);
+
+impl Share {
+    fn extents(&self) -> u64 {
+        self.count.div_ceil(self.extent)
+    }
+
+    fn run_of(&self, extent: u64) -> Range<u64> {
+        extent * self.extent..((extent + 1) * self.extent).min(self.count)
+    }
+
+    /// The chunks of an extent that wait for the origin: those that no partner has, or, with `all`, any that wait.
+    fn wants(&self, extent: u64, waiting: &Runs, all: bool) -> Option<Range<u64>> {
+        let Range { start: mut at, end } = self.run_of(extent);
+        while let Some(run) = waiting.from(at).filter(|run| run.start < end) {
+            let run = run.start..run.end.min(end);
+            if all {
+                return Some(run);
+            }
+            if let Some(start) = run.clone().find(|chunk| self.available(*chunk) == 0) {
+                let stop = (start..run.end).find(|chunk| self.available(*chunk) > 0).unwrap_or(run.end);
+                return Some(start..stop);
+            }
+            at = run.end;
+        }
+        None
+    }
+
+    /// The first waiting chunks that this node is to read from the origin itself.
+    pub(crate) fn next_of_origin(&self, waiting: &Runs, asking: bool) -> Option<Range<u64>> {
+        let needed = |all| move |extent: &u64| self.wants(*extent, waiting, all);
+        let spare = self.spare.iter().find_map(needed(true)).filter(|_| self.extra > 0);
+        let open = || if asking { None } else { self.mine.iter().find_map(needed(true)) };
+        self.mine.iter().find_map(needed(false)).or(spare).or_else(open)
+    }
+
+    /// Takes the extents that are this node's to read as long as it may read more, and gives up those that are done.
+    pub(crate) fn take_extents(&mut self, around: &Surroundings<'_>, reads: &[Range<u64>]) {
+        let (waiting, now) = (around.waiting, around.now);
+        let (extent, count) = (self.extent, self.mine.len());
+        let under_way = |number: &u64| reads.iter().any(|read| read.start / extent <= *number && *number < read.end.div_ceil(extent));
+        let runs: BTreeSet<u64> = self
+            .mine
+            .iter()
+            .copied()
+            .filter(|number| waiting.from(self.run_of(*number).start).is_some_and(|run| run.start < self.run_of(*number).end))
+            .collect();
+        self.mine.retain(|number| runs.contains(number) || under_way(number));
+        self.spare.retain(|number| waiting.from(*number * extent).is_some_and(|run| run.start < (number + 1) * extent));
+        self.undeclared |= self.mine.len() != count;
+        let mut free = self.at_once.saturating_sub(reads.len());
+        let ready = self.mine.iter().filter_map(|extent| self.wants(*extent, waiting, false)).map(|run| run.end - run.start).sum::<u64>();
+        free = free.saturating_sub(usize::try_from(ready.div_ceil(self.range_chunks.min(self.extent))).unwrap_or(usize::MAX));
+        if free == 0 || waiting.is_empty() {
+            self.idle_since = None;
+            return;
+        }
+        if now < self.scan_at {
+            return;
+        }
+        while free > 0 {
+            let Some(extent) = self.next_extent(around) else { break };
+            self.mine.insert(extent);
+            self.undeclared = true;
+            free -= 1;
+        }
+        if free == 0 {
+            self.idle_since = None;
+        } else {
+            self.scan_at = now + SCAN;
+            self.idle_since.get_or_insert(now);
+            if self.extra > 0 {
+                let mut extents: Vec<u64> = (0..self.extents())
+                    .filter(|extent| !self.mine.contains(extent) && self.wants(*extent, waiting, true).is_some())
+                    .collect();
+                extents.sort_by_key(|extent| readers::rank(self.key, self.me, *extent));
+                self.spare.extend(extents.into_iter().take(free));
+            }
+        }
+    }
+
+    /// The next extent that this node is to read, if there is one now.
+    fn next_extent(&mut self, around: &Surroundings<'_>) -> Option<u64> {
+        let (waiting, now) = (around.waiting, around.now);
+        let mut nodes: Vec<NodeId> = self.fetchers().collect();
+        let crowd = !nodes.is_empty();
+        // What nobody has taken yet is enough for the others: more would only wait here.
+        if crowd && self.extra == 0 && self.only_mine > 2 * self.extent {
+            return None;
+        }
+        nodes.push(self.me);
+        nodes.sort_unstable();
+        if self.assigned.0 != nodes {
+            self.assigned = (nodes.clone(), readers::assign(self.key, self.extents(), &nodes));
+        }
+        let all = !around.asking && !crowd;
+        let free = |extent: &u64| {
+            let run = self.run_of(*extent);
+            let read = |partner: &Partner| {
+                partner.live && !partner.stuck && partner.reading.from(run.start).is_some_and(|read| read.start < run.end)
+            };
+            !self.mine.contains(extent) && self.wants(*extent, waiting, all).is_some() && !self.partners.values().any(read)
+        };
+        let own = |extent: &u64| self.assigned.1.get(usize::try_from(*extent).unwrap_or(usize::MAX)) == Some(&self.me);
+        let mut candidates = (0..self.extents()).filter(free).peekable();
+        candidates.peek()?;
+        if !crowd {
+            // From the start, so that the proof follows; but where others may begin at the same time, first where nobody else does.
+            let first = self.company && self.had.is_empty() && self.mine.is_empty();
+            return if first { candidates.min_by_key(|extent| readers::rank(self.key, self.me, *extent)) } else { candidates.next() };
+        }
+        let candidates: Vec<u64> = candidates.collect();
+        let by_rank = |extent: &&u64| readers::rank(self.key, self.me, **extent);
+        if let Some(extent) = candidates.iter().filter(|extent| own(extent)).min_by_key(by_rank) {
+            return Some(*extent);
+        }
+        let idle = now.saturating_sub(*self.idle_since.get_or_insert(now));
+        let turn = |extent: &&u64| {
+            let mine = readers::rank(self.key, self.me, **extent);
+            let before = nodes.iter().filter(|node| readers::rank(self.key, **node, **extent) < mine).count();
+            self.extra > 0 || idle >= STAGGER * u32::try_from(before + 1).unwrap_or(u32::MAX)
+        };
+        candidates.iter().filter(turn).min_by_key(by_rank).copied()
+    }
+
+    /// What this node declares to read.
+    pub(crate) fn declared(&self) -> Vec<Range<u64>> {
+        let mut runs = Runs::default();
+        self.mine.iter().for_each(|extent| runs.insert(self.run_of(*extent)));
+        runs.iter().collect()
+    }
+
+    /// A partner declares what it reads. Gives the extents that this node leaves to it.
+    pub(crate) fn declares(&mut self, node: NodeId, runs: Vec<Range<u64>>, now: Time) -> Vec<Range<u64>> {
+        let Some(partner) = self.partners.get_mut(&node) else { return Vec::new() };
+        let mut reading = Runs::default();
+        runs.into_iter().for_each(|run| reading.insert(run.start..run.end.min(self.count)));
+        if partner.reading != reading {
+            partner.progressed = now;
+        }
+        partner.reading = reading;
+        let both = |extent: &u64| {
+            let run = self.run_of(*extent);
+            self.partners[&node].reading.from(run.start).is_some_and(|read| read.start < run.end)
+        };
+        let left: Vec<u64> =
+            self.mine.iter().copied().filter(both).filter(|extent| readers::goes_before(self.key, *extent, node, self.me)).collect();
+        for extent in &left {
+            self.mine.remove(extent);
+            self.undeclared = true;
+        }
+        left.into_iter().map(|extent| self.run_of(extent)).collect()
+    }
+}
