@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod api;
 mod bucket_origin;
 mod command;
 mod crash;

@@ -114,7 +114,7 @@ pub(crate) struct Wishes {
     /// How many times longer than straight from the origin it may take: a number of at least 1, fastest (which is 1), or none.
     #[arg(long, value_name = "TIMES")]
     pub(crate) patience: Option<Patience>,
-    /// The market whose nodes are asked; without it the first that is configured.
+    /// The market whose nodes are asked; without it the first in the order of their addresses.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) market: Option<String>,
 }

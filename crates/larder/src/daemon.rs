@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use larder_content::Secret;
 use larder_node::{Node, NodeConfig, Status};
 use larder_store::{Store, StoreError};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Api, Orders};
@@ -58,6 +59,26 @@ pub(crate) fn plan(config: &Config, bootstrap: bool) -> anyhow::Result<NodeConfi
 /// # Errors
 /// It cannot start, or the API broke.
 pub(crate) async fn run(config: Arc<Config>, node: NodeConfig) -> anyhow::Result<()> {
+    // One for all of the start and the work: a signal that came between two would be lost.
+    let mut asked = std::pin::pin!(signals::ending());
+    let started = tokio::select! {
+        started = start(config, node) => started?,
+        // As by a crash, which loses nothing.
+        () = &mut asked => return Ok(()),
+    };
+    work(started, asked).await
+}
+
+/// A node that has started, and where its API is.
+struct Started {
+    socket: UnixListener,
+    tcp: Option<(TcpListener, Secret)>,
+    api: Api,
+    node: Node,
+    ending: CancellationToken,
+}
+
+async fn start(config: Arc<Config>, node: NodeConfig) -> anyhow::Result<Started> {
     let store = open(&config).await?;
     let tcp = match config.api_listen {
         None => None,
@@ -66,21 +87,26 @@ pub(crate) async fn run(config: Arc<Config>, node: NodeConfig) -> anyhow::Result
             Some((listener, config.api_token()?))
         }
     };
-    let ending = CancellationToken::new();
-    // However this ends, others hear of it.
-    let _ended = ending.clone().drop_guard();
     let node = Node::start(store, node).await?;
+    let ending = CancellationToken::new();
     let orders = Orders { node: node.clone(), ending: ending.clone() };
     let socket = socket::listen(&config.home)?;
     if let Some((listener, _)) = &tcp {
         remark([format!("larder: the API is at http://{}", listener.local_addr()?)]);
     }
-    let api = Api::new(config, orders);
+    Ok(Started { socket, tcp, api: Api::new(config, orders), node, ending })
+}
+
+/// Serves until it is asked to end, and ends.
+async fn work(started: Started, asked: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let Started { socket, tcp, api, node, ending } = started;
+    // However this ends, others hear of it.
+    let _ended = ending.clone().drop_guard();
     let mut served = std::pin::pin!(api::serve(socket, tcp, api.clone()));
     let broke = tokio::select! {
         end = &mut served => Some(end),
         () = announce(&api) => None,
-        () = signals::ending() => None,
+        () = asked => None,
     };
     ending.cancel();
     if let Some(end) = broke {

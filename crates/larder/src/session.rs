@@ -15,6 +15,8 @@ use crate::socket::{self, Joined};
 
 /// How long a command that is done finishes what it lays for others.
 const FINISHING: Duration = Duration::from_secs(10);
+/// How long a command that is done takes leave of its markets: nobody is to wait for that.
+const LEAVING: Duration = Duration::from_millis(500);
 /// How long a process that holds the store may take to answer: it may just be starting, or [finishing](FINISHING).
 const HOLDER_ANSWERS: Duration = Duration::from_secs(12);
 /// How often it is asked meanwhile.
@@ -99,8 +101,8 @@ async fn own(config: &Config, store: Store, order: Order, mut tell: impl FnMut(T
     }
     ending.cancel();
     let finished = async {
-        // What is being laid for others belongs to leases that they are to be told of.
-        served.await;
+        // What is being laid for others belongs to leases that they are to be told of. Peers hear that this node goes.
+        let _ = tokio::join!(served, tokio::time::timeout(LEAVING, kept.stop()));
         // The process may end then: what no sync has covered yet is hashed again if the power fails before the disk has it.
         if let Err(error) = kept.taking_back(Store::flush).await {
             tracing::warn!(%error, "the last moments may have to be done again");

@@ -58,6 +58,12 @@ pub(super) fn text(figures: &Figures) -> String {
     status.markets.iter().for_each(|market| page.labelled("market", &market.market, market.peers.len()));
     page.family("larder_known_nodes", "gauge", "Other nodes of which an address is known, by market.");
     status.markets.iter().for_each(|market| page.labelled("market", &market.market, market.known));
+    page.family("larder_market_sent_bytes_total", "counter", "Bytes sent over all connections since the start, by market.");
+    status.markets.iter().for_each(|market| page.labelled("market", &market.market, market.sent_bytes));
+    page.family("larder_market_received_bytes_total", "counter", "Bytes received over all connections since the start, by market.");
+    status.markets.iter().for_each(|market| page.labelled("market", &market.market, market.received_bytes));
+    page.family("larder_market_restarts_total", "counter", "Times that the network of a market had to be started again.");
+    status.markets.iter().for_each(|market| page.labelled("market", &market.market, market.restarts));
     page.family("larder_jobs", "gauge", "Jobs of the API that are known, by state.");
     STATES.iter().for_each(|state| page.labelled("state", state, jobs.iter().filter(|job| *job == state).count()));
     page.one("larder_fetching_files", "gauge", "Files that are being fetched.", status.fetching);
@@ -129,6 +135,7 @@ mod tests {
         for line in [
             "larder_content_bytes_total{source=\"peers\"} 7",
             "larder_peers{market=\"a.b\"} 0",
+            "larder_market_sent_bytes_total{market=\"a.b\"} 0",
             "larder_jobs{state=\"ready\"} 2",
             "larder_jobs{state=\"failed\"} 0",
             "larder_store_bytes 11",

@@ -35,9 +35,9 @@ pub(super) const FIELDS: [Field; 18] = [
     field("origin", "private_hosts", "\"\"", PRIVATE_HOSTS),
     field("jobs", "patience", "1.5", PATIENCE),
     field("peers", "key", "\"identity.key\"", KEY),
-    field("peers", "connections", "16", "Peers that are connected at once, in each market. Each costs about 1 MiB of memory."),
-    field("peers", "upload_bytes_per_second", "0", "The most bytes a second that are sent to all peers together. 0 means no cap."),
-    field("peers", "download_bytes_per_second", "0", "The most bytes a second that are taken from all peers together. 0 means no cap."),
+    field("peers", "connections", "16", "Peers that connections are kept up to, in each market. Each costs about 0.3 MB of memory."),
+    field("peers", "upload_bytes_per_second", "0", "The most bytes a second that are sent to peers, in each market. 0 means no cap."),
+    field("peers", "download_bytes_per_second", "0", "The most bytes a second that are taken from peers, in each market. 0 means no cap."),
     field("peers", "quic", "true", "Whether QUIC is spoken beside TCP."),
     field("api", "listen", "\"\"", API_LISTEN),
 ];

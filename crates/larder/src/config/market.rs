@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, bail, ensure};
-use multiaddr::{Multiaddr, PeerId, Protocol};
+use larder_content::NodeId;
+use multiaddr::{Multiaddr, Protocol};
 use serde::Deserialize;
 
 use super::fields::suggestion;
@@ -93,7 +94,7 @@ fn settings(address: String, fields: MarketFields, quic: bool) -> anyhow::Result
     );
     listen.iter().try_for_each(|text| check_listen(text, quic).with_context(|| format!("listen: {text:?}")))?;
     for peer in &allow {
-        peer.parse::<PeerId>().ok().with_context(|| format!("allow: {peer:?} is no peer id: `larder id` prints one"))?;
+        NodeId::parse(peer).with_context(|| format!("allow: {peer:?} is no peer id: `larder id` prints one"))?;
     }
     for text in &bootstrap {
         let peer = check_bootstrap(text, quic).with_context(|| format!("bootstrap: {text:?}"))?;
@@ -135,7 +136,10 @@ fn check_bootstrap(text: &str, quic: bool) -> anyhow::Result<String> {
     match reach(&parts[1..]).with_context(|| SHAPE.to_owned())? {
         Reach::Tcp { any_port: true } | Reach::Quic { any_port: true } => bail!("nobody listens on port 0"),
         Reach::Quic { .. } if !quic => bail!("peers.quic is false: set it to true, or name an address with TCP"),
-        Reach::Tcp { .. } | Reach::Quic { .. } => Ok(peer.to_base58()),
+        Reach::Tcp { .. } | Reach::Quic { .. } => {
+            let node = NodeId::parse(&peer.to_base58()).context("its peer id is of no Larder node: `larder id` prints one of 12D3KooW…")?;
+            Ok(node.to_string())
+        }
     }
 }
 

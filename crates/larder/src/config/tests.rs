@@ -20,6 +20,8 @@ fn message<T>(result: anyhow::Result<T>) -> String {
 }
 
 const PEER: &str = "12D3KooWBmAwcd4PJNJvfV89HwE48nwkRmAgo8Vy3uQEyNNHBox2";
+/// The peer id of a key that is not Ed25519.
+const OTHER_KIND: &str = "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N";
 const OTHER: &str = "12D3KooWQYV9dGMFoRzNStwpXztXaBUjtPqi6aU76ZgUriHhKust";
 
 #[test]
@@ -152,6 +154,8 @@ fn a_market_that_is_half_said_or_wrong_is_refused_with_the_reason() {
         (format!("listen = [{peer:?}]"), "write it as /ip4/"),
         ("bootstrap = [\"/ip4/127.0.0.1/tcp/4001\"]".into(), "does not end in the node's peer id"),
         (format!("bootstrap = [\"/ip4/127.0.0.1/tcp/0/p2p/{PEER}\"]"), "port 0"),
+        (format!("bootstrap = [\"/ip4/127.0.0.1/tcp/1/p2p/{OTHER_KIND}\"]"), "of no Larder node"),
+        (format!("bootstrap = [{peer:?}]\nallow = [{OTHER_KIND:?}]"), "no peer id"),
         (format!("bootstrap = [\"/memory/5/p2p/{PEER}\"]"), "no host"),
         (format!("bootstrap = [{peer:?}]\nallow = [\"nobody\"]"), "no peer id"),
         (format!("bootstrap = [{peer:?}]\nallow = [{OTHER:?}]"), "not let in by allow"),
