@@ -17,6 +17,7 @@ use crate::book::KnownPeer;
 use crate::config::{Addresses, Config, MarketConfig};
 use crate::control::{ControlRecord, HelloRecord, HolderRecord, Link, ROWS_A_FRAME, is_loopback};
 use crate::event::{Event, Sighting};
+use crate::exchange::Pool;
 use crate::gate::Gate;
 use crate::holdings::{Own, Table};
 use crate::identity::Identity;
@@ -110,6 +111,7 @@ pub(crate) struct Shared {
     pub(crate) upload: Cap,
     pub(crate) download: Cap,
     pub(crate) uploads: Arc<Semaphore>,
+    pub(crate) pool: Pool,
     pub(crate) traffic: Arc<Traffic>,
     pub(crate) listening: Mutex<Vec<Multiaddr>>,
     /// Where bootstraps see this node.
@@ -143,6 +145,7 @@ impl Shared {
             is_bootstrap: market.is_bootstrap,
             upload: Cap::new(config.upload_bytes_per_second),
             download: Cap::new(config.download_bytes_per_second),
+            pool: Pool::default(),
             uploads: Arc::new(Semaphore::new(config.uploads_at_once.clamp(1, 4096))),
             gate: Mutex::new(Gate::new(&market.allow)),
             config,

@@ -309,6 +309,9 @@ impl Shared {
 
 impl Chunks {
     fn new(file: File, tree: ChunkTree) -> Self {
+        // What follows a chunk that is read is often still a hole, of which the kernel would make pages. That it may not do
+        // without this advice is no fault.
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random);
         let (busy, resumed, kept) = (HashSet::new(), HashSet::new(), BTreeMap::new());
         Self { handle: Arc::new(file), tree, busy, resumed, epoch: 0, fed: 0, kept, sealing: false, ended: false }
     }

@@ -87,6 +87,7 @@ impl Network {
         let network = Self { _lock: lock };
         run("ip", &["netns", "add", HUB])?;
         without_ipv6(HUB)?;
+        pass_by_the_firewall()?;
         run("ip", &["-n", HUB, "link", "add", "bridge", "type", "bridge", "stp_state", "0", "mcast_snooping", "0"])?;
         run("ip", &["-n", HUB, "link", "set", "bridge", "up"])?;
         Ok(network)
@@ -280,6 +281,14 @@ fn without_ipv6(namespace: &str) -> anyhow::Result<()> {
             }
         }
         Ok(())
+    })
+}
+
+/// Where the kernel leads a bridge's packets through its firewall, it works on each of them, for nothing.
+fn pass_by_the_firewall() -> anyhow::Result<()> {
+    within(HUB, || match std::fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "0") {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("the bridge's firewall cannot be turned off"),
+        Ok(()) | Err(_) => Ok(()),
     })
 }
 

@@ -15,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::fetched::{ChunkStream, Part};
 use super::frame::{AnswerRecord, AskRecord, ClaimRecord, content_of};
-use super::pool::Pool;
 use super::{ChunkRequest, FetchError, MOST_ASKS, MOST_CHUNKS, MOST_HASHES, PIECE_BYTES, Piece, Wanted};
 use crate::frame::{self, FrameError};
 use crate::identity::has_signed;
@@ -185,7 +184,7 @@ impl Session {
     }
 
     async fn read(&self, input: &mut ReadHalf<Stream>, shared: &Shared, traffic: &Traffic) -> FetchError {
-        let mut reading = Reading { pool: Pool::default(), claim: None, progress: None };
+        let mut reading = Reading { claim: None, progress: None };
         loop {
             let (record, length) = match frame::read::<AnswerRecord>(input).await {
                 Ok(read) => read,
@@ -206,9 +205,6 @@ impl Session {
                     let mut waiting = self.waiting();
                     waiting.asks.pop_front();
                     waiting.first += 1;
-                    if waiting.asks.is_empty() {
-                        reading.pool.clear();
-                    }
                     drop(waiting);
                     self.changed.notify_one();
                 }
@@ -254,7 +250,6 @@ enum Progress {
 
 /// What is remembered from one answer to the next.
 struct Reading {
-    pool: Pool,
     /// The last claim that was checked: it comes with each of its pieces.
     claim: Option<Claim>,
     /// Where the next piece of the present answer may begin.
@@ -313,14 +308,14 @@ impl Reading {
     }
 
     async fn fill(
-        &mut self,
+        &self,
         input: &mut ReadHalf<Stream>,
         length: usize,
         front: &Front,
         shared: &Shared,
         traffic: &Traffic,
     ) -> Result<Bytes, FetchError> {
-        let mut buffer = self.pool.take(length);
+        let mut buffer = shared.pool.take(length);
         let mut filled = 0;
         while filled < length {
             let most = if shared.download.is_set() { CAPPED_SLICE.min(length - filled) } else { length - filled };
@@ -334,7 +329,7 @@ impl Reading {
             shared.download.pass(count).await;
         }
         let bytes = buffer.freeze();
-        self.pool.keep(&bytes);
+        shared.pool.keep(&bytes);
         Ok(bytes)
     }
 

@@ -26,6 +26,7 @@ use larder_content::{CHUNK_BYTES, Claim, ContentId, FileKey};
 pub(crate) use ask::{Asker, ask_all};
 pub use fetched::ChunkStream;
 pub(crate) use fetched::hashes_of;
+pub(crate) use pool::Pool;
 pub(crate) use serve::{UPLOADS_A_PEER, serve};
 pub use upload::{Gone, Upload, Wanted};
 
