@@ -72,8 +72,12 @@ impl Engine {
     fn look_about(&self, key: FileKey, share: &mut Share, now: Time) {
         let Some(file) = self.files.get(&key) else { return };
         let market = share.market;
-        let usable = |node| self.links.get(&Peer { market, node }).is_none_or(|link| link.is_usable(now));
-        share.look_about(usable, &self.around(file, now));
+        // One that is slow to send, but is heard to go on, is still one of those who share the work.
+        let counts = |node, goes_on| {
+            let link = self.links.get(&Peer { market, node });
+            link.is_none_or(|link| link.is_usable(now) || goes_on && !link.only_talks())
+        };
+        share.look_about(counts, &self.around(file, now));
     }
 
     fn around<'a>(&self, file: &'a crate::file::WantedFile, now: Time) -> Surroundings<'a> {
@@ -148,7 +152,7 @@ impl Engine {
     fn ask_one(&mut self, key: FileKey, share: &Share, node: NodeId, content: Option<ContentId>, in_order: bool, now: Time) -> bool {
         let peer = Peer { market: share.market, node };
         let link = self.links.entry(peer).or_default();
-        if link.asked >= link.window() {
+        if !link.is_usable(now) || link.asked >= link.window() {
             return false;
         }
         let (most, own) = (if share.whole { u64::MAX } else { link.run() }, link.time_for(1));

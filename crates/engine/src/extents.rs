@@ -153,7 +153,7 @@ impl Share {
         let mut reading = Runs::default();
         runs.into_iter().for_each(|run| reading.insert(run.start..run.end.min(self.count)));
         if partner.reading != reading {
-            partner.progressed = now;
+            partner.progress.beat(now);
         }
         partner.reading = reading;
         let both = |extent: &u64| {

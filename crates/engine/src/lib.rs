@@ -210,7 +210,7 @@ impl Engine {
         if let Some(Read { from: From::Peer { peer, .. }, .. }) = self.reads.get(&id)
             && let Some(link) = self.links.get_mut(peer)
         {
-            link.heard = now;
+            link.pulse.beat(now);
         }
     }
 
@@ -240,7 +240,8 @@ impl Engine {
             if let From::Peer { peer, .. } = from
                 && let Some(partner) = share.partners.get_mut(&peer.node)
             {
-                (partner.progressed, partner.refusals) = (now, 0);
+                partner.progress.beat(now);
+                partner.refusals = 0;
             }
             share.arrived(arrived, now);
             self.review_at(key, now);

@@ -11,7 +11,9 @@ const MEASURE: Duration = Duration::from_millis(200);
 /// How much of the peer's delivery is asked for ahead.
 const AHEAD: Duration = Duration::from_millis(500);
 /// The fewest and the most chunks that are asked of one peer at once.
-const WINDOW: std::ops::RangeInclusive<u64> = 4..=256;
+const WINDOW: std::ops::RangeInclusive<u64> = 2..=256;
+/// In what time half of a pause is forgotten.
+const FORGETS: Duration = Duration::from_secs(10);
 /// The longest that a peer is left alone after stalls.
 const LONGEST_REST: Duration = Duration::from_secs(300);
 
@@ -55,14 +57,46 @@ impl Rate {
     }
 }
 
+/// Signs of life, and how long there was none between them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Pulse {
+    last: Time,
+    /// The longest pause of late: half of it is forgotten every [`FORGETS`].
+    pause: Duration,
+}
+
+impl Pulse {
+    /// It starts to be felt.
+    pub(crate) fn start(&mut self, now: Time) {
+        self.last = now;
+    }
+
+    /// A sign of life.
+    pub(crate) fn beat(&mut self, now: Time) {
+        let pause = now.saturating_sub(self.last);
+        let left = 0.5f64.powf(pause.as_secs_f64() / FORGETS.as_secs_f64());
+        self.pause = pause.max(self.pause.mul_f64(left));
+        self.last = now;
+    }
+
+    pub(crate) fn last(&self) -> Time {
+        self.last
+    }
+
+    /// When it will have been silent for longer than `usual`, and than it ever is, on a busy line or processor.
+    pub(crate) fn silent_at(&self, usual: Duration) -> Time {
+        self.last.saturating_add((self.pause * 3).clamp(usual, usual * 4))
+    }
+}
+
 /// One peer of one market.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Link {
     pub(crate) rate: Rate,
     /// Chunks that it was asked for and that have not come.
     pub(crate) asked: u64,
-    /// When bytes came from it last, or the first were asked for.
-    pub(crate) heard: Time,
+    /// Bytes that came from it, or the first that were asked for.
+    pub(crate) pulse: Pulse,
     /// It is not relied on before.
     pub(crate) rests_until: Time,
     stalls_in_a_row: u32,
@@ -87,7 +121,7 @@ impl Link {
 
     pub(crate) fn asked_for(&mut self, chunks: u64, now: Time) {
         if self.asked == 0 {
-            self.heard = now;
+            self.pulse.start(now);
         }
         self.asked += chunks;
         self.rate.busy(now);
@@ -102,15 +136,20 @@ impl Link {
     }
 
     pub(crate) fn brought(&mut self, bytes: u64, now: Time) {
-        self.heard = now;
+        self.pulse.beat(now);
         self.stalls_in_a_row = 0;
         self.record.verified_bytes += bytes;
         self.rate.add(bytes, now);
     }
 
-    /// Whether it was asked for something and has sent nothing for too long.
+    /// When it will have sent nothing of what it was asked for too long.
     pub(crate) fn stalls_at(&self, config: &Config) -> Option<Time> {
-        (self.asked > 0).then(|| self.heard.saturating_add(config.peer_stall))
+        (self.asked > 0).then(|| self.pulse.silent_at(config.peer_stall))
+    }
+
+    /// Whether it stalled again and again: what it says is no sign of life then.
+    pub(crate) fn only_talks(&self) -> bool {
+        self.stalls_in_a_row > 1
     }
 
     /// Leaves it alone for a while, the longer the more often it stalled.

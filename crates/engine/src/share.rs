@@ -20,7 +20,7 @@ use larder_content::{CHUNK_BYTES, ContentId, FileKey, NodeId};
 
 use crate::chunks::Chunks;
 use crate::extents::SCAN;
-use crate::link::Rate;
+use crate::link::{Pulse, Rate};
 use crate::runs::Runs;
 use crate::{MarketId, Sharing, Time, readers};
 
@@ -106,8 +106,8 @@ pub(crate) struct Partner {
     pub(crate) said_complete: bool,
     /// Whether it is told what comes.
     pub(crate) follows: bool,
-    /// When something came of it, for anyone.
-    pub(crate) progressed: Time,
+    /// What came of it, for anyone.
+    pub(crate) progress: Pulse,
     /// Whether it counts, and whether what it reads is open to others.
     pub(crate) live: bool,
     /// Whether its chunks count as available: it is live, and not complete.
@@ -119,7 +119,7 @@ pub(crate) struct Partner {
 impl Partner {
     /// Whether nothing has come of it for so long that nothing is to be expected.
     pub(crate) fn stuck_at(&self, now: Time) -> bool {
-        now.saturating_sub(self.progressed) > HOPE
+        now.saturating_sub(self.progress.last()) > HOPE
     }
 }
 
@@ -192,7 +192,7 @@ impl Share {
             return false;
         }
         let has = Chunks::none(self.count);
-        let partner = Partner {
+        let mut partner = Partner {
             has,
             complete: None,
             knows: None,
@@ -201,12 +201,13 @@ impl Share {
             answered: false,
             said_complete: false,
             follows: false,
-            progressed: now,
+            progress: Pulse::default(),
             live: true,
             counted: false,
             stuck: false,
             refusals: 0,
         };
+        partner.progress.start(now);
         self.partners.insert(node, partner);
         true
     }
@@ -268,7 +269,8 @@ impl Share {
         self.count(node, false);
         self.gain(node, 0..self.count);
         if let Some(partner) = self.partners.get_mut(&node) {
-            (partner.complete, partner.reading, partner.progressed) = (Some(content), Runs::default(), now);
+            (partner.complete, partner.reading) = (Some(content), Runs::default());
+            partner.progress.beat(now);
         }
     }
 
@@ -371,14 +373,15 @@ impl Share {
     }
 
     /// Sees who counts, and so how much is read from the origin at once.
-    pub(crate) fn look_about(&mut self, usable: impl Fn(NodeId) -> bool, around: &Surroundings<'_>) {
+    pub(crate) fn look_about(&mut self, counts: impl Fn(NodeId, bool) -> bool, around: &Surroundings<'_>) {
         let (now, me) = (around.now, self.me);
         let alone = self.partners.len() < 2;
         let own_chunk = Duration::from_secs_f64(CHUNK_BYTES as f64 / self.rate.bytes_per_second.max(1e4));
         let silence = SILENCE.max(own_chunk * 4);
         for (node, partner) in &mut self.partners {
-            partner.live = *node != me && usable(*node) && (partner.answered || now.saturating_sub(partner.since) < ANSWER);
-            let silent = now.saturating_sub(partner.progressed) >= silence;
+            let silent = now >= partner.progress.silent_at(silence);
+            let goes_on = partner.complete.is_none() && !silent;
+            partner.live = *node != me && counts(*node, goes_on) && (partner.answered || now.saturating_sub(partner.since) < ANSWER);
             // A reader that delivers nothing while the origin does not move for this node either waits for the origin.
             partner.stuck = silent && (around.origin_moves || alone || !around.asking);
         }

@@ -72,7 +72,7 @@ impl Engine {
             }
             FileWord::Knows(content) => partner.knows = Some(content),
             FileWord::Have(runs) => {
-                partner.progressed = now;
+                partner.progress.beat(now);
                 runs.into_iter().take(MOST_RUNS).for_each(|run| share.gain(node, run));
             }
             FileWord::Reading(runs) => {

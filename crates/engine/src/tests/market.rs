@@ -22,6 +22,8 @@ pub(super) enum Kind {
     SendsFalse,
     /// Says that the file is another.
     FalseBinding,
+    /// Says again and again that it reads and has what nobody else has, and sends nothing.
+    Talks,
 }
 
 /// A transfer under way at a node.
@@ -49,6 +51,8 @@ pub(super) struct Node {
     up: f64,
     down: f64,
     pub(super) patience: Option<f64>,
+    /// For how much of every four seconds it sends nothing.
+    pub(super) freezes: Duration,
     /// What it does not see of the market when it begins.
     pub(super) blind: bool,
     /// Which content's chunk hashes it has.
@@ -97,6 +101,7 @@ impl Market {
             up,
             down,
             patience: None,
+            freezes: Duration::ZERO,
             blind: false,
             believes: None,
         };
@@ -190,6 +195,9 @@ impl Market {
         let event = Event::Told { peer: peer(sender), message: message.clone() };
         self.mail.push((at, receiver, event));
         let node = &self.nodes[receiver];
+        if node.kind == Kind::Talks {
+            return;
+        }
         let answers = message.body == FileWord::Follow && (node.done_at.is_some() || node.kind != Kind::Honest);
         if answers {
             let content = if node.kind == Kind::FalseBinding { FALSE_CONTENT } else { CONTENT };
@@ -205,6 +213,7 @@ impl Market {
                 self.begin(number);
             }
         }
+        self.talk();
         let (due, later) = std::mem::take(&mut self.mail).into_iter().partition(|(at, ..)| *at <= self.now);
         self.mail = later;
         let mut due: Vec<(Time, usize, Event)> = due;
@@ -219,6 +228,21 @@ impl Market {
         for number in 0..self.nodes.len() {
             if self.nodes[number].alive {
                 self.act(number);
+            }
+        }
+    }
+
+    /// What those say who only talk.
+    fn talk(&mut self) {
+        if !self.now.as_millis().is_multiple_of(500) {
+            return;
+        }
+        for talker in (0..self.nodes.len()).filter(|node| self.nodes[*node].kind == Kind::Talks) {
+            for body in [FileWord::Have(vec![0..self.chunks / 2]), FileWord::Reading(vec![self.chunks / 2..self.chunks])] {
+                for other in (0..self.nodes.len()).filter(|other| *other != talker && self.nodes[*other].wanted) {
+                    let message = FileMessage { file: key(1), body: body.clone() };
+                    self.mail.push((self.now + DELAY, other, Event::Told { peer: peer(talker), message }));
+                }
             }
         }
     }
@@ -258,7 +282,8 @@ impl Market {
                     From::Origin => (self.origin_rate / at_origin).min(down),
                     From::Peer { peer, .. } => {
                         let sender = &self.nodes[number(peer.node)];
-                        if !senders.insert(peer) || !sender.alive || sender.kind == Kind::Stalls {
+                        let frozen = (now.as_millis() % 4000) < sender.freezes.as_millis();
+                        if !senders.insert(peer) || !sender.alive || frozen || matches!(sender.kind, Kind::Stalls | Kind::Talks) {
                             continue;
                         }
                         (sender.up / served[number(peer.node)].max(1) as f64).min(down)

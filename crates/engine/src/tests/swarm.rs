@@ -23,6 +23,24 @@ fn a_cold_swarm_shares_one_download_near_the_least_time() {
 }
 
 #[test]
+fn those_who_send_nothing_for_seconds_but_go_on_keep_what_they_read() {
+    let mut market = Market::new(512, 8, 10e6, 100e6, 10e6, 1);
+    market.nodes.iter_mut().for_each(|node| node.freezes = Duration::from_millis(2500));
+    market.run(300 * SECOND);
+    assert!(market.copies() <= 1.05, "{} copies", market.copies());
+}
+
+#[test]
+fn one_that_only_talks_is_not_waited_for() {
+    let mut market = Market::new(512, 4, 10e6, 100e6, 10e6, 1);
+    market.nodes[3].kind = Kind::Talks;
+    market.nodes[3].wanted = true;
+    let took = market.run(200 * SECOND);
+    let least = least(512.0 * CHUNK_BYTES as f64, 3.0, 10e6, 100e6, 10e6);
+    assert!(took <= 1.5 * least + 10.0, "took {took} s, at least {least}");
+}
+
+#[test]
 fn home_lines_share_one_download_near_the_least_time() {
     let mut market = Market::new(512, 8, 5e6, 10e6, 40e6, 1);
     market.nodes.iter_mut().for_each(|node| node.patience = Some(3.0));

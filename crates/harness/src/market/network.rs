@@ -107,6 +107,8 @@ impl Network {
         run("ip", &["-n", &namespace, "link", "set", "lo", "up"])?;
         run("ip", &["-n", &namespace, "link", "set", LINK, "up"])?;
         host.also_at(address)?;
+        // Without a timer for each connection, which a crowd's would keep this machine busy with; every kernel lets it be chosen.
+        host.set("tcp_congestion_control", "reno")?;
         // The kernel gives larger packets to connections that saw a short round trip when they were made, and so, where many
         // share a link, four times the rate of those that were made while its queue was long.
         host.set("tcp_tso_rtt_log", "0")?;

@@ -31,6 +31,9 @@ const GOSSIP_TRANSMIT_BYTES: usize = 64 * 1024;
 const GOSSIP_MEMORY: Duration = Duration::from_secs(600);
 /// The most streams on a connection, those of all protocols together.
 const MOST_STREAMS: usize = 64;
+/// The most bytes that the kernel holds of a TCP connection beyond what is on its way.
+#[cfg(target_os = "linux")]
+const MOST_UNSENT_BYTES: u32 = 64 * 1024;
 /// How long a QUIC connection lives without a sign, in ms, and how often it gives one.
 const QUIC_IDLE_MS: u32 = 60_000;
 const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(20);
@@ -85,6 +88,7 @@ fn transport(shared: &Shared) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StartEr
     let mut muxer = yamux::Config::default();
     muxer.set_max_num_streams(MOST_STREAMS);
     let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
+        .map(|stream, _| holding_back_little(stream))
         .upgrade(Version::V1Lazy)
         .authenticate(security)
         .multiplex(muxer)
@@ -101,6 +105,15 @@ fn transport(shared: &Shared) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StartEr
     config.max_concurrent_stream_limit = MOST_STREAMS as u32;
     let quic = quic::tokio::Transport::new(config).map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     Ok(tcp.or_transport(quic).map(|either, _| either.into_inner()).boxed())
+}
+
+/// What the kernel holds back unsent cannot be cancelled, and what is told waits behind it: on a slow line for seconds.
+fn holding_back_little(stream: tcp::tokio::TcpStream) -> tcp::tokio::TcpStream {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = socket2::SockRef::from(&stream.0).set_tcp_notsent_lowat(MOST_UNSENT_BYTES) {
+        tracing::debug!(%error, "the kernel holds back as much as it likes");
+    }
+    stream
 }
 
 fn behaviour(shared: &Arc<Shared>) -> Result<Behaviour, StartError> {
