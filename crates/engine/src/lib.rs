@@ -44,7 +44,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
 
-use larder_content::{CHUNK_BYTES, FileKey};
+use larder_content::FileKey;
 
 pub use config::Config;
 use file::{Place, WantedFile};
@@ -220,8 +220,9 @@ impl Engine {
         read.chunks.start = first.saturating_add(chunks).min(read.chunks.end);
         read.heard = now;
         let (key, from, arrived) = (read.file, read.from, first..read.chunks.start);
-        let bytes = (arrived.end - arrived.start) * CHUNK_BYTES;
         let Some(file) = self.files.get_mut(&key) else { return };
+        let place = file.layout.bytes(arrived.start, arrived.end);
+        let bytes = place.end - place.start;
         match from {
             From::Origin => {
                 file.arrived(arrived.end);
@@ -243,7 +244,7 @@ impl Engine {
                 partner.progress.beat(now);
                 partner.refusals = 0;
             }
-            share.arrived(arrived, now);
+            share.arrived(arrived, bytes, now);
             self.review_at(key, now);
         }
     }

@@ -275,8 +275,8 @@ impl Share {
     }
 
     /// This node has chunks more.
-    pub(crate) fn arrived(&mut self, run: Range<u64>, now: Time) {
-        self.rate.add((run.end - run.start) * CHUNK_BYTES, now);
+    pub(crate) fn arrived(&mut self, run: Range<u64>, bytes: u64, now: Time) {
+        self.rate.add(bytes, now);
         self.has_now(run);
     }
 

@@ -1,6 +1,6 @@
 //! The markets that a node is in.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use larder_content::{CHUNK_BYTES, Holding, NodeId, Subject};
@@ -8,6 +8,7 @@ use larder_engine::MarketId;
 use larder_peers::{Config, Event, Identity, Market, MarketConfig, decode_book};
 use larder_store::{Store, StoreError};
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::NodeError;
 use crate::settings::{MarketSettings, PeersConfig};
@@ -16,6 +17,8 @@ use crate::settings::{MarketSettings, PeersConfig};
 pub(crate) const SPOKEN_OF_BYTES: u64 = 32 * CHUNK_BYTES;
 /// What happened in the markets and was not taken yet.
 const EVENTS: usize = 1024;
+/// How often what is held is announced anew: well before an announcement runs out, after a day.
+const RENEW_EVERY: Duration = Duration::from_secs(11 * 3600);
 /// How long the markets may take to end.
 const STOP: Duration = Duration::from_secs(2);
 
@@ -24,7 +27,13 @@ pub(crate) type MarketEvent = (MarketId, Event);
 
 /// The markets that a node is in, by number; cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Markets(Arc<Vec<Market>>);
+pub(crate) struct Markets(Arc<Joined>);
+
+#[derive(Debug, Default)]
+struct Joined {
+    markets: Vec<Market>,
+    announcing: OnceLock<AbortOnDropHandle<()>>,
+}
 
 impl Markets {
     /// Joins all markets.
@@ -55,17 +64,18 @@ impl Markets {
                 }
             });
         }
-        let markets = Self(Arc::new(markets));
-        markets.announce_all(store.clone());
-        Ok((markets, events))
+        let joined = Arc::new(Joined { markets, announcing: OnceLock::new() });
+        let announcing = tokio::spawn(announce_all(Arc::downgrade(&joined), store.clone()));
+        let _ = joined.announcing.set(AbortOnDropHandle::new(announcing));
+        Ok((Self(joined), events))
     }
 
     pub(crate) fn get(&self, id: MarketId) -> Option<&Market> {
-        self.0.get(usize::try_from(id.0).ok()?)
+        self.0.markets.get(usize::try_from(id.0).ok()?)
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = (MarketId, &Market)> {
-        (0..).map(MarketId).zip(self.0.iter())
+        (0..).map(MarketId).zip(self.0.markets.iter())
     }
 
     /// The market that a job asks for, or the first.
@@ -79,33 +89,40 @@ impl Markets {
         found.map(Some).ok_or_else(|| NodeError::Input(format!("this node is not in the market {name}; it is in: {}", known())))
     }
 
-    /// Announces in every market what the store holds for all to have.
-    fn announce_all(&self, store: Store) {
-        let markets = self.clone();
-        tokio::task::spawn_blocking(move || {
-            let held = || -> Result<Vec<Subject>, StoreError> {
-                let mut subjects: Vec<Subject> =
-                    store.public_resources()?.iter().map(|resource| Subject::of_resource(&resource.id)).collect();
-                subjects.extend(store.public_files(SPOKEN_OF_BYTES)?.into_iter().map(|(key, _)| Subject::from(key)));
-                Ok(subjects)
-            };
-            match held() {
-                Ok(subjects) => subjects.into_iter().for_each(|subject| markets.announce(subject, Holding::Complete)),
-                Err(error) => tracing::warn!(%error, "what the store holds is not announced"),
-            }
-        });
-    }
-
     /// Announces something in every market: all of them share the store.
     pub(crate) fn announce(&self, subject: Subject, holding: Holding) {
-        self.0.iter().for_each(|market| market.announce(subject, holding));
+        self.0.markets.iter().for_each(|market| market.announce(subject, holding));
     }
 
     /// Says goodbye everywhere.
     pub(crate) async fn stop(&self) {
-        let stops = self.0.iter().cloned().map(Market::stop);
+        let stops = self.0.markets.iter().cloned().map(Market::stop);
         let _ = tokio::time::timeout(STOP, futures::future::join_all(stops)).await;
     }
+}
+
+/// Announces in every market what the store holds for all to have, now and before that runs out.
+async fn announce_all(markets: Weak<Joined>, store: Store) {
+    loop {
+        let from = store.clone();
+        let held = tokio::task::spawn_blocking(move || held(&from)).await;
+        let Some(markets) = markets.upgrade().map(Markets) else { return };
+        match held {
+            Ok(Ok(subjects)) => subjects.into_iter().for_each(|subject| markets.announce(subject, Holding::Complete)),
+            Ok(Err(error)) => tracing::warn!(%error, "what the store holds is not announced"),
+            Err(panic) => tracing::error!(%panic, "what the store holds is not announced"),
+        }
+        drop(markets);
+        tokio::time::sleep(RENEW_EVERY).await;
+    }
+}
+
+/// What the store holds for all to have.
+fn held(store: &Store) -> Result<Vec<Subject>, StoreError> {
+    let resources = store.public_resources()?;
+    let files = store.public_files(SPOKEN_OF_BYTES)?;
+    let of_resources = resources.iter().map(|resource| Subject::of_resource(&resource.id));
+    Ok(of_resources.chain(files.into_iter().map(|(key, _)| Subject::from(key))).collect())
 }
 
 fn read(settings: &MarketSettings) -> Result<MarketConfig, String> {

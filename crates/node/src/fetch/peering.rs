@@ -117,9 +117,13 @@ impl Driver {
     /// Says whether the store has a file that is not being fetched.
     fn answer_from_store(&self, peer: Peer, file: FileKey) {
         let Some(market) = self.markets.get(peer.market).cloned() else { return };
-        let store = self.store.clone();
+        let (store, markets) = (self.store.clone(), self.markets.clone());
         tokio::task::spawn_blocking(move || {
             let found = serve::find_public(&store, &file);
+            if found.is_none() {
+                // It may have been announced and evicted since.
+                markets.announce(Subject::from(file), Holding::Gone);
+            }
             let body = found.map_or(FileWord::Nothing, |blob| FileWord::Complete(blob.content()));
             // Who has gone needs no answer.
             let _ = market.tell(peer.node, FileMessage { file, body });

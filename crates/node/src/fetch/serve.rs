@@ -25,17 +25,16 @@ pub(super) async fn answer(store: Store, coming: Option<(Partial, Arc<SharedFile
     let served = match upload.wanted.clone() {
         Wanted::Hashes(run) => return hashes(&store, coming, upload, run).await,
         Wanted::Chunks(run) => {
-            let mut at = run.start;
+            let (mut at, mut sent) = (run.start, 0);
             if let Some((partial, shared)) = &coming {
-                at = of_coming(partial, shared, &mut upload, run.clone()).await;
+                (at, sent) = of_coming(partial, shared, &mut upload, run.clone()).await;
             }
             // It may have become complete meanwhile.
-            of_blob(&store, &mut upload, at..run.end).await - run.start
+            sent + of_blob(&store, &mut upload, at..run.end).await
         }
     };
     if served > 0 {
-        let bytes = served * larder_content::CHUNK_BYTES;
-        let counted = tokio::task::spawn_blocking(move || store.add_served(bytes)).await;
+        let counted = tokio::task::spawn_blocking(move || store.add_served(served)).await;
         if let Ok(Err(error)) = counted {
             tracing::debug!(%error, "what was served is not counted");
         }
@@ -60,9 +59,9 @@ async fn hashes(store: &Store, coming: Option<(Partial, Arc<SharedFile>)>, uploa
     }
 }
 
-/// Sends what there is of a file that is still coming, from the start of the run on; gives the chunk up to which it was sent.
-async fn of_coming(partial: &Partial, shared: &SharedFile, upload: &mut Upload, run: Range<u64>) -> u64 {
-    let mut at = run.start;
+/// Sends what there is of a file that is still coming, from the start of the run on; gives the chunk up to which it was sent, and the bytes.
+async fn of_coming(partial: &Partial, shared: &SharedFile, upload: &mut Upload, run: Range<u64>) -> (u64, u64) {
+    let (mut at, mut sent) = (run.start, 0);
     while at < run.end {
         let content = shared.content();
         let claim = if content.is_some() { None } else { shared.claim_for(at) };
@@ -73,34 +72,36 @@ async fn of_coming(partial: &Partial, shared: &SharedFile, upload: &mut Upload, 
         let end = claim.as_ref().map_or(u64::MAX, |claim| claim.chunks().end).min(run.end).min(at + PIECE_CHUNKS);
         let partial = partial.clone();
         let Some((bytes, _)) = blocking(move || partial.read(at..end)).await else { break };
+        let length = bytes.len() as u64;
         if upload.send(Piece { first: at, bytes, claim, content }).await.is_err() {
             break;
         }
-        at = end;
+        (at, sent) = (end, sent + length);
     }
-    at
+    (at, sent)
 }
 
-/// Sends a run of a file that is complete, as [`of_coming`].
+/// Sends a run of a file that is complete; gives the bytes that were sent.
 async fn of_blob(store: &Store, upload: &mut Upload, run: Range<u64>) -> u64 {
-    let mut at = run.start;
+    let (mut at, mut sent) = (run.start, 0);
     if at >= run.end {
-        return at;
+        return sent;
     }
     let (from, key, wanted) = (store.clone(), upload.file, upload.content);
     let found = blocking(move || Ok(find_public(&from, &key))).await;
-    let Some(blob) = found.filter(|blob| wanted.is_none_or(|wanted| wanted == blob.content())) else { return at };
+    let Some(blob) = found.filter(|blob| wanted.is_none_or(|wanted| wanted == blob.content())) else { return sent };
     let content: ContentId = blob.content();
     while at < run.end {
         let end = run.end.min(at + PIECE_CHUNKS);
         let (store, blob) = (store.clone(), blob.clone());
         let Some(bytes) = blocking(move || store.read_blob(&blob, at..end).map(Some)).await else { break };
+        let length = bytes.len() as u64;
         if upload.send(Piece { first: at, bytes, claim: None, content: Some(content) }).await.is_err() {
             break;
         }
-        at = end;
+        (at, sent) = (end, sent + length);
     }
-    at
+    sent
 }
 
 /// Does what blocks beside the asynchronous tasks; a fault is logged, and is as good as nothing.
