@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::ensure;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use larder_harness::hub::{HubBuilder, HubServer, Repo, Tree};
 use larder_harness::market::{ADDRESSES, Host, Market, Network, Place, Prepared, Processor, Screen, Traffic, job, megabytes, pass, probe};
+use rustix::process::Signal;
 
 use crate::outcome::{OfNode, Outcome};
 use crate::parse_bytes;
@@ -24,6 +25,8 @@ const HTTP: u16 = 80;
 const PROBE_SECONDS: u64 = 2;
 /// What the origin may still send after the last node is ready: reads that end when they are cancelled.
 const AFTERWARDS: Duration = Duration::from_millis(500);
+/// How long a node may take to find out that its peers are of no use.
+const FINDING_OUT_SECONDS: f64 = 2.0;
 /// How long a scene may take, beyond ten times what it must.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -38,6 +41,12 @@ pub(crate) struct SwarmArguments {
     /// How many more nodes hold them before the start.
     #[arg(long, default_value_t = 0)]
     warm: usize,
+    /// What becomes of the warm nodes.
+    #[arg(long, value_name = "HOW", requires = "warm")]
+    halt: Option<Halt>,
+    /// How many seconds after the start it becomes of them.
+    #[arg(long, default_value_t = 0.0, requires = "halt")]
+    halt_after: f64,
     /// How many files there are.
     #[arg(long, default_value_t = 1)]
     files: u64,
@@ -78,6 +87,15 @@ pub(crate) struct SwarmArguments {
     workplace: WorkplaceArguments,
 }
 
+/// How a node stops to be of use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Halt {
+    /// Its process is killed, and its connections end.
+    Killed,
+    /// It goes on to exist, and does and says nothing.
+    Frozen,
+}
+
 /// Plays the scene.
 pub(crate) fn run(arguments: &SwarmArguments) -> anyhow::Result<()> {
     ensure!(arguments.nodes > 0 && arguments.files * arguments.bytes > 0, "there must be a node, and a byte that it wants");
@@ -104,11 +122,14 @@ pub(crate) fn run(arguments: &SwarmArguments) -> anyhow::Result<()> {
         wrong.is_empty(),
         &format!("{} laid files have the sha256 of those at the origin {}", right.len() * ready, wrong.join(", ")),
     );
-    let alone = outcome.last_s / outcome.alone_s;
+    let finding_out = if arguments.halt.is_some() { FINDING_OUT_SECONDS } else { 0.0 };
+    let alone = (outcome.last_s - finding_out) / outcome.alone_s;
+    let but = if arguments.halt.is_some() { ", but for 2 s to find out," } else { "" };
+    let alone_is = format!("the last node's time{but} by that of one alone, straight from the origin");
     for (most, ratio, what) in [
         (arguments.most_origin, outcome.origin_ratio(), "the origin sent, by the bytes there are"),
         (arguments.most_bound, outcome.over_bound(), "the last node's time by T*"),
-        (arguments.most_alone, alone, "the last node's time by that of one alone, straight from the origin"),
+        (arguments.most_alone, alone, &alone_is),
     ] {
         if let Some(most) = most {
             screen.promise(ratio <= most, &format!("{what}: {ratio:.3}, at most {most}"));
@@ -216,6 +237,10 @@ impl<'a> Scene<'a> {
         self.hub.counts().reset();
         let (traffic, processor) = (self.traffic()?, Processor::now()?);
         race.start()?;
+        if let Some(how) = self.arguments.halt {
+            pass(Duration::try_from_secs_f64(self.arguments.halt_after)?)?;
+            self.halt_the_warm(how);
+        }
         let mut prepared = race.finish(self.limit())?;
         let processor = Processor::now()?.busy_since(&processor);
         pass(AFTERWARDS)?;
@@ -229,10 +254,19 @@ impl<'a> Scene<'a> {
         prepared.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
         let at = |index: usize| prepared.get(index).map_or(0.0, |one| one.seconds);
         (outcome.first_s, outcome.median_s, outcome.last_s) = (at(0), at(prepared.len() / 2), at(prepared.len() - 1));
-        let copies = if self.arguments.lone { self.cold.len() } else { usize::from(self.warm.is_empty()) };
+        let copies = if self.arguments.lone { self.cold.len() } else { usize::from(self.warm.is_empty() || self.arguments.halt.is_some()) };
         outcome.bound_s = outcome.bound(copies as u64).seconds();
         outcome.alone_s = outcome.bound(1).alone();
         Ok((outcome, prepared))
+    }
+
+    fn halt_the_warm(&mut self, how: Halt) {
+        for (_, node) in self.market.nodes().iter_mut().enumerate().filter(|(number, _)| self.warm.contains(number)) {
+            match how {
+                Halt::Killed => node.kill(),
+                Halt::Frozen => node.daemon().into_iter().for_each(|daemon| daemon.signal(Signal::STOP)),
+            }
+        }
     }
 
     fn each(&mut self, prepared: &[Prepared], moved: &[Traffic]) -> Vec<OfNode> {
@@ -260,7 +294,8 @@ impl<'a> Scene<'a> {
         Outcome {
             name: name.clone(),
             nodes: *nodes,
-            warm: *warm,
+            // Of those that are halted nothing is to be had.
+            warm: if self.arguments.halt.is_some() { 0 } else { *warm },
             lone: *lone,
             files: *files,
             bytes: files * bytes,
@@ -286,10 +321,15 @@ impl<'a> Scene<'a> {
 
     fn described(&self, goodputs: Goodputs) -> String {
         let outcome = self.outcome(goodputs);
-        let nodes = match (outcome.lone, outcome.warm) {
+        let nodes = match (outcome.lone, self.arguments.warm) {
             (true, _) => format!("{} nodes, each by itself", outcome.nodes),
             (false, 0) => format!("{} cold nodes", outcome.nodes),
-            (false, warm) => format!("{} cold nodes and {warm} that are warm", outcome.nodes),
+            (false, warm) => {
+                let halted = self.arguments.halt.map_or_else(String::new, |how| {
+                    format!(" and are {} {} s after the start", format!("{how:?}").to_lowercase(), self.arguments.halt_after)
+                });
+                format!("{} cold nodes and {warm} that are warm{halted}", outcome.nodes)
+            }
         };
         let patience = outcome.patience.as_ref().map_or_else(String::new, |patience| format!(", patience {patience}"));
         let part = |goodput: f64, rate: u64, what: &str| format!("{:.3} of {what}", goodput / rate as f64);
