@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::api::get;
 use crate::files::{Files, MIB, resource};
+use crate::member::ANYWHERE;
 use crate::node::{Finished, Node, Running, until};
 
 /// The longest that a daemon may take to end.
@@ -38,8 +39,6 @@ pub(crate) fn end(daemon: Running, signal: Signal) -> Finished {
     finished.ok()
 }
 
-/// A place to listen at that the system chooses.
-const ANYWHERE: &str = "/ip4/127.0.0.1/tcp/0";
 const MARKET: &str = "market-1";
 
 /// Makes a node one of the market, which begins with the node at `bootstrap`.

@@ -167,6 +167,11 @@ impl Running {
         self.stderr.so_far()
     }
 
+    /// The most memory that it has held by now.
+    pub(crate) fn peak_bytes(&self) -> u64 {
+        peak_bytes(self.id())
+    }
+
     /// Whether it has not ended yet.
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()

@@ -24,7 +24,7 @@ const TABLE: [(&str, &[&str], &[&str]); 10] = [
         &["larder-content", "larder-job", "larder-engine", "larder-store", "larder-origin", "larder-node"],
         &["tokio", "clap", "axum", "tracing-subscriber", "hyper", "reqwest", "aws-sdk-s3", "aws-smithy-http-client"],
     ),
-    ("larder-tests", &["larder-content", "larder-harness", "larder-origin", "larder-peers"], &["tokio", "reqwest"]),
+    ("larder-tests", &["larder-content", "larder-harness", "larder-origin", "larder-peers"], &["libp2p", "tokio", "reqwest"]),
 ];
 
 /// Libraries that decide how a crate is built, runs or stores: each only where the table allows it.

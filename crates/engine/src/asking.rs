@@ -6,7 +6,7 @@ use std::time::Duration;
 use larder_content::{CHUNK_BYTES, ContentId, FileKey, FileWord, NodeId};
 
 use crate::link::Link;
-use crate::share::{Content, HASHES, Share, Surroundings};
+use crate::share::{Content, HASHES, Share, Standing, Surroundings};
 use crate::swarm::{followers, have};
 use crate::{Action, Engine, From, Peer, Time};
 
@@ -72,12 +72,15 @@ impl Engine {
     fn look_about(&self, key: FileKey, share: &mut Share, now: Time) {
         let Some(file) = self.files.get(&key) else { return };
         let market = share.market;
-        // One that is slow to send, but is heard to go on, is still one of those who share the work.
-        let counts = |node, goes_on| {
+        let stands = |node| {
             let link = self.links.get(&Peer { market, node });
-            link.is_none_or(|link| link.is_usable(now) || goes_on && !link.only_talks())
+            Standing {
+                usable: link.is_none_or(|link| link.is_usable(now)),
+                doubtful: link.is_some_and(Link::is_doubtful),
+                only_talks: link.is_some_and(Link::only_talks),
+            }
         };
-        share.look_about(counts, &self.around(file, now));
+        share.look_about(stands, &self.around(file, now));
     }
 
     fn around<'a>(&self, file: &'a crate::file::WantedFile, now: Time) -> Surroundings<'a> {

@@ -147,6 +147,11 @@ impl Link {
         (self.asked > 0).then(|| self.pulse.silent_at(config.peer_stall))
     }
 
+    /// Whether it stalled and has sent nothing since: it is tried again, and nothing is left to it.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        self.stalls_in_a_row > 0
+    }
+
     /// Whether it stalled again and again: what it says is no sign of life then.
     pub(crate) fn only_talks(&self) -> bool {
         self.stalls_in_a_row > 1

@@ -110,6 +110,8 @@ pub(crate) struct Partner {
     pub(crate) progress: Pulse,
     /// Whether it counts, and whether what it reads is open to others.
     pub(crate) live: bool,
+    /// Whether the origin is left alone because of it: it has not stalled of late.
+    relied_on: bool,
     /// Whether its chunks count as available: it is live, and not complete.
     counted: bool,
     pub(crate) stuck: bool,
@@ -131,6 +133,16 @@ pub(crate) enum Content {
     Asked(NodeId, ContentId, Time),
     /// The chunk hashes are there, and fit this content id.
     Known(ContentId),
+}
+
+/// How a partner stands as a peer, whatever the file.
+pub(crate) struct Standing {
+    /// It may be asked.
+    pub(crate) usable: bool,
+    /// It stalled, and has sent nothing since.
+    pub(crate) doubtful: bool,
+    /// It stalls again and again.
+    pub(crate) only_talks: bool,
 }
 
 /// What all that is shared depends on beyond the file itself.
@@ -203,6 +215,7 @@ impl Share {
             follows: false,
             progress: Pulse::default(),
             live: true,
+            relied_on: true,
             counted: false,
             stuck: false,
             refusals: 0,
@@ -361,7 +374,7 @@ impl Share {
             Some(content) => self.is_of_use(content),
             None => partner.said_complete && !partner.answered && waits,
         };
-        self.partners.values().filter(|partner| partner.live).any(complete)
+        self.partners.values().filter(|partner| partner.live && partner.relied_on).any(complete)
     }
 
     /// Whether a file of that content may be what is wanted, as far as is known.
@@ -373,15 +386,19 @@ impl Share {
     }
 
     /// Sees who counts, and so how much is read from the origin at once.
-    pub(crate) fn look_about(&mut self, counts: impl Fn(NodeId, bool) -> bool, around: &Surroundings<'_>) {
+    pub(crate) fn look_about(&mut self, stands: impl Fn(NodeId) -> Standing, around: &Surroundings<'_>) {
         let (now, me) = (around.now, self.me);
         let alone = self.partners.len() < 2;
         let own_chunk = Duration::from_secs_f64(CHUNK_BYTES as f64 / self.rate.bytes_per_second.max(1e4));
         let silence = SILENCE.max(own_chunk * 4);
         for (node, partner) in &mut self.partners {
             let silent = now >= partner.progress.silent_at(silence);
+            // One that is slow to send, but is heard to go on, is still one of those who share the work.
             let goes_on = partner.complete.is_none() && !silent;
-            partner.live = *node != me && counts(*node, goes_on) && (partner.answered || now.saturating_sub(partner.since) < ANSWER);
+            let standing = stands(*node);
+            let counts = standing.usable || goes_on && !standing.only_talks;
+            partner.relied_on = !standing.doubtful;
+            partner.live = *node != me && counts && (partner.answered || now.saturating_sub(partner.since) < ANSWER);
             // A reader that delivers nothing while the origin does not move for this node either waits for the origin.
             partner.stuck = silent && (around.origin_moves || alone || !around.asking);
         }

@@ -1,5 +1,6 @@
 //! What can be started from a shell: test origins, and measured markets of real nodes.
 
+mod delay;
 mod demo;
 mod hash;
 mod idle;
@@ -60,6 +61,9 @@ enum Command {
     Swarm(swarm::SwarmArguments),
     /// Measures nodes at rest: their memory, and their bytes on the wire. Takes root: it makes network namespaces.
     Idle(idle::IdleArguments),
+    /// Moves packets between two TUN devices, its standard input and output, with a delay.
+    #[command(hide = true)]
+    Delay(delay::DelayArguments),
     /// Prints what `swarm --json` wrote as one table in Markdown.
     Table {
         /// The files.
@@ -167,6 +171,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Swarm(arguments) => swarm::run(&arguments),
         Command::Idle(arguments) => idle::run(&arguments),
+        Command::Delay(arguments) => delay::run(&arguments),
         Command::Table { files } => print(&outcome::table(&files)?),
     }
 }

@@ -5,30 +5,9 @@ use std::time::Duration;
 use futures::AsyncWriteExt;
 use larder_content::{FileKey, Holding, Subject};
 
+use crate::frames::{BULK, CONTROL, frame, hello, news};
 use crate::node::{Node, Start, wait_for};
 use crate::raw::Raw;
-
-const CONTROL: &str = "/larder/market/control/1";
-const BULK: &str = "/larder/market/bulk/1";
-
-fn frame(body: &[u8]) -> Vec<u8> {
-    [&u32::try_from(body.len()).unwrap().to_le_bytes()[..], body].concat()
-}
-
-/// Version, kind, no addresses, no bootstrap, run 5, seen nowhere.
-fn hello() -> Vec<u8> {
-    frame(&[1, 0, 0, 0, 5, 0])
-}
-
-/// 900 holdings for an hour, numbered from `first`.
-fn news(first: u32) -> Vec<u8> {
-    let mut body = vec![1, 6, 251, 0x84, 0x03];
-    for number in first..first + 900 {
-        body.extend(blake3::hash(&number.to_le_bytes()).as_bytes());
-        body.extend([0, 251, 0x10, 0x0e]);
-    }
-    frame(&body)
-}
 
 /// The node still takes part: another comes, and hears of it.
 async fn goes_on(node: &Node) {

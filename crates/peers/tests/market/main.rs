@@ -5,6 +5,7 @@
 mod cold;
 mod doors;
 mod exchange;
+mod frames;
 mod holdings;
 mod hostile;
 mod node;

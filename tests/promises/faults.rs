@@ -1,0 +1,214 @@
+//! What goes wrong in a market: nodes that stop, clocks that are wrong, origins that are down, members that lie.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use larder_harness::faults::{Fault, Rule};
+use larder_harness::hub::HubServer;
+use larder_harness::servers;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::crash::recorded;
+use crate::daemon::end;
+use crate::files::{Files, MIB, REPO, resource};
+use crate::market::{FAST, files};
+use crate::member::{ANYWHERE, MARKET, Member};
+use crate::node::{Node, Running, until};
+use crate::rogue::{Known, Rogue, rogue};
+
+const DAY_SECONDS: u64 = 24 * 3600;
+
+/// One file that takes some seconds from a peer that sends [`SLOW`].
+fn large() -> Files {
+    Files::of_sizes([("model.safetensors", 24 * MIB)])
+}
+
+/// Bytes a second that a slow peer sends.
+const SLOW: &str = "8000000";
+
+/// A member that holds the files, sends them slowly, and comes back to the same address.
+fn slow_holder(hub: &HubServer, files: &Files) -> Member {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let node = Node::new(hub).with("LARDER_PEERS_UPLOAD_BYTES_PER_SECOND", SLOW);
+    let holder = Member::with(node, MARKET, &format!("/ip4/127.0.0.1/tcp/{port}"), &[]);
+    holder.prepare(files, "own");
+    hub.counts().reset();
+    holder
+}
+
+#[test]
+fn a_holder_that_is_killed_and_started_again_goes_on_serving() {
+    let files = large();
+    let hub = files.hub(FAST);
+    let mut holder = slow_holder(&hub, &files);
+    // While the holder is away the origin gives a little.
+    let node = Node::new(&hub).with("LARDER_ORIGIN_BYTES_PER_SECOND", "500000");
+    let member = Member::with(node, MARKET, ANYWHERE, &[&holder.address]);
+    member.knows(1);
+    let running = member.begin("second");
+    holder.has_sent(6 * MIB);
+    holder.kill();
+    holder.run(true);
+    let from = member.finish(running, &files, "second");
+    let (peers, origin) = (from["peers"].as_u64().unwrap(), from["origin"].as_u64().unwrap());
+    assert_eq!(peers + origin, files.bytes());
+    assert!(peers > files.bytes() * 3 / 4, "{from}");
+    // The holder has told all that it has sent before it was killed: that came, but for what was on its way.
+    assert!(holder.status()["markets"][0]["sent_bytes"].as_u64() > Some(files.bytes() / 4), "it served before and after");
+}
+
+#[test]
+fn a_daemon_that_is_told_to_end_does_so_in_time_while_a_slow_peer_takes_from_it() {
+    let files = large();
+    let hub = files.hub(FAST);
+    let mut holder = slow_holder(&hub, &files);
+    let member = Member::start(&hub, MARKET, &[&holder.address]);
+    member.knows(1);
+    let running = member.begin("second");
+    holder.has_sent(4 * MIB);
+    // Within 5 s, with exit code 0.
+    end(holder.daemon.take().unwrap(), Signal::TERM);
+    let from = member.finish(running, &files, "second");
+    assert!(from["peers"].as_u64() > Some(2 * MIB) && from["origin"].as_u64() > Some(0), "{from}");
+    let read = hub.counts().content().body_bytes;
+    assert!(read <= from["origin"].as_u64().unwrap() + MIB, "{read} bytes left the origin: {from}");
+}
+
+#[test]
+fn without_its_origin_a_pinned_job_needs_all_of_it_at_home_or_at_a_peer() {
+    let files = files();
+    let hub = files.hub(FAST);
+    let host = hub.endpoint().trim_start_matches("http://").to_owned();
+    let pinned = json!([{"type": "HF", "repo": "org/name", "revision": hub.commit(REPO, "main"), "target": "/data"}]);
+    let mut holder = Member::start(&hub, MARKET, &[]);
+    let other = Member::start(&hub, MARKET, &[&holder.address]);
+    let first =
+        json!([{"type": "HF", "repo": "org/name", "revision": hub.commit(REPO, "main"), "files": ["config.json"], "target": "/data"}]);
+    other.node.prepare(first.clone(), "part").ready();
+    holder.node.prepare(pinned.clone(), "all").ready();
+    holder.stop();
+    drop(hub);
+    holder.run(true);
+    // What is at home.
+    let report = holder.node.prepare(pinned.clone(), "again").ready();
+    assert_eq!(report["totals"]["from"], json!({"cache": files.bytes(), "peers": 0, "origin": 0}));
+    holder.assert_laid(&files, "again");
+    other.node.prepare(first, "part-again").ready();
+    // What is nowhere, and what was never listed.
+    let never = json!([{"type": "HF", "repo": "org/none", "revision": "0123456789012345678901234567890123456789", "target": "/data"}]);
+    for (member, wanted, name) in [(&holder, &never, "models/org/none@0123456789"), (&other, &pinned, "models/org/name@")] {
+        let message = member.node.prepare(wanted.clone(), "never").says(1, &["ops[0] \"serve\", resources[0]", name, &host]);
+        assert!(message.contains("refused") || message.contains("connect"), "{message}");
+        assert!(!member.node.folder().join("never").exists());
+    }
+}
+
+#[test]
+fn a_job_that_the_origin_left_in_the_middle_goes_on_from_there() {
+    let files = Files::of_sizes([("model.safetensors", 24 * MIB)]);
+    let hub = files.hub(8 * MIB);
+    let bootstrap = Member::start(&hub, MARKET, &[]);
+    let node = Node::new(&hub).with("LARDER_ORIGIN_RANGE_BYTES", "1048576").with("LARDER_ORIGIN_READS_PER_FILE", "2");
+    let member = Member::with(node.with("LARDER_ORIGIN_STALL_MS", "500"), MARKET, ANYWHERE, &[&bootstrap.address]);
+    member.knows(1);
+    let running = member.begin("job");
+    until("some of it is there", || hub.counts().content().body_bytes > 8 * MIB);
+    hub.faults().set(Rule::new("*", Fault::Refuse));
+    running.wait().says(1, &["resources[0]", "models/org/name/model.safetensors", "does not answer"]);
+    assert!(!member.node.folder().join("job").exists());
+    // Again, from what is there: down, it says so anew; back, it gives what is missing.
+    member.begin("job").wait().says(1, &["resources[0]", "models/org/name"]);
+    hub.faults().clear();
+    hub.counts().reset();
+    let kept = recorded(&member.node);
+    assert!(kept > 6 * MIB, "{kept} bytes were kept");
+    let from = member.finish(member.begin("job"), &files, "job");
+    assert_eq!(from, json!({"cache": kept, "peers": 0, "origin": files.bytes() - kept}));
+    assert_eq!(hub.counts().content().body_bytes, files.bytes() - kept);
+}
+
+/// A node whose clock is wrong by `offset`, as "+1d", and whose time passes as for others.
+fn with_clock(node: Node, offset: &str) -> Node {
+    let node = node.with("LD_PRELOAD", wrong_clock().to_str().unwrap());
+    node.with("FAKETIME", offset).with("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+}
+
+/// The library that makes a process see another time.
+fn wrong_clock() -> PathBuf {
+    let packages = servers::folder().join("venv/lib");
+    let versions = std::fs::read_dir(&packages).unwrap_or_else(|_| panic!("{} is not there: run scripts/servers", packages.display()));
+    let inside = "site-packages/libfaketime/vendor/libfaketime/src/libfaketime.so.1";
+    let found = versions.map(|version| version.unwrap().path().join(inside)).find(|library| library.exists());
+    found.unwrap_or_else(|| panic!("there is no libfaketime below {}: run scripts/servers", packages.display()))
+}
+
+/// How many days a node's clock is ahead, as its last lease shows.
+fn days_ahead(node: &Node) -> f64 {
+    let leases = node.run(&["resources", "--json"]).ok().json["leases"].clone();
+    let expires = leases[0]["expires"].as_u64().unwrap_or_else(|| panic!("{leases}"));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    ((expires as f64 - now as f64) / DAY_SECONDS as f64 - 7.0).round()
+}
+
+#[test]
+fn nodes_whose_clocks_are_a_day_apart_share_as_others_do() {
+    let files = files();
+    let hub = files.hub(FAST);
+    let clocks = [("+1d", 1.0), ("-1d", -1.0), ("+0", 0.0)];
+    let bootstrap = Member::start(&hub, MARKET, &[]);
+    let members = clocks.map(|(offset, _)| Member::with(with_clock(Node::new(&hub), offset), MARKET, ANYWHERE, &[&bootstrap.address]));
+    members.iter().for_each(|member| member.knows(1));
+    // Warm, from one that is ahead to one that is behind and to one that is right.
+    assert_eq!(members[0].prepare(&files, "warm")["origin"], files.bytes());
+    hub.counts().reset();
+    for member in &members[1..] {
+        let from = member.prepare(&files, "warm");
+        assert_eq!((&from["peers"], &from["origin"]), (&files.bytes().into(), &0.into()), "{from}");
+    }
+    assert_eq!(hub.counts().content().body_bytes, 0);
+    for (member, (offset, days)) in members.iter().zip(clocks) {
+        assert_eq!(days_ahead(&member.node), days, "{offset}");
+    }
+    // Cold, all at once.
+    let files = Files::of_sizes([("model.safetensors", 24 * MIB)]);
+    let hub = files.hub(6 * MIB);
+    let bootstrap = Member::start(&hub, MARKET, &[]);
+    let members = clocks.map(|(offset, _)| Member::with(with_clock(Node::new(&hub), offset), MARKET, ANYWHERE, &[&bootstrap.address]));
+    members.iter().for_each(|member| member.knows(1));
+    let running = members.each_ref().map(|member| member.begin("cold"));
+    for (member, running) in members.iter().zip(running) {
+        member.finish(running, &files, "cold");
+    }
+    let copies = hub.counts().content().body_bytes as f64 / files.bytes() as f64;
+    assert!(copies < 1.5, "{copies} copies left the origin for three nodes");
+}
+
+#[test]
+fn who_lies_in_a_cold_swarm_spoils_no_file_and_is_left_alone() {
+    let files = Files::of_sizes([("model.safetensors", 16 * MIB), ("config.json", 900)]);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for kind in [Rogue::SignsFalse, Rogue::SendsOther] {
+        let hub = files.hub(6 * MIB);
+        let bootstrap = Member::start(&hub, MARKET, &[]);
+        let liar = rogue(&runtime, &bootstrap.address, kind, Known::of(&files, &hub));
+        let members = [(); 3].map(|()| Member::start(&hub, MARKET, &[&bootstrap.address, &liar.listening()[0]]));
+        members.iter().for_each(|member| member.knows(2));
+        let running: Vec<Running> = members.iter().map(|member| member.begin("cold")).collect();
+        for (member, running) in members.iter().zip(running) {
+            member.finish(running, &files, "cold");
+        }
+        let copies = hub.counts().content().body_bytes as f64 / files.bytes() as f64;
+        eprintln!("{kind:?} {copies}");
+        let liar_id = liar.id().to_string();
+        for member in &members {
+            eprintln!("{}", member.log());
+            eprintln!("{}", member.status()["markets"][0]["refused"]);
+            eprintln!("{}", member.node.run(&["peers", "--json"]).ok().stdout.contains(&liar_id));
+        }
+        drop(runtime.block_on(async { tokio::time::timeout(std::time::Duration::from_secs(5), liar.stop()).await }));
+        let _: Option<Value> = None;
+        let _ = resource();
+    }
+}
