@@ -1,6 +1,7 @@
 //! What strangers send to a node that runs: it says why it turns them away, stays small, and serves the honest as before.
 
 use futures::{AsyncWrite, AsyncWriteExt};
+use larder_harness::faults::{Fault, Rule};
 use larder_harness::hub::{HubServer, Repo};
 use serde_json::json;
 use tokio::runtime::Runtime;
@@ -156,14 +157,16 @@ fn a_million_announcements_take_no_room_from_others() {
     assert!((60_000..70_000).contains(&heard_of), "{heard_of} of a million are kept");
     assert!(target.member.log().contains("announces too much"), "{}", target.member.log());
     target.goes_on();
-    // What the honest say is heard, and passed on.
+    // What the honest say is heard, and passed on: of whoever holds this the asker knows through the node alone.
     let other = Files::of_sizes([("other.bin", 9 * MIB)]);
     target.hub.publish(Repo::model("org/other").at("main", other.tree())).unwrap();
     let wanted = json!([{"type": "HF", "repo": "org/other", "target": "/data"}]);
     let [holder, asker] = [(); 2].map(|()| Member::start(&target.hub, MARKET, &[&target.member.address]));
     [&holder, &asker].into_iter().for_each(|member| member.knows(1));
     holder.node.prepare(wanted.clone(), "other").ready();
+    target.hub.faults().set(Rule::new("*/resolve/*", Fault::Status { code: 503, retry_after: None }));
     assert_eq!(asker.node.prepare(wanted, "other").ready()["totals"]["from"]["peers"], other.bytes());
+    asker.assert_laid(&other, "other");
 }
 
 #[test]
