@@ -29,8 +29,6 @@ impl Member {
 
     /// The same of a node that is there.
     pub(crate) fn with(node: Node, market: &str, listen: &str, bootstrap: &[&str]) -> Self {
-        // A busy machine makes peers slow: that is no reason here to ask the origin for more.
-        let node = node.with("LARDER_JOBS_PATIENCE", "0");
         let mut arguments = vec!["init", "--market", market, "--listen", listen];
         bootstrap.iter().for_each(|address| arguments.extend(["--bootstrap", address]));
         node.run(&arguments).ok();
