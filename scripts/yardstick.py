@@ -158,9 +158,8 @@ def memory(scratch):
                         time.sleep(SETTLE_SECONDS)
                         cells.append(f"{(resident(giver.process) - before) / count / 1024:.0f} KiB")
                         if count == 50:
-                            busy = most_while_taking(giver, holder)
-                            busy_cell = f"{(busy - before) / count / 1024:.0f} KiB"
-            rows.append([kind, transport, f"{alone / 1e6:.1f} MB", *cells, busy_cell])
+                            busy = f"{(most_while_taking(giver, holder) - before) / count / 1024:.0f} KiB"
+            rows.append([kind.replace("ours", "larder"), transport, f"{alone / 1e6:.1f} MB", *cells, busy])
             print(f"  {rows[-1]}", file=sys.stderr, flush=True)
     return rows
 
@@ -206,7 +205,7 @@ def main():
         if "memory" in wanted:
             remembered = memory(scratch)
         print(machine(scratch, arguments.date))
-        print(f"Two processes, nothing written to disk; medians of {arguments.rounds} runs. Kernel: {kernel()}; lifted: {LIFTED_BYTES >> 20} MiB both ways.\n")
+        print(f"Two processes, nothing written to disk; medians of {arguments.rounds}. Kernel: {kernel()}; lifted: {LIFTED_BYTES >> 20} MiB both ways.\n")
         if rows:
             titles = ["", "", "round trip", *(f"{kind}, {count}" for count in ("1 connection", "2 connections") for kind in ("bare", "larder", "by it"))]
             print(table("MiB/s of a bare libp2p stream, and of Larder's exchange; the second connection is to a second node", titles, rows))
