@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use larder_content::{CHUNK_BYTES, ContentId, FileKey, FileWord, NodeId};
 
+use crate::file::WantedFile;
 use crate::link::Link;
 use crate::share::{Content, HASHES, Share, Standing, Surroundings};
 use crate::swarm::{followers, have};
@@ -16,10 +17,6 @@ const SAMPLES: usize = 16;
 const MOST_LINKS: usize = 8192;
 /// How long an origin may bring nothing and still counts as moving.
 const MOVES: Duration = Duration::from_secs(1);
-/// How often it is judged whether a job's patience is over, and how long the first judgement is left open.
-const JUDGED: Duration = Duration::from_millis(500);
-/// The part of the time that a job may take below which the origin helps less.
-const ENOUGH: f64 = 0.8;
 /// How much faster another must be for a request to be moved to it.
 const STEAL_MARGIN: Duration = Duration::from_millis(200);
 
@@ -83,7 +80,7 @@ impl Engine {
         share.look_about(stands, &self.around(file, now));
     }
 
-    fn around<'a>(&self, file: &'a crate::file::WantedFile, now: Time) -> Surroundings<'a> {
+    fn around<'a>(&self, file: &'a WantedFile, now: Time) -> Surroundings<'a> {
         let heard = self.sources.get(&file.origin).and_then(|source| source.heard);
         let origin_moves = heard.is_some_and(|at| now.saturating_sub(at) < MOVES);
         Surroundings { now, waiting: &file.waiting, origin_moves, asking: file.asking > 0 }
@@ -92,27 +89,18 @@ impl Engine {
     /// Whether the job's patience is over: then the origin helps more, else less.
     fn judge(&mut self, key: FileKey, share: &mut Share, now: Time) {
         let Some(patience) = share.patience else { return };
-        let Some(file) = self.files.get(&key) else { return };
-        if now < share.judged_at + JUDGED {
-            return;
+        let Some(WantedFile { group, origin, .. }) = self.files.get(&key) else { return };
+        let group = *group;
+        let straight = self.sources.get(origin).map_or(self.config.assumed_origin_rate, |source| source.straight(&self.config));
+        if let Some((pace, groups)) = self.paces.due(group, now) {
+            let reads = self.reads.values().map(|read| (read.file, read.chunks.end - read.chunks.start));
+            let waiting = self.files.iter().map(|(key, file)| (*key, file.waiting.chunks()));
+            let of_group = |key: &FileKey| self.files.get(key).is_some_and(|file| file.group == group);
+            let left: u64 = reads.chain(waiting).filter(|(key, _)| of_group(key)).map(|(_, chunks)| chunks).sum();
+            let left = left.saturating_mul(CHUNK_BYTES);
+            pace.judge(patience, straight / groups as f64, left, self.config.reads_per_file, now);
         }
-        share.judged_at = now;
-        let elapsed = now.saturating_sub(share.began).as_secs_f64();
-        if elapsed < 2.0 * JUDGED.as_secs_f64() {
-            return;
-        }
-        let under_way: u64 = self.reads.values().filter(|read| read.file == key).map(|read| read.chunks.end - read.chunks.start).sum();
-        let remaining = (file.waiting.chunks() + under_way) as f64 * CHUNK_BYTES as f64;
-        let straight = self.sources.get(&file.origin).map_or(self.config.assumed_origin_rate, |source| source.straight(&self.config));
-        let may_take = patience * file.layout.bytes(0, file.layout.count()).end as f64 / straight;
-        let takes = elapsed + remaining / share.rate.bytes_per_second.max(1.0);
-        share.extra = if takes > may_take {
-            (share.extra * 2).clamp(1, self.config.reads_per_file)
-        } else if takes < may_take * ENOUGH {
-            share.extra / 2
-        } else {
-            share.extra
-        };
+        share.extra = self.paces.share_out(group, share.extra, self.config.reads_per_file);
     }
 
     /// Asks for the chunk hashes of what a partner says the file is.

@@ -32,6 +32,7 @@ mod extents;
 mod file;
 mod link;
 mod message;
+mod pace;
 mod random;
 mod readers;
 mod runs;
@@ -51,6 +52,7 @@ use file::{Place, WantedFile};
 use link::Link;
 pub use link::Record;
 pub use message::{Action, Compared, Event, From, Outcome, Peer, Sharing};
+use pace::Paces;
 use random::Random;
 use share::Share;
 use source::Source;
@@ -97,10 +99,13 @@ pub struct Engine {
     /// The resting files, and until when.
     resting: BTreeSet<(Time, FileKey)>,
     sources: BTreeMap<OriginId, Source>,
+    paces: Paces,
     reads: BTreeMap<ReadId, Read>,
     /// How many of them are from origins.
     origin_reads: usize,
     links: BTreeMap<Peer, Link>,
+    /// When it was last asked what to do.
+    looked_at: Time,
     /// When which shared file is looked at next.
     reviews: BTreeSet<(Time, FileKey)>,
     next_read: u64,
@@ -119,9 +124,11 @@ impl Engine {
             turns: Turns::default(),
             resting: BTreeSet::new(),
             sources: BTreeMap::new(),
+            paces: Paces::default(),
             reads: BTreeMap::new(),
             origin_reads: 0,
             links: BTreeMap::new(),
+            looked_at: Time::ZERO,
             reviews: BTreeSet::new(),
             next_read: 0,
             next_file: 0,
@@ -191,6 +198,7 @@ impl Engine {
         }
         self.sources.entry(file.origin).or_insert_with(|| Source::new(&self.config));
         self.turns.join(file.group);
+        self.paces.join(file.group, file.waiting.chunks().saturating_mul(larder_content::CHUNK_BYTES), now);
         self.files.insert(key, file);
         self.review_at(key, now);
         self.place(key, now);
@@ -223,6 +231,7 @@ impl Engine {
         let Some(file) = self.files.get_mut(&key) else { return };
         let place = file.layout.bytes(arrived.start, arrived.end);
         let bytes = place.end - place.start;
+        self.paces.brought(file.group, bytes, now);
         match from {
             From::Origin => {
                 file.arrived(arrived.end);
@@ -326,6 +335,7 @@ impl Engine {
         self.stand(key, Place::Aside);
         if let Some(file) = self.files.remove(&key) {
             self.turns.leave(file.group);
+            self.paces.leave(file.group, file.share.as_ref().map_or(0, |share| share.extra));
             if let Some(at) = file.review_at {
                 self.reviews.remove(&(at, key));
             }

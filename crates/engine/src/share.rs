@@ -82,7 +82,6 @@ pub(crate) struct Share {
     pub(crate) range_chunks: u64,
     /// Reads beyond that, out of patience.
     pub(crate) extra: usize,
-    pub(crate) judged_at: Time,
     pub(crate) rate: Rate,
     pub(crate) tell_at: Option<Time>,
     /// The origin will not give it.
@@ -190,7 +189,6 @@ impl Share {
             at_once: 0,
             range_chunks,
             extra: 0,
-            judged_at: now,
             rate: Rate::default(),
             tell_at: None,
             hopeless: false,

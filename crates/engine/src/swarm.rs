@@ -1,5 +1,6 @@
 //! What the engine does with peers: hears them, asks them, tells them, and believes them or not.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ const MOST_RUNS: usize = 1000;
 const MOST_REFUSALS: u32 = 8;
 /// How long a peer that lied is left alone.
 const BAN: Duration = Duration::from_secs(3600);
+
+/// A node that did not come to look for that long was stopped itself: while anything is asked of peers, it looks twice a second.
+const ASLEEP: Duration = Duration::from_millis(1500);
 
 impl Engine {
     pub(crate) fn sighted(&mut self, key: FileKey, peer: Peer, holding: Holding, now: Time) {
@@ -161,13 +165,11 @@ impl Engine {
 
     /// The file is proven: whoever follows hears what it is, and who signed for something else is banned.
     pub(crate) fn proven(&mut self, key: FileKey, content: ContentId) {
-        let Some(share) = self.files.get_mut(&key).and_then(|file| file.share.take()) else { return self.forget(key) };
-        followers(&share).into_iter().for_each(|peer| self.tell(peer, key, FileWord::Complete(content)));
-        if share.content == Content::Known(content) {
-            for node in &share.suspects {
-                self.ban(Peer { market: share.market, node: *node });
-            }
-        }
+        let Some(share) = self.files.get(&key).and_then(|file| file.share.as_deref()) else { return self.forget(key) };
+        let (market, follow) = (share.market, followers(share));
+        let suspects = if share.content == Content::Known(content) { share.suspects.clone() } else { BTreeSet::new() };
+        follow.into_iter().for_each(|peer| self.tell(peer, key, FileWord::Complete(content)));
+        suspects.into_iter().for_each(|node| self.ban(Peer { market, node }));
         self.forget(key);
     }
 
@@ -239,6 +241,15 @@ impl Engine {
 
     /// Stops what was asked of peers that send nothing.
     pub(crate) fn stop_silent_peers(&mut self, now: Time) {
+        let asleep = now.saturating_sub(self.looked_at) > ASLEEP;
+        self.looked_at = now;
+        if asleep {
+            // So was everything else here: what they sent meanwhile is not seen yet.
+            self.links.values_mut().for_each(|link| link.pulse.start(now));
+            let shares = self.files.values_mut().filter_map(|file| file.share.as_deref_mut());
+            shares.flat_map(|share| share.partners.values_mut()).for_each(|partner| partner.progress.start(now));
+            return;
+        }
         let silent = self.links.iter().filter(|(_, link)| link.stalls_at(&self.config).is_some_and(|at| at <= now));
         let silent: Vec<Peer> = silent.map(|(peer, _)| *peer).collect();
         for peer in silent {

@@ -6,6 +6,7 @@ use super::*;
 
 mod faults;
 mod market;
+mod patience;
 mod schedules;
 mod swarm;
 mod turns;

@@ -2,6 +2,8 @@
 //!
 //! It is kept with the index, not synced, and lost with it.
 
+use std::sync::atomic::Ordering;
+
 use crate::index::Row;
 use crate::records::{AccountRow, ServedRow};
 use crate::{Shared, Store, StoreError, lock};
@@ -66,26 +68,34 @@ impl Store {
         Ok(ledger)
     }
 
-    /// Adds to the bytes that were given to peers.
-    ///
-    /// # Errors
-    /// If the index cannot be read or written.
-    pub fn add_served(&self, bytes: u64) -> Result<(), StoreError> {
-        let _accounts = lock(&self.shared.accounts);
-        let served = self.served()?.saturating_add(bytes);
-        self.shared.index.put(Row::Served, &ServedRow { bytes: served })
+    /// Adds to the bytes that were given to peers: in memory, and to the index with the next sync, since it is done often.
+    pub fn add_served(&self, bytes: u64) {
+        self.shared.served.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// The bytes that were given to peers.
     ///
     /// # Errors
-    /// If the index cannot be read.
+    /// If the index cannot be read or written.
     pub fn served(&self) -> Result<u64, StoreError> {
-        Ok(self.shared.index.get::<ServedRow>(Row::Served)?.map_or(0, |row| row.bytes))
+        self.shared.record_served()
     }
 }
 
 impl Shared {
+    /// Records what was given to peers; gives all of it.
+    pub(crate) fn record_served(&self) -> Result<u64, StoreError> {
+        let _one = lock(&self.accounts);
+        let before = self.index.get::<ServedRow>(Row::Served)?.map_or(0, |row| row.bytes);
+        let more = self.served.load(Ordering::Relaxed);
+        let bytes = before.saturating_add(more);
+        if more > 0 {
+            self.index.put(Row::Served, &ServedRow { bytes })?;
+            self.served.fetch_sub(more, Ordering::Relaxed);
+        }
+        Ok(bytes)
+    }
+
     fn count_accounts(&self) -> Result<Accounts, StoreError> {
         let rows: Vec<AccountRow> = self.index.accounts()?;
         Ok(Accounts { count: rows.len(), next_turn: rows.iter().map(|row| row.turn).max().unwrap_or(0) })
@@ -130,11 +140,11 @@ mod tests {
         let bytes = |cache, peers, origin| LedgerBytes { cache, peers, origin };
         store.add_to_ledger("b", bytes(1, 2, 3)).unwrap();
         store.add_to_ledger("a", bytes(0, 0, 7)).unwrap();
-        store.add_served(5).unwrap();
+        store.add_served(5);
         drop(store);
         let store = store_at(&folder.path().join("home"));
         store.add_to_ledger("b", bytes(10, 20, u64::MAX)).unwrap();
-        store.add_served(6).unwrap();
+        store.add_served(6);
         assert_eq!(store.ledger().unwrap(), [("a".into(), bytes(0, 0, 7)), ("b".into(), bytes(11, 22, u64::MAX))]);
         assert_eq!(store.served().unwrap(), 11);
     }

@@ -173,6 +173,8 @@ struct Shared {
     making_list: Mutex<()>,
     /// Bytes that are kept in memory for the proofs of files still coming.
     kept_bytes: Arc<AtomicU64>,
+    /// Bytes given to peers that are not recorded yet.
+    served: AtomicU64,
     /// Nothing until the ledger is first written.
     accounts: Mutex<Option<Accounts>>,
     recovery: Recovery,

@@ -65,6 +65,7 @@ impl Store {
             lists: Mutex::new(recent_lists()),
             making_list: Mutex::default(),
             kept_bytes: Arc::default(),
+            served: AtomicU64::new(0),
             accounts: Mutex::default(),
             recovery: Recovery::default(),
             home,

@@ -111,6 +111,7 @@ impl Store {
     /// # Errors
     /// If the index cannot be written.
     pub fn flush(&self) -> Result<(), StoreError> {
+        self.shared.record_served()?;
         self.shared.index.flush()
     }
 }
@@ -120,6 +121,7 @@ impl Shared {
     pub(crate) fn sync_round(&self) -> Result<(), StoreError> {
         let groups = &self.groups;
         let _running = lock(&groups.running);
+        self.record_served()?;
         if !groups.dirty.swap(false, Ordering::SeqCst) {
             return Ok(());
         }

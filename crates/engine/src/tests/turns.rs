@@ -99,7 +99,13 @@ fn ten_thousand_groups_and_a_hundred_thousand_files_are_no_burden() {
     assert_eq!(read_all(&mut engine), 10_000);
     (0..100_000).for_each(|number| want(&mut engine, number, 1, 1));
     assert_eq!(read_all(&mut engine), 100_000);
-    assert!(engine.files.is_empty() && engine.reads.is_empty() && engine.resting.is_empty() && engine.turns.is_empty());
+    assert!(
+        engine.files.is_empty()
+            && engine.reads.is_empty()
+            && engine.resting.is_empty()
+            && engine.turns.is_empty()
+            && engine.paces.is_empty()
+    );
 }
 
 /// Quadratic work would take minutes here.
@@ -113,5 +119,5 @@ fn a_hundred_thousand_files_of_an_origin_that_is_busy_are_no_burden_to_another()
     assert_eq!(read_all(&mut engine), 10_000);
     // From the last to the first: a job that is called off leaves in no order.
     (0..100_000).rev().for_each(|number| engine.handle(Event::Unwanted { file: key(number) }, Time::ZERO));
-    assert!(engine.files.is_empty() && engine.turns.is_empty());
+    assert!(engine.files.is_empty() && engine.turns.is_empty() && engine.paces.is_empty());
 }

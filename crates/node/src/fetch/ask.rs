@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(super) enum Heard {
     /// So many chunks are in the store, of so many bytes.
     Chunks(u64, u64),
-    /// Bytes come.
+    /// Bytes come, or wait for this node.
     Bytes,
 }
 
@@ -59,7 +59,7 @@ impl Question {
                 follow(&partial);
                 Ok::<u64, ReadError>(chunks.hashes().len() as u64)
             });
-            let count = written.await.map_err(|panic| defect(&panic))??;
+            let count = busy(written, &mut heard).await.map_err(|panic| defect(&panic))??;
             next += count;
             heard(Heard::Chunks(count, bytes)).await;
         }
@@ -117,6 +117,17 @@ async fn next_piece(
             // It has no more.
             None => Err(ReadError::Peer(Outcome::Refused)),
         };
+    }
+}
+
+/// Waits for this node's own disk: for that its peer is not to blame.
+async fn busy<T>(work: impl Future<Output = T>, heard: &mut (impl FnMut(Heard) -> BoxFuture<'static, ()> + Send)) -> T {
+    tokio::pin!(work);
+    loop {
+        match tokio::time::timeout(LOOK, &mut work).await {
+            Ok(done) => return done,
+            Err(_) => heard(Heard::Bytes).await,
+        }
     }
 }
 

@@ -22,23 +22,17 @@ pub(super) fn find_public(store: &Store, key: &FileKey) -> Option<Blob> {
 
 /// Answers one question. What cannot be answered is refused by dropping it.
 pub(super) async fn answer(store: Store, coming: Option<(Partial, Arc<SharedFile>)>, mut upload: Upload) {
-    let served = match upload.wanted.clone() {
+    let run = match upload.wanted.clone() {
         Wanted::Hashes(run) => return hashes(&store, coming, upload, run).await,
-        Wanted::Chunks(run) => {
-            let (mut at, mut sent) = (run.start, 0);
-            if let Some((partial, shared)) = &coming {
-                (at, sent) = of_coming(partial, shared, &mut upload, run.clone()).await;
-            }
-            // It may have become complete meanwhile.
-            sent + of_blob(&store, &mut upload, at..run.end).await
-        }
+        Wanted::Chunks(run) => run,
     };
-    if served > 0 {
-        let counted = tokio::task::spawn_blocking(move || store.add_served(served)).await;
-        if let Ok(Err(error)) = counted {
-            tracing::debug!(%error, "what was served is not counted");
-        }
+    let (mut at, mut sent) = (run.start, 0);
+    if let Some((partial, shared)) = &coming {
+        (at, sent) = of_coming(partial, shared, &mut upload, run.clone()).await;
     }
+    // It may have become complete meanwhile.
+    sent += of_blob(&store, &mut upload, at..run.end).await;
+    store.add_served(sent);
 }
 
 async fn hashes(store: &Store, coming: Option<(Partial, Arc<SharedFile>)>, upload: Upload, run: Range<u64>) {
