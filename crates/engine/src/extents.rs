@@ -48,7 +48,7 @@ impl Share {
         let needed = |all| move |extent: &u64| self.wants(*extent, waiting, all);
         let spare = self.spare.iter().find_map(needed(true)).filter(|_| self.extra > 0);
         let open = || if asking { None } else { self.mine.iter().find_map(needed(true)) };
-        self.mine.iter().find_map(needed(false)).or(spare).or_else(open)
+        self.mine.iter().find_map(needed(self.repairs)).or(spare).or_else(open)
     }
 
     /// Takes the extents that are this node's to read as long as it may read more, and gives up those that are done.
@@ -66,7 +66,8 @@ impl Share {
         self.spare.retain(|number| waiting.from(*number * extent).is_some_and(|run| run.start < (number + 1) * extent));
         self.undeclared |= self.mine.len() != count;
         let mut free = self.at_once.saturating_sub(reads.len());
-        let ready = self.mine.iter().filter_map(|extent| self.wants(*extent, waiting, false)).map(|run| run.end - run.start).sum::<u64>();
+        let ready =
+            self.mine.iter().filter_map(|extent| self.wants(*extent, waiting, self.repairs)).map(|run| run.end - run.start).sum::<u64>();
         free = free.saturating_sub(usize::try_from(ready.div_ceil(self.range_chunks.min(self.extent))).unwrap_or(usize::MAX));
         if free == 0 || waiting.is_empty() {
             self.idle_since = None;
@@ -99,6 +100,11 @@ impl Share {
     /// The next extent that this node is to read, if there is one now.
     fn next_extent(&mut self, around: &Surroundings<'_>) -> Option<u64> {
         let (waiting, now) = (around.waiting, around.now);
+        if self.repairs {
+            // What the others have and read is what is in doubt.
+            let mut extents = 0..self.extents();
+            return extents.find(|extent| !self.mine.contains(extent) && self.wants(*extent, waiting, true).is_some());
+        }
         let mut nodes: Vec<NodeId> = self.fetchers().collect();
         let crowd = !nodes.is_empty();
         // What nobody has taken yet is enough for the others: more would only wait here.
@@ -156,6 +162,9 @@ impl Share {
             partner.progress.beat(now);
         }
         partner.reading = reading;
+        if self.repairs {
+            return Vec::new();
+        }
         let both = |extent: &u64| {
             let run = self.run_of(*extent);
             self.partners[&node].reading.from(run.start).is_some_and(|read| read.start < run.end)

@@ -58,8 +58,10 @@ pub(crate) struct Share {
     refuted: Vec<ContentId>,
     /// Whose word for a chunk was another than that of the content which is being fetched.
     pub(crate) suspects: BTreeSet<NodeId>,
-    /// Since when what came is known to be false: nothing is believed but proven content.
+    /// Since when what came is known to be false: nothing is believed but proven content; and whether it is this node that reads
+    /// the file anew, for all.
     pub(crate) repair: Option<Time>,
+    pub(crate) repairs: bool,
     /// The chunks that this node has and can vouch for, and those of them that it has not told yet.
     pub(crate) had: Runs,
     pub(crate) untold: Runs,
@@ -175,6 +177,7 @@ impl Share {
             refuted: Vec::new(),
             suspects: BTreeSet::new(),
             repair: None,
+            repairs: false,
             only_mine: 0,
             untold: Runs::default(),
             had: Runs::default(),
@@ -294,7 +297,7 @@ impl Share {
     /// What the content is: of what this node has, it can vouch for what fits.
     pub(crate) fn knows(&mut self, content: ContentId, fits: &[Range<u64>], dropped: &[Range<u64>]) {
         self.content = Content::Known(content);
-        self.repair = None;
+        (self.repair, self.repairs) = (None, false);
         self.kept.clear();
         dropped.iter().for_each(|run| self.gone(run));
         fits.iter().for_each(|run| self.has_now(run.clone()));
@@ -408,7 +411,8 @@ impl Share {
         let base = if self.hopeless || self.is_warm(now) {
             0
         } else if let Some(since) = self.repair {
-            if now >= since.saturating_add(self.turn_to_repair()) { RANGES } else { 0 }
+            self.repairs |= self.is_turn_to_repair(since, now);
+            if self.repairs { RANGES } else { 0 }
         } else if fetchers > 0 {
             (RANGES / (fetchers + 1)).max(1)
         } else if self.company {
@@ -431,12 +435,18 @@ impl Share {
         }
     }
 
-    /// How long this node leaves it to others to read anew what was false: as often as nodes come before it by rank.
-    fn turn_to_repair(&self) -> Duration {
+    /// Whether it is for this node to read anew what was false: after a wait for each node that comes before it by rank, a short one
+    /// unless someone is seen to read.
+    fn is_turn_to_repair(&self, since: Time, now: Time) -> bool {
         let mine = readers::rank(self.key, self.me, u64::MAX);
         let before = self.fetchers().filter(|node| readers::rank(self.key, *node, u64::MAX) < mine).count();
+        let before = u32::try_from(before).unwrap_or(u32::MAX);
         let whole = self.count as f64 * CHUNK_BYTES as f64 / self.rate.bytes_per_second.max(1e6);
-        Duration::from_secs_f64(2.0 + 2.0 * whole).saturating_mul(u32::try_from(before).unwrap_or(u32::MAX))
+        let reads = |partner: &Partner| partner.live && !partner.reading.is_empty() && now < partner.progress.silent_at(SILENCE);
+        let waited = now.saturating_sub(since);
+        // Who only says that it reads holds up the others no longer than the reading takes.
+        waited >= (SILENCE + Duration::from_secs_f64(2.0 * whole)).saturating_mul(before)
+            || waited >= SILENCE.saturating_mul(before) && !self.partners.values().any(reads)
     }
 
     /// When the ramp or a turn takes the next step.

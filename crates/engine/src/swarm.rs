@@ -184,7 +184,7 @@ impl Engine {
             let vouched = share.partners.iter().filter(|(_, partner)| partner.complete == Some(content));
             liars.extend(vouched.map(|(node, _)| Peer { market: share.market, node: *node }));
         }
-        (share.repair, share.sealing) = (Some(now), false);
+        (share.repair, share.repairs, share.sealing) = (Some(now), false, false);
         share.mine.clear();
         for run in missing {
             share.gone(&run);

@@ -24,6 +24,8 @@ pub(super) enum Kind {
     FalseBinding,
     /// Says again and again that it reads and has what nobody else has, and sends nothing.
     Talks,
+    /// Takes part, and signs what is false for all that it reads from the origin.
+    SignsFalse,
 }
 
 /// A transfer under way at a node.
@@ -45,6 +47,9 @@ pub(super) struct Node {
     pub(super) done_at: Option<Time>,
     given_up: bool,
     had: Vec<bool>,
+    /// Which of them are false, and which it read itself.
+    bad: Vec<bool>,
+    own: Vec<bool>,
     transfers: Vec<Transfer>,
     origin_bytes: f64,
     peer_bytes: f64,
@@ -55,6 +60,8 @@ pub(super) struct Node {
     pub(super) freezes: Duration,
     /// What it does not see of the market when it begins.
     pub(super) blind: bool,
+    /// How often the whole file turned out to be false.
+    pub(super) refuted: u32,
     /// Which content's chunk hashes it has.
     believes: Option<ContentId>,
 }
@@ -95,6 +102,8 @@ impl Market {
             done_at: None,
             given_up: false,
             had: vec![false; usize::try_from(chunks).unwrap()],
+            bad: vec![false; usize::try_from(chunks).unwrap()],
+            own: vec![false; usize::try_from(chunks).unwrap()],
             transfers: Vec::new(),
             origin_bytes: 0.0,
             peer_bytes: 0.0,
@@ -103,6 +112,7 @@ impl Market {
             patience: None,
             freezes: Duration::ZERO,
             blind: false,
+            refuted: 0,
             believes: None,
         };
         let nodes = (0..nodes).map(node).collect();
@@ -160,6 +170,17 @@ impl Market {
                     let content = CONTENT;
                     let node = &mut self.nodes[number];
                     assert!(node.had.iter().all(|had| *had), "complete with chunks missing");
+                    if node.kind == Kind::SignsFalse {
+                        continue;
+                    }
+                    if node.bad.contains(&true) {
+                        let missing: Vec<bool> = node.own.iter().map(|own| !own).collect();
+                        node.had.clone_from(&node.own);
+                        node.bad.fill(false);
+                        node.refuted += 1;
+                        node.engine.handle(Event::Refuted { file, missing: Runs::of(&missing) }, now);
+                        continue;
+                    }
                     node.done_at = Some(now);
                     node.engine.handle(Event::Proven { file, content }, now);
                 }
@@ -173,14 +194,20 @@ impl Market {
         let known = other.alive
             && other.kind != Kind::Stalls
             && (other.kind != Kind::Honest || other.believes == Some(content) || other.done_at.is_some());
-        let had = Runs::of(&self.nodes[asker].had);
+        let node = &self.nodes[asker];
+        let right: Vec<bool> = node.had.iter().zip(&node.bad).map(|(had, bad)| *had && !*bad).collect();
+        let (right, wrong) = (Runs::of(&right), Runs::of(&node.bad));
         let compared = if !known {
             Compared::Missing
         } else if content != CONTENT && self.nodes[asker].origin_bytes > 0.0 {
             Compared::Contradicted
         } else {
             self.nodes[asker].believes = Some(content);
-            Compared::Known { fits: had, dropped: Vec::new(), contradicted: Vec::new() }
+            for chunk in wrong.iter().cloned().flatten() {
+                self.nodes[asker].had[usize::try_from(chunk).unwrap()] = false;
+            }
+            self.nodes[asker].bad.fill(false);
+            Compared::Known { fits: right, dropped: wrong, contradicted: Vec::new() }
         };
         Event::Hashes { file, peer, content, compared }
     }
@@ -198,7 +225,7 @@ impl Market {
         if node.kind == Kind::Talks {
             return;
         }
-        let answers = message.body == FileWord::Follow && (node.done_at.is_some() || node.kind != Kind::Honest);
+        let answers = message.body == FileWord::Follow && (node.done_at.is_some() || !node.takes_part());
         if answers {
             let content = if node.kind == Kind::FalseBinding { FALSE_CONTENT } else { CONTENT };
             let message = FileMessage { file: message.file, body: FileWord::Complete(content) };
@@ -209,7 +236,7 @@ impl Market {
     pub(super) fn step(&mut self) {
         self.now += STEP;
         for number in 0..self.nodes.len() {
-            if !self.nodes[number].wanted && self.nodes[number].wants_at <= self.now && self.nodes[number].kind == Kind::Honest {
+            if !self.nodes[number].wanted && self.nodes[number].wants_at <= self.now && self.nodes[number].takes_part() {
                 self.begin(number);
             }
         }
@@ -312,7 +339,7 @@ impl Market {
             let chunk = usize::try_from(transfer.chunks.start).unwrap();
             if let From::Peer { peer, .. } = transfer.from {
                 let sender = &self.nodes[number(peer.node)];
-                if sender.kind != Kind::Honest {
+                if !sender.takes_part() {
                     transfer.chunks = 0..0;
                     let outcome = Outcome::Lied;
                     return self.nodes[receiver].engine.handle(Event::Ended { read: transfer.read, outcome }, now);
@@ -334,6 +361,16 @@ impl Market {
                     self.nodes[receiver].engine.handle(Event::Contradicted { file: key(1) }, now);
                 }
             }
+            let (bad, own) = match transfer.from {
+                From::Origin => (self.nodes[receiver].kind == Kind::SignsFalse, true),
+                From::Peer { peer, .. } => (self.nodes[number(peer.node)].bad[chunk], false),
+            };
+            if bad && self.nodes[receiver].believes == Some(CONTENT) {
+                transfer.chunks = 0..0;
+                let outcome = Outcome::Misled(self.liar());
+                return self.nodes[receiver].engine.handle(Event::Ended { read: transfer.read, outcome }, now);
+            }
+            (self.nodes[receiver].bad[chunk], self.nodes[receiver].own[chunk]) = (bad, own);
             transfer.part -= CHUNK_BYTES as f64;
             transfer.chunks.start += 1;
             let node = &mut self.nodes[receiver];
@@ -343,6 +380,10 @@ impl Market {
                 node.engine.handle(Event::Ended { read: transfer.read, outcome: Outcome::Complete }, now);
             }
         }
+    }
+
+    fn liar(&self) -> NodeId {
+        id(self.nodes.iter().position(|node| node.kind == Kind::SignsFalse).unwrap())
     }
 
     pub(super) fn kill(&mut self, number: usize) {
@@ -403,6 +444,13 @@ impl Market {
     /// Bytes of the origin, beside the file's.
     pub(super) fn copies(&self) -> f64 {
         self.nodes.iter().map(|node| node.origin_bytes).sum::<f64>() / (self.chunks * CHUNK_BYTES) as f64
+    }
+}
+
+impl Node {
+    /// Whether it fetches the file as others do.
+    fn takes_part(&self) -> bool {
+        matches!(self.kind, Kind::Honest | Kind::SignsFalse)
     }
 }
 

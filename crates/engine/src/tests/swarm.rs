@@ -114,6 +114,20 @@ fn late_joiners_and_leavers_leave_the_origin_alone() {
     assert!(market.copies() < 1.2, "{}", market.copies());
 }
 
+#[test]
+fn one_that_signs_what_is_false_costs_one_more_copy_whatever_its_rank() {
+    for liar in 0..6 {
+        let mut market = Market::new(256, 6, 10e6, 100e6, 20e6, 1);
+        market.nodes[liar].kind = Kind::SignsFalse;
+        let took = market.run(200 * SECOND);
+        assert!(market.nodes.iter().any(|node| node.refuted > 0), "nobody was lied to");
+        assert!(market.nodes.iter().all(|node| node.refuted < 2), "lied to twice");
+        assert!(market.copies() <= 2.05, "{} copies", market.copies());
+        let least = least(256.0 * CHUNK_BYTES as f64, 6.0, 10e6, 100e6, 20e6);
+        assert!(took <= 3.0 * least + 10.0, "took {took} s, at least {least}");
+    }
+}
+
 fn rounds() -> u32 {
     std::env::var("LARDER_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
 }

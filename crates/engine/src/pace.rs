@@ -1,0 +1,95 @@
+//! How fast the files of one purpose come together, and how many reads the origin adds when that is slower than the job's patience.
+//!
+//! They share one line, so that none of them says by itself whether they come in time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::link::Rate;
+use crate::{GroupId, Time};
+
+/// How often it is judged.
+pub(crate) const JUDGED: Duration = Duration::from_millis(500);
+/// What it may take beyond patience to find the peers, and to find out that they are of no use.
+const FIND_OUT: Duration = Duration::from_secs(2);
+/// The part of the time that a job may take below which the origin helps less.
+const ENOUGH: f64 = 0.8;
+
+/// The paces of all groups that have files.
+#[derive(Debug, Default)]
+pub(crate) struct Paces(BTreeMap<GroupId, Pace>);
+
+/// How fast one group's files come.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    files: usize,
+    began: Time,
+    /// What all its files were missing when they were wanted.
+    bytes: u64,
+    rate: Rate,
+    judged_at: Time,
+    /// Reads from origins beyond each node's share, and how many of them its files have.
+    extra: usize,
+    given: usize,
+}
+
+impl Paces {
+    /// Counts one more file, of which `bytes` are missing.
+    pub(crate) fn join(&mut self, group: GroupId, bytes: u64, now: Time) {
+        let fresh = || Pace { files: 0, began: now, bytes: 0, rate: Rate::default(), judged_at: now, extra: 0, given: 0 };
+        let pace = self.0.entry(group).or_insert_with(fresh);
+        pace.files += 1;
+        pace.bytes = pace.bytes.saturating_add(bytes);
+    }
+
+    /// Counts one file less, which had so many of the extra reads.
+    pub(crate) fn leave(&mut self, group: GroupId, extra: usize) {
+        let Some(pace) = self.0.get_mut(&group) else { return };
+        (pace.files, pace.given) = (pace.files - 1, pace.given - extra);
+        if pace.files == 0 {
+            self.0.remove(&group);
+        }
+    }
+
+    pub(crate) fn brought(&mut self, group: GroupId, bytes: u64, now: Time) {
+        if let Some(pace) = self.0.get_mut(&group) {
+            pace.rate.add(bytes, now);
+        }
+    }
+
+    /// The pace of a group, if it is to be judged, and the number of groups that share the line.
+    pub(crate) fn due(&mut self, group: GroupId, now: Time) -> Option<(&mut Pace, usize)> {
+        let groups = self.0.len();
+        self.0.get_mut(&group).filter(|pace| now >= pace.judged_at + JUDGED).map(|pace| (pace, groups))
+    }
+
+    /// How many of the extra reads a file has from now on, which had `before`.
+    pub(crate) fn share_out(&mut self, group: GroupId, before: usize, most: usize) -> usize {
+        let Some(pace) = self.0.get_mut(&group) else { return 0 };
+        let others = pace.given - before;
+        let extra = pace.extra.saturating_sub(others).min(most);
+        pace.given = others + extra;
+        extra
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Pace {
+    /// Sees whether `left` bytes, the rest, come within `patience` times what all of it takes at `straight` bytes a second.
+    pub(crate) fn judge(&mut self, patience: f64, straight: f64, left: u64, most: usize, now: Time) {
+        self.judged_at = now;
+        let may_take = patience * self.bytes as f64 / straight + FIND_OUT.as_secs_f64();
+        // Before anything came, peers may be as fast as the origin: then it helps when it must.
+        let rate = if self.rate.bytes_per_second > 0.0 { self.rate.bytes_per_second } else { straight };
+        let takes = now.saturating_sub(self.began).as_secs_f64() + left as f64 / rate;
+        if takes > may_take {
+            self.extra = (self.extra * 2).clamp(1, most);
+        } else if takes < may_take * ENOUGH {
+            self.extra /= 2;
+        }
+    }
+}
