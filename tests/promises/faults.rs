@@ -185,21 +185,32 @@ fn nodes_whose_clocks_are_a_day_apart_share_as_others_do() {
     assert!(copies < 1.5, "{copies} copies left the origin for three nodes");
 }
 
-#[test]
-fn who_sends_other_bytes_than_it_signed_in_a_cold_swarm_is_banned() {
+/// Three members fetch a file that nobody has, together with a liar: the copies that left the origin.
+fn cold_beside(kind: Rogue, logged: &str) -> f64 {
     let files = Files::of_sizes([("model.safetensors", 16 * MIB), ("config.json", 900)]);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let hub = files.hub(6 * MIB);
     let bootstrap = Member::start(&hub, MARKET, &[]);
     let known = Known::of(&files, &hub);
-    let liar = rogue(&runtime, &bootstrap.address, Rogue::SendsOther, known);
+    let liar = rogue(&runtime, &bootstrap.address, kind, known);
     let members = [(); 3].map(|()| Member::start(&hub, MARKET, &[&bootstrap.address, &liar.listening()[0]]));
     members.iter().for_each(|member| member.knows(2));
     let running: Vec<Running> = members.iter().map(|member| member.begin("cold")).collect();
     for (member, running) in members.iter().zip(running) {
         member.finish(running, &files, "cold");
     }
-    let copies = hub.counts().content().body_bytes as f64 / files.bytes() as f64;
+    assert!(members.iter().any(|member| member.log().contains(logged)), "nobody noticed");
+    hub.counts().content().body_bytes as f64 / files.bytes() as f64
+}
+
+#[test]
+fn who_sends_other_bytes_than_it_signed_in_a_cold_swarm_is_banned() {
+    let copies = cold_beside(Rogue::SendsOther, "it lied");
     assert!(copies < 1.5, "{copies} copies left the origin for three nodes");
-    assert!(members.iter().any(|member| member.log().contains("it lied")), "nobody noticed");
+}
+
+#[test]
+fn who_signs_false_bytes_in_a_cold_swarm_costs_one_more_copy() {
+    let copies = cold_beside(Rogue::SignsFalse, "does not match");
+    assert!(copies < 2.3, "{copies} copies left the origin for three nodes");
 }

@@ -24,12 +24,14 @@ pub(crate) enum Rogue {
     Refuses,
     /// Fetches the file too, signs what it says that it read from the origin, and sends something else.
     SendsOther,
+    /// Fetches the file too, and signs what it sends as what it read from the origin: bytes of its own.
+    SignsFalse,
 }
 
 impl Rogue {
     /// Whether it poses as one that fetches the file, and not as one that has it.
     fn fetches(self) -> bool {
-        self == Self::SendsOther
+        matches!(self, Self::SendsOther | Self::SignsFalse)
     }
 }
 
@@ -91,8 +93,8 @@ pub(crate) fn rogue(runtime: &Runtime, bootstrap: &str, kind: Rogue, known: Know
 fn speak(market: &Market, kind: Rogue, to: NodeId, file: FileKey, bytes: &[u8]) {
     let run = 0..pretended(bytes);
     let words = match kind {
-        Rogue::SendsOther if run.is_empty() => vec![FileWord::Nothing],
-        Rogue::SendsOther => vec![FileWord::Reading(vec![run.clone()]), FileWord::Have(vec![run])],
+        Rogue::SendsOther | Rogue::SignsFalse if run.is_empty() => vec![FileWord::Nothing],
+        Rogue::SendsOther | Rogue::SignsFalse => vec![FileWord::Reading(vec![run.clone()]), FileWord::Have(vec![run])],
         Rogue::SwearsFalse => vec![FileWord::Complete(ContentId::of(&falsified(bytes)))],
         Rogue::Stalls | Rogue::SendsFalse | Rogue::Refuses => vec![FileWord::Complete(ContentId::of(bytes))],
     };
@@ -120,8 +122,8 @@ async fn misbehave(market: Market, kind: Rogue, mut upload: Upload, bytes: Vec<u
             let at = |index: u64| usize::try_from(index).unwrap().min(hashes.len());
             upload.send_hashes(hashes[at(run.start)..at(run.end)].to_vec()).await;
         }
-        (Wanted::Chunks(run), Rogue::SendsFalse | Rogue::SwearsFalse | Rogue::SendsOther) => {
-            let signed = hashes(&bytes);
+        (Wanted::Chunks(run), Rogue::SendsFalse | Rogue::SwearsFalse | Rogue::SendsOther | Rogue::SignsFalse) => {
+            let signed = hashes(if kind == Rogue::SignsFalse { &false_bytes } else { &bytes });
             for index in run {
                 let (place, chunk) = (usize::try_from(index).unwrap(), usize::try_from(CHUNK_BYTES).unwrap());
                 let part = false_bytes[place * chunk..((place + 1) * chunk).min(false_bytes.len())].to_vec();

@@ -139,6 +139,13 @@ impl Claim {
     pub fn chunks(&self) -> Range<u64> {
         self.first..self.first.saturating_add(self.hashes.len() as u64)
     }
+
+    /// The hashes of those of the chunks in `run` that it speaks of.
+    #[must_use]
+    pub fn run(&self, run: Range<u64>) -> &[ChunkHash] {
+        let at = |chunk: u64| usize::try_from(chunk.saturating_sub(self.first)).unwrap_or(usize::MAX).min(self.hashes.len());
+        self.hashes.get(at(run.start)..at(run.end)).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]

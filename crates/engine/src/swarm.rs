@@ -157,7 +157,7 @@ impl Engine {
     /// What this node reads from the origin is not what it took the file to be.
     pub(crate) fn contradicted(&mut self, key: FileKey, now: Time) {
         let Some(share) = self.files.get_mut(&key).and_then(|file| file.share.as_deref_mut()) else { return };
-        if let Content::Known(content) = share.content {
+        if let Content::Known(content) | Content::Asked(_, content, _) = share.content {
             share.disown(content);
             self.review_at(key, now);
         }

@@ -55,6 +55,10 @@ impl Question {
             let written = tokio::task::spawn_blocking(move || {
                 let (chunks, claim) = shared.check(piece).map_err(of_wrong)?;
                 partial.write(&chunks)?;
+                if !shared.fits(&chunks) {
+                    partial.forget(chunks.indices())?;
+                    return Err(of_wrong(claim.map_or(Wrong::Sender, |claim| Wrong::Signer(claim.signer))));
+                }
                 shared.keep(claim);
                 follow(&partial);
                 Ok::<u64, ReadError>(chunks.hashes().len() as u64)

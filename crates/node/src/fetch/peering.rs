@@ -194,6 +194,7 @@ impl Driver {
         let Some(active) = self.active.get_mut(&key).filter(|active| active.from_peers && active.refuted == 0) else { return false };
         let Some(shared) = active.shared.clone() else { return false };
         active.refuted += 1;
+        tracing::warn!(file = %active.source.file.locator, "what came from peers does not match: it is fetched anew");
         shared.disbelieve();
         self.engine.handle(Event::Refuted { file: key, missing: shared.foreign() }, self.now());
         true

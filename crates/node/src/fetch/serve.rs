@@ -57,15 +57,24 @@ async fn hashes(store: &Store, coming: Option<(Partial, Arc<SharedFile>)>, uploa
 async fn of_coming(partial: &Partial, shared: &SharedFile, upload: &mut Upload, run: Range<u64>) -> (u64, u64) {
     let (mut at, mut sent) = (run.start, 0);
     while at < run.end {
-        let content = shared.content();
-        let claim = if content.is_some() { None } else { shared.claim_for(at) };
-        let fits = upload.content.is_none_or(|wanted| content == Some(wanted));
-        if !fits || (content.is_none() && claim.is_none()) {
+        let list = shared.list();
+        let content = list.as_ref().map(|list| list.content());
+        let claim = if list.is_some() { None } else { shared.claim_for(at) };
+        if upload.content.is_some_and(|wanted| content != Some(wanted)) {
             break;
         }
         let end = claim.as_ref().map_or(u64::MAX, |claim| claim.chunks().end).min(run.end).min(at + PIECE_CHUNKS);
         let partial = partial.clone();
-        let Some((bytes, _)) = blocking(move || partial.read(at..end)).await else { break };
+        let Some((bytes, hashes)) = blocking(move || partial.read(at..end)).await else { break };
+        // What is there may be what a list that came meanwhile says is false.
+        let vouched = match (&list, &claim) {
+            (Some(list), _) => list.run(at..end) == hashes,
+            (None, Some(claim)) => claim.run(at..end) == hashes,
+            (None, None) => false,
+        };
+        if !vouched {
+            break;
+        }
         let length = bytes.len() as u64;
         if upload.send(Piece { first: at, bytes, claim, content }).await.is_err() {
             break;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use larder_content::{ChunkHashes, ChunkLayout, Claim, ContentId, FileKey, NodeId, VerifiedChunks};
+use larder_content::{ChunkHashes, ChunkLayout, Claim, FileKey, NodeId, VerifiedChunks};
 use larder_engine::{Compared, MarketId};
 use larder_peers::{Market, Piece};
 use larder_store::{Partial, StoreError};
@@ -89,18 +89,19 @@ impl SharedFile {
 
     /// Checks what a peer sent.
     pub(crate) fn check(&self, piece: Piece) -> Result<(VerifiedChunks, Option<Claim>), Wrong> {
-        let Piece { first, bytes, claim, content: _ } = piece;
+        let Piece { first, bytes, claim, content } = piece;
         let found = VerifiedChunks::read_from_origin(self.layout, first, bytes).map_err(|_| Wrong::Sender)?;
         let run = found.indices();
-        let of_claim = claim.as_ref().map(|claim| {
-            let at = |chunk: u64| place(chunk.saturating_sub(claim.first)).min(claim.hashes.len());
-            &claim.hashes[at(run.start)..at(run.end)] == found.hashes()
-        });
-        if of_claim == Some(false) {
+        if claim.as_ref().is_some_and(|claim| claim.run(run.clone()) != found.hashes()) {
             return Err(Wrong::Sender);
         }
         match (self.list(), claim) {
-            (Some(list), claim) if list.run(run) != found.hashes() => Err(claim.map_or(Wrong::Sender, |claim| Wrong::Signer(claim.signer))),
+            (Some(list), claim) if list.run(run) != found.hashes() => Err(match claim {
+                Some(claim) => Wrong::Signer(claim.signer),
+                // It was misled about what the file is.
+                None if content.is_some_and(|content| content != list.content()) => Wrong::Unvouched,
+                None => Wrong::Sender,
+            }),
             (None, None) => Err(Wrong::Unvouched),
             (_, claim) => Ok((found, claim)),
         }
@@ -126,8 +127,15 @@ impl SharedFile {
         runs(others)
     }
 
+    /// Whether nothing that is known by now says that chunks are others.
+    pub(crate) fn fits(&self, chunks: &VerifiedChunks) -> bool {
+        self.list().is_none_or(|list| list.run(chunks.indices()) == chunks.hashes())
+    }
+
     /// Takes `list` for the file's, and drops what does not fit it; unless what this node read itself does not.
     pub(crate) fn compare(&self, partial: &Partial, list: &Arc<ChunkHashes>) -> Result<Compared, StoreError> {
+        // First: what is written from now on is held against it by those who write it.
+        self.state().list = Some(list.clone());
         let (mut fits, mut wrong) = (Vec::new(), Vec::new());
         for chunk in partial.have().into_iter().flatten() {
             let same = partial.hash(chunk).is_some_and(|hash| list.run(chunk..chunk + 1) == [hash]);
@@ -137,20 +145,15 @@ impl SharedFile {
         {
             let mut state = self.state();
             if wrong.iter().any(|chunk| state.own.get(place(*chunk)) == Some(&true)) {
+                state.list = None;
                 return Ok(Compared::Contradicted);
             }
-            state.list = Some(list.clone());
         }
         let dropped = runs(wrong.into_iter());
         for run in &dropped {
             partial.forget(run.clone())?;
         }
         Ok(Compared::Known { fits: runs(fits.into_iter()), dropped, contradicted })
-    }
-
-    /// The content that it is taken to be.
-    pub(crate) fn content(&self) -> Option<ContentId> {
-        self.list().map(|list| list.content())
     }
 }
 
