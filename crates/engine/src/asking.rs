@@ -1,5 +1,6 @@
 //! How the engine goes over a shared file: whom to ask for what, what to read itself, what to tell.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::file::WantedFile;
 use crate::link::Link;
 use crate::share::{Content, HASHES, Share, Standing, Surroundings};
 use crate::swarm::{followers, have};
-use crate::{Action, Engine, From, Peer, Time};
+use crate::{Action, Engine, From, Peer, Read, Time};
 
 /// Positions that are looked at to find a rare chunk.
 const SAMPLES: usize = 16;
@@ -53,6 +54,7 @@ impl Engine {
             self.learn_content(key, &mut share, now);
             self.ask(key, &mut share, now);
             self.take_extents(key, &mut share, now);
+            self.wait_for_none_in_doubt(key, &share, now);
         }
         self.tell_followers(key, &mut share, now);
         let next = share.tell_at.unwrap_or(Time::MAX).min(if share.sealing { Time::MAX } else { share.next_step(now) });
@@ -183,6 +185,21 @@ impl Engine {
             && self.reads.get(&id).is_some_and(|read| now.saturating_sub(read.began) > STEAL_MARGIN)
         {
             self.cancel(|read, _| read == id);
+        }
+    }
+
+    /// Gives up what was asked of peers that stalled before when it is all that the origin could still bring.
+    fn wait_for_none_in_doubt(&mut self, key: FileKey, share: &Share, now: Time) {
+        if share.at_once == 0 || self.files.get(&key).is_none_or(|file| !file.waiting.is_empty()) {
+            return;
+        }
+        let old = |read: &&Read| read.file == key && read.heard == read.began && now.saturating_sub(read.began) > STEAL_MARGIN;
+        let peers: BTreeSet<Peer> = self.reads.values().filter(old).filter_map(Read::peer).collect();
+        for peer in peers {
+            if let Some(link) = self.links.get_mut(&peer).filter(|link| link.is_doubtful()) {
+                link.stalled(&self.config, now, self.random.spread());
+                self.cancel(|_, read| read.file == key && read.peer() == Some(peer));
+            }
         }
     }
 

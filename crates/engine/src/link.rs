@@ -167,6 +167,9 @@ impl Link {
 
     /// How many chunks it may be asked for at once.
     pub(crate) fn window(&self) -> u64 {
+        if self.is_doubtful() {
+            return 1;
+        }
         let ahead = self.rate.bytes_per_second * AHEAD.as_secs_f64() / CHUNK_BYTES as f64;
         // A float becomes the nearest number there is.
         (ahead as u64).clamp(*WINDOW.start(), *WINDOW.end())

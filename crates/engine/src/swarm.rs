@@ -119,7 +119,7 @@ impl Engine {
                 self.review_at(key, now);
             }
         }
-        self.cancel(|_, read| matches!(read.from, From::Peer { peer: from, .. } if from == peer));
+        self.cancel(|_, read| read.peer() == Some(peer));
     }
 
     /// Stops reads; what did not arrive waits again.
@@ -201,7 +201,7 @@ impl Engine {
                 share.part(peer.node);
             }
         }
-        self.cancel(|_, read| matches!(read.from, From::Peer { peer: from, .. } if from == peer));
+        self.cancel(|_, read| read.peer() == Some(peer));
         self.actions.push_back(Action::Ban { peer, period: BAN });
     }
 
@@ -257,8 +257,8 @@ impl Engine {
             if let Some(link) = self.links.get_mut(&peer) {
                 link.stalled(&self.config, now, spread);
             }
-            let files: Vec<FileKey> = self.reads.values().filter(|read| read.is_from(peer)).map(|read| read.file).collect();
-            self.cancel(|_, read| read.is_from(peer));
+            let files: Vec<FileKey> = self.reads.values().filter(|read| read.peer() == Some(peer)).map(|read| read.file).collect();
+            self.cancel(|_, read| read.peer() == Some(peer));
             files.into_iter().for_each(|key| self.review_at(key, now));
         }
     }
@@ -278,8 +278,12 @@ pub(crate) fn have(runs: &Runs) -> impl Iterator<Item = FileWord> + use<> {
 }
 
 impl Read {
-    fn is_from(&self, peer: Peer) -> bool {
-        matches!(self.from, From::Peer { peer: from, .. } if from == peer)
+    /// The peer that it is from.
+    pub(crate) fn peer(&self) -> Option<Peer> {
+        match self.from {
+            From::Peer { peer, .. } => Some(peer),
+            From::Origin => None,
+        }
     }
 }
 

@@ -80,6 +80,20 @@ fn peers_that_stall_cost_two_seconds_and_no_more() {
 }
 
 #[test]
+fn peers_that_stall_in_the_middle_cost_two_seconds_and_no_more() {
+    for from in [500, 1000, 1500] {
+        let mut market = Market::new(1024, 4, 10e6, 100e6, 40e6, 1);
+        (0..3).for_each(|holder| market.has_all(holder));
+        while market.now < Duration::from_millis(from) {
+            market.step();
+        }
+        (0..3).for_each(|holder| market.nodes[holder].kind = Kind::Stalls);
+        let took = market.run(100 * SECOND);
+        assert!(took < 1.1 * 1024.0 * CHUNK_BYTES as f64 / 40e6 + 2.0, "{took} s when they stall from {from} ms on");
+    }
+}
+
+#[test]
 fn patience_that_is_over_is_helped_by_the_origin() {
     let mut market = Market::new(512, 2, 2e6, 100e6, 50e6, 1);
     market.has_all(0);
