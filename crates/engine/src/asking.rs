@@ -8,12 +8,14 @@ use larder_content::{CHUNK_BYTES, ContentId, FileKey, FileWord, NodeId};
 
 use crate::file::WantedFile;
 use crate::link::Link;
-use crate::share::{Content, HASHES, Share, Standing, Surroundings};
+use crate::share::{Content, Share, Standing, Surroundings};
 use crate::swarm::{followers, have};
 use crate::{Action, Engine, From, Peer, Read, Time};
 
 /// Positions that are looked at to find a rare chunk.
 const SAMPLES: usize = 16;
+/// Files at work from which on each is told of less often.
+const FILES_TOLD: usize = 4;
 /// The most peers whose record is kept.
 const MOST_LINKS: usize = 8192;
 /// How long an origin may bring nothing and still counts as moving.
@@ -49,6 +51,7 @@ impl Engine {
     fn review(&mut self, key: FileKey, now: Time) {
         let Some(mut share) = self.files.get_mut(&key).and_then(|file| file.share.take()) else { return };
         if !share.sealing {
+            self.leave_the_mute(&mut share, now);
             self.look_about(key, &mut share, now);
             self.judge(key, &mut share, now);
             self.learn_content(key, &mut share, now);
@@ -65,7 +68,7 @@ impl Engine {
             self.review_at(key, next);
         }
         self.give_up_if_hopeless(key, now);
-        self.place(key, now);
+        self.settle(key, now);
     }
 
     fn look_about(&self, key: FileKey, share: &mut Share, now: Time) {
@@ -80,6 +83,14 @@ impl Engine {
             }
         };
         share.look_about(stands, &self.around(file, now));
+    }
+
+    /// Relies no more, for no file, on those who were said to have all of this one and do not answer.
+    fn leave_the_mute(&mut self, share: &mut Share, now: Time) {
+        for node in share.mute(now) {
+            let spread = self.random.spread();
+            self.links.entry(Peer { market: share.market, node }).or_default().stalled(&self.config, now, spread);
+        }
     }
 
     fn around<'a>(&self, file: &'a WantedFile, now: Time) -> Surroundings<'a> {
@@ -108,18 +119,23 @@ impl Engine {
     /// Asks for the chunk hashes of what a partner says the file is.
     fn learn_content(&mut self, key: FileKey, share: &mut Share, now: Time) {
         if let Content::Asked(node, _, at) = share.content
-            && now >= at + HASHES
+            && now >= at + share.hashes_take()
         {
             let spread = self.random.spread();
             self.links.entry(Peer { market: share.market, node }).or_default().stalled(&self.config, now, spread);
-            share.part(node);
+            share.content = Content::Unknown;
         }
         if share.content != Content::Unknown || share.whole {
             return;
         }
-        let says = share.partners.iter().filter(|(_, partner)| partner.live);
-        let says = says.filter_map(|(node, partner)| Some((partner.complete.is_none(), *node, partner.complete.or(partner.knows)?)));
-        let Some((_, node, content)) = says.filter(|(.., content)| !share.is_refuted(*content)).min() else { return };
+        let says = share.partners.iter_mut().filter(|(_, partner)| partner.live);
+        let says = says.filter_map(|(node, partner)| Some((*node, partner.complete.or(partner.knows)?, partner)));
+        let refuted = &share.refuted;
+        let says = says.filter(|(_, content, _)| !refuted.contains(content));
+        // Those that were asked least, then those that have all, in whatever order.
+        let next = says.min_by_key(|(.., partner)| (partner.tries, partner.complete.is_none(), self.random.below(u64::MAX)));
+        let Some((node, content, partner)) = next else { return };
+        partner.tries += 1;
         share.content = Content::Asked(node, content, now);
         self.actions.push_back(Action::FetchHashes { file: key, peer: Peer { market: share.market, node }, content });
     }
@@ -216,7 +232,9 @@ impl Engine {
             share.untold.clear();
         }
         if !share.untold.is_empty() && share.tell_at.is_none() {
-            share.tell_at = Some(now + self.config.tell_every);
+            // Many files share the line on which it is told.
+            let files = u32::try_from(self.files.len() / FILES_TOLD).unwrap_or(u32::MAX).max(1);
+            share.tell_at = Some(now + self.config.tell_every.saturating_mul(files));
         }
         if !share.undeclared && share.tell_at.is_none_or(|at| at > now) {
             return;

@@ -28,47 +28,53 @@ impl Chunks {
         chunk < self.count && self.words.get(word).is_some_and(|word| word & bit != 0)
     }
 
-    /// Adds those of a run that exist, and tells which are new.
-    pub(crate) fn insert(&mut self, run: Range<u64>, mut new: impl FnMut(u64)) {
-        for chunk in run.start..run.end.min(self.count) {
-            let (word, bit) = place(chunk);
-            if let Some(word) = self.words.get_mut(word).filter(|word| **word & bit == 0) {
-                *word |= bit;
-                new(chunk);
-            }
-        }
+    /// Adds those of a run that exist, and gives those that are new.
+    pub(crate) fn insert(&mut self, run: Range<u64>) -> Vec<Range<u64>> {
+        self.change(run, true)
     }
 
-    /// Takes a run away, and tells which were there.
-    pub(crate) fn remove(&mut self, run: Range<u64>, mut gone: impl FnMut(u64)) {
-        for chunk in run.start..run.end.min(self.count) {
-            let (word, bit) = place(chunk);
-            if let Some(word) = self.words.get_mut(word).filter(|word| **word & bit != 0) {
-                *word &= !bit;
-                gone(chunk);
-            }
-        }
+    /// Takes a run away, and gives those that were there.
+    pub(crate) fn remove(&mut self, run: Range<u64>) -> Vec<Range<u64>> {
+        self.change(run, false)
     }
 
-    /// The first from `from` on that is there.
-    fn next(&self, from: u64) -> Option<u64> {
+    fn change(&mut self, run: Range<u64>, there: bool) -> Vec<Range<u64>> {
+        let end = run.end.min(self.count);
+        let (mut at, mut changed) = (run.start, Vec::new());
+        while let Some(start) = self.first(at, !there).filter(|start| *start < end) {
+            let stop = self.first(start, there).unwrap_or(end).min(end);
+            for chunk in start..stop {
+                let (word, bit) = place(chunk);
+                if let Some(word) = self.words.get_mut(word) {
+                    if there { *word |= bit } else { *word &= !bit }
+                }
+            }
+            changed.push(start..stop);
+            at = stop;
+        }
+        changed
+    }
+
+    /// The first from `from` on that is there, or is not.
+    fn first(&self, from: u64, there: bool) -> Option<u64> {
         let (first, _) = place(from);
-        let word = self.words.get(first)? & (u64::MAX << (from % BITS));
+        let wanted = |word: u64| if there { word } else { !word };
+        let word = wanted(*self.words.get(first)?) & (u64::MAX << (from % BITS));
         if word != 0 {
             return Some(from - from % BITS + u64::from(word.trailing_zeros()));
         }
         let rest = self.words.get(first + 1..)?;
-        let (skipped, word) = (0u64..).zip(rest).find(|(_, word)| **word != 0)?;
-        Some((from / BITS + 1 + skipped) * BITS + u64::from(word.trailing_zeros()))
+        let (skipped, word) = (0u64..).zip(rest).find(|(_, word)| wanted(**word) != 0)?;
+        Some((from / BITS + 1 + skipped) * BITS + u64::from(wanted(*word).trailing_zeros()))
     }
 
     /// All of it.
     pub(crate) fn runs(&self) -> Runs {
         let mut runs = Runs::default();
         let mut at = 0;
-        while let Some(chunk) = self.next(at) {
-            runs.insert(chunk..chunk + 1);
-            at = chunk + 1;
+        while let Some(start) = self.first(at, true) {
+            at = self.first(start, false).unwrap_or(self.count).min(self.count);
+            runs.insert(start..at);
         }
         runs
     }
@@ -78,10 +84,10 @@ impl Chunks {
         let mut at = from;
         loop {
             let run = runs.from(at)?;
-            let start = self.next(run.start)?;
+            let start = self.first(run.start, true)?;
             if start < run.end {
-                let end = (start + 1..run.end.min(start + most.max(1))).find(|chunk| !self.contains(*chunk));
-                return Some(start..end.unwrap_or(run.end.min(start + most.max(1))));
+                let most = run.end.min(start.saturating_add(most.max(1)));
+                return Some(start..self.first(start, false).map_or(most, |end| end.min(most)));
             }
             at = start;
         }
@@ -100,20 +106,20 @@ mod tests {
             let (mut chunks, mut plain) = (Chunks::none(250), std::collections::BTreeSet::new());
             for (insert, start, length) in turns {
                 let run = start..start + length;
-                let mut told = Vec::new();
                 let expected: Vec<u64> = run.clone().filter(|chunk| *chunk < 250 && plain.contains(chunk) != insert).collect();
+                let changed = if insert { chunks.insert(run) } else { chunks.remove(run) };
                 if insert {
-                    chunks.insert(run, |chunk| told.push(chunk));
                     plain.extend(&expected);
                 } else {
-                    chunks.remove(run, |chunk| told.push(chunk));
                     plain.retain(|chunk| !expected.contains(chunk));
                 }
-                prop_assert_eq!(told, expected);
+                prop_assert_eq!(changed.into_iter().flatten().collect::<Vec<_>>(), expected);
+                prop_assert_eq!(chunks.runs().iter().flatten().collect::<Vec<_>>(), plain.iter().copied().collect::<Vec<_>>());
             }
             let mut runs = Runs::default();
             [3..70, 100..101, 128..220].into_iter().for_each(|run| runs.insert(run));
             let both: Vec<u64> = plain.iter().copied().filter(|chunk| *chunk >= from && runs.contains(*chunk)).collect();
+            prop_assert_eq!(chunks.shared_with(&runs, from, u64::MAX).map(|run| run.start), both.first().copied());
             let found = chunks.shared_with(&runs, from, 8);
             prop_assert_eq!(found.as_ref().map(|run| run.start), both.first().copied());
             if let Some(run) = found {

@@ -26,7 +26,7 @@ pub struct Config {
     pub peer_stall: Duration,
     /// How often peers are told which chunks came. Default 50 ms: less costs them messages, more makes them wait.
     pub tell_every: Duration,
-    /// The most peers that one file is shared with at once. Default 64, each up to a kilobyte of memory for a file with gaps.
+    /// The most peers that one file is shared with at once. Default 64, each 512 bytes of memory for every GiB of the file.
     pub partners: usize,
     /// Bytes a second that this node would get straight from an origin of which it has read nothing. Default 12.5 MB/s, the
     /// least that hosts of the market have.

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use larder_content::NodeId;
 
+use crate::partner::Partner;
 use crate::runs::Runs;
-use crate::share::{Partner, Share, Surroundings};
+use crate::share::{SILENCE, Share, Surroundings};
 use crate::{Time, readers};
 
 /// Between those who may take what nobody began: each in its turn, so that they do not take the same.
@@ -107,8 +108,9 @@ impl Share {
         }
         let mut nodes: Vec<NodeId> = self.fetchers().collect();
         let crowd = !nodes.is_empty();
-        // What nobody has taken yet is enough for the others: more would only wait here.
-        if crowd && self.extra == 0 && self.only_mine > 2 * self.extent {
+        // What nobody has taken yet is enough for the others: more would only wait here. Unless they take nothing.
+        let takes = |partner: &Partner| partner.live && partner.complete.is_none() && !partner.silent;
+        if self.partners.values().any(takes) && self.extra == 0 && self.only_mine > 2 * self.extent {
             return None;
         }
         nodes.push(self.me);
@@ -158,11 +160,8 @@ impl Share {
         let Some(partner) = self.partners.get_mut(&node) else { return Vec::new() };
         let mut reading = Runs::default();
         runs.into_iter().for_each(|run| reading.insert(run.start..run.end.min(self.count)));
-        if partner.reading != reading {
-            partner.progress.beat(now);
-        }
-        partner.reading = reading;
-        if self.repairs {
+        partner.reads(reading, now);
+        if self.repairs || now >= partner.progress.silent_at(SILENCE) {
             return Vec::new();
         }
         let both = |extent: &u64| {

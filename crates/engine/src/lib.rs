@@ -8,9 +8,9 @@
 //!
 //! | state | where it is kept | leaves it by |
 //! |---|---|---|
-//! | waiting | `WantedFile::waiting` | [`Action::Read`] → reading |
+//! | waiting | `WantedFile::waiting` | [`Action::Read`] → reading; [`Event::Hashes`] that fit what is in the store → had |
 //! | reading | the range of one `Read` | [`Event::Arrived`] → had; [`Event::Ended`] or [`Action::Cancel`] → waiting |
-//! | had | in neither | never, unless its origin sends whole files only: then [`Action::Read`] takes it along → reading |
+//! | had | in neither | [`Event::Hashes`] or [`Event::Refuted`] that drop it → waiting; or its origin sends whole files only: then [`Action::Read`] takes it along → reading |
 //!
 //! A read that takes along what was had leaves it had up to the chunk that any such read came to, and the rest waiting.
 //!
@@ -20,9 +20,10 @@
 //! |---|---|---|
 //! | ready | `Turns` | nothing of it waits, as much of it is read at once as may be, or a read breaks off |
 //! | resting | `Engine::resting` | its wait is over |
-//! | aside | in neither | a read of it ends |
+//! | aside | in neither | a read of it ends, or a look at what it shares with peers finds something to read |
 //!
-//! A file whose chunks are all had is [`Action::Complete`]. A read that brings nothing for [`Config::stalled_read`] is
+//! A file whose chunks are all had is [`Action::Complete`]; one that is shared stays, for those who follow it, until it is proven or
+//! refuted. A read from an origin that brings nothing for [`Config::stalled_read`], and all that was asked of a peer that stalls, is
 //! [`Action::Cancel`] and has broken off. Reports of a read that was cancelled change nothing.
 
 mod asking;
@@ -33,6 +34,7 @@ mod file;
 mod link;
 mod message;
 mod pace;
+mod partner;
 mod random;
 mod readers;
 mod runs;
@@ -141,30 +143,27 @@ impl Engine {
     pub fn handle(&mut self, event: Event, now: Time) {
         match event {
             Event::Wanted { file, layout, missing, origin, group, sharing } => {
-                let share = sharing.as_deref().map(|sharing| {
-                    let share = Share::new(file, layout.count(), &missing, sharing, self.config.range_chunks, now);
-                    (Box::new(share), Peer { market: sharing.market, node: sharing.me })
-                });
+                let sharing = sharing.as_deref();
+                let share = sharing.map(|with| Share::new(file, layout.count(), &missing, with, self.config.range_chunks, now));
                 let mut wanted = WantedFile::new(self.next_file, layout, missing, origin, group);
-                wanted.share = share.map(|(share, _)| share);
+                wanted.share = share.map(Box::new);
                 self.next_file += 1;
                 self.wanted(file, wanted, now);
-                for (node, holding) in sharing.iter().flat_map(|sharing| &sharing.known) {
-                    let market = sharing.as_deref().map_or(MarketId(0), |sharing| sharing.market);
-                    self.sighted(file, Peer { market, node: *node }, *holding, now);
+                for (market, (node, holding)) in sharing.iter().flat_map(|with| with.known.iter().map(|known| (with.market, *known))) {
+                    self.sighted(file, Peer { market, node }, holding, now);
                 }
             }
             Event::Unwanted { file } => self.unwanted(file),
             Event::Arrived { read, chunks } => self.arrived(read, chunks, now),
             Event::Heard { read } => self.heard(read, now),
             Event::Ended { read, outcome } => self.ended(read, outcome, now),
-            Event::Sighted { .. }
-            | Event::Told { .. }
-            | Event::Lost { .. }
-            | Event::Hashes { .. }
-            | Event::Contradicted { .. }
-            | Event::Proven { .. }
-            | Event::Refuted { .. } => self.handle_of_peers(event, now),
+            Event::Sighted { file, peer, holding } => self.sighted(file, peer, holding, now),
+            Event::Told { peer, message } => self.told(peer, message, now),
+            Event::Lost { peer } => self.lost(peer, now),
+            Event::Hashes { file, peer, content, compared } => self.hashes(file, peer, content, compared, now),
+            Event::Contradicted { file, content } => self.contradicted(file, content, now),
+            Event::Proven { file, content, liars } => self.proven(file, content, liars),
+            Event::Refuted { file, missing } => self.refuted(file, missing, now),
         }
     }
 
@@ -183,18 +182,15 @@ impl Engine {
         let retry = self.resting.first().map(|(until, _)| *until);
         let openings = self.sources.values().map(|source| source.closed_until);
         let stalls = self.reads.values().filter(|read| read.from == From::Origin).map(|read| self.stalls_at(read));
-        openings.chain(stalls).chain(retry).chain(self.next_of_peers(&self.config)).filter(|at| *at > now).min()
+        openings.chain(stalls).chain(retry).chain(self.next_of_peers()).filter(|at| *at > now).min()
     }
 
     fn wanted(&mut self, key: FileKey, file: WantedFile, now: Time) {
         if self.files.contains_key(&key) {
             return;
         }
-        if file.waiting.is_empty() {
-            self.actions.push_back(Action::Complete { file: key });
-            if file.share.is_none() {
-                return;
-            }
+        if file.waiting.is_empty() && file.share.is_none() {
+            return self.actions.push_back(Action::Complete { file: key });
         }
         self.sources.entry(file.origin).or_insert_with(|| Source::new(&self.config));
         self.turns.join(file.group);

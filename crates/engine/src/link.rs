@@ -14,6 +14,10 @@ const AHEAD: Duration = Duration::from_millis(500);
 const WINDOW: std::ops::RangeInclusive<u64> = 2..=256;
 /// In what time half of a pause is forgotten.
 const FORGETS: Duration = Duration::from_secs(10);
+/// The longest that one chunk may take, however steadily its bytes come: 13 kB/s.
+const LONGEST_CHUNK: Duration = Duration::from_secs(20);
+/// After how long without bytes a rate is what came since.
+const STALE: Duration = Duration::from_secs(1);
 /// The longest that a peer is left alone after stalls.
 const LONGEST_REST: Duration = Duration::from_secs(300);
 
@@ -41,6 +45,15 @@ impl Rate {
         if let Some(since) = self.since.take() {
             self.before += self.moved.saturating_sub(since);
         }
+    }
+
+    /// The rate, or what is left of it if less has come since it was measured.
+    pub(crate) fn lately(&self, now: Time) -> f64 {
+        let time = self.before + self.since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        if time < STALE {
+            return self.bytes_per_second;
+        }
+        self.bytes_per_second.min((self.bytes + CHUNK_BYTES) as f64 / time.as_secs_f64())
     }
 
     pub(crate) fn add(&mut self, bytes: u64, now: Time) {
@@ -97,6 +110,8 @@ pub(crate) struct Link {
     pub(crate) asked: u64,
     /// Bytes that came from it, or the first that were asked for.
     pub(crate) pulse: Pulse,
+    /// When the last whole chunk came, or the first was asked for.
+    chunk: Time,
     /// It is not relied on before.
     pub(crate) rests_until: Time,
     stalls_in_a_row: u32,
@@ -121,10 +136,16 @@ impl Link {
 
     pub(crate) fn asked_for(&mut self, chunks: u64, now: Time) {
         if self.asked == 0 {
-            self.pulse.start(now);
+            self.start(now);
         }
         self.asked += chunks;
         self.rate.busy(now);
+    }
+
+    /// Whatever it did before, it has time from now on.
+    pub(crate) fn start(&mut self, now: Time) {
+        self.pulse.start(now);
+        self.chunk = now;
     }
 
     /// Chunks that were asked for came, or will not come.
@@ -137,14 +158,15 @@ impl Link {
 
     pub(crate) fn brought(&mut self, bytes: u64, now: Time) {
         self.pulse.beat(now);
+        self.chunk = now;
         self.stalls_in_a_row = 0;
         self.record.verified_bytes += bytes;
         self.rate.add(bytes, now);
     }
 
-    /// When it will have sent nothing of what it was asked for too long.
+    /// When it will have sent nothing of what it was asked for too long, or no whole chunk for much longer.
     pub(crate) fn stalls_at(&self, config: &Config) -> Option<Time> {
-        (self.asked > 0).then(|| self.pulse.silent_at(config.peer_stall))
+        (self.asked > 0).then(|| self.pulse.silent_at(config.peer_stall).min(self.chunk.saturating_add(LONGEST_CHUNK)))
     }
 
     /// Whether it stalled and has sent nothing since: it is tried again, and nothing is left to it.

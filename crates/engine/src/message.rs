@@ -29,6 +29,8 @@ pub struct Sharing {
     pub whole: bool,
     /// Nodes that are known to hold or fetch it.
     pub known: Vec<(NodeId, Holding)>,
+    /// How long they were looked for: who is of use may have been heard in that time.
+    pub looked: Duration,
     /// Whether there are other nodes that may begin to fetch it at the same time.
     pub company: bool,
 }
@@ -111,6 +113,8 @@ pub enum Event {
     Contradicted {
         /// The file.
         file: FileKey,
+        /// The content that they belong to.
+        content: ContentId,
     },
     /// The file's whole bytes were proven.
     Proven {
@@ -118,6 +122,8 @@ pub enum Event {
         file: FileKey,
         /// What it is.
         content: ContentId,
+        /// Who signed for chunks that are not its.
+        liars: Vec<NodeId>,
     },
     /// The file's whole bytes were refuted.
     Refuted {

@@ -57,6 +57,11 @@ impl Paces {
         }
     }
 
+    /// The node itself was stopped: that nothing came meanwhile says nothing.
+    pub(crate) fn slept(&mut self) {
+        self.0.values_mut().for_each(|pace| pace.rate.idle());
+    }
+
     /// The pace of a group, if it is to be judged, and the number of groups that share the line.
     pub(crate) fn due(&mut self, group: GroupId, now: Time) -> Option<(&mut Pace, usize)> {
         let groups = self.0.len();
@@ -84,7 +89,7 @@ impl Pace {
         self.judged_at = now;
         let may_take = patience * self.bytes as f64 / straight + FIND_OUT.as_secs_f64();
         // Before anything came, peers may be as fast as the origin: then it helps when it must.
-        let rate = if self.rate.bytes_per_second > 0.0 { self.rate.bytes_per_second } else { straight };
+        let rate = if self.rate.bytes_per_second > 0.0 { self.rate.lately(now) } else { straight };
         let takes = now.saturating_sub(self.began).as_secs_f64() + left as f64 / rate;
         if takes > may_take {
             self.extra = (self.extra * 2).clamp(1, most);

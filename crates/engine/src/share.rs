@@ -18,20 +18,19 @@ use std::time::Duration;
 
 use larder_content::{CHUNK_BYTES, ContentId, FileKey, NodeId};
 
-use crate::chunks::Chunks;
 use crate::extents::SCAN;
-use crate::link::{Pulse, Rate};
+use crate::link::Rate;
+use crate::partner::Partner;
 use crate::runs::Runs;
 use crate::{MarketId, Sharing, Time, readers};
 
 /// How long a node that was sighted may take to answer before it no longer counts.
 const ANSWER: Duration = Duration::from_secs(2);
-/// How long the chunk hashes of a file may take to come.
-pub(crate) const HASHES: Duration = Duration::from_secs(10);
-/// How long a partner may bring nothing and still is the hope of a file that its origin does not give.
-const HOPE: Duration = Duration::from_secs(30);
+/// How long the chunk hashes of a file may take to come, and how much longer for each: 320 kB/s.
+const HASHES: Duration = Duration::from_secs(10);
+const HASH: Duration = Duration::from_micros(100);
 /// How long a reader may deliver nothing, at least, before its extents may be read by others.
-const SILENCE: Duration = Duration::from_secs(2);
+pub(crate) const SILENCE: Duration = Duration::from_secs(2);
 /// How long a lone node among others takes until it reads at full speed: another that began at the same time is heard of by then.
 const RAMP: Duration = Duration::from_millis(750);
 /// Ranges of the origin that all who fetch one file have under way together.
@@ -40,6 +39,8 @@ const RANGES: usize = 16;
 const SHARED_RANGE_CHUNKS: u64 = 16;
 /// The most claims about the file's content that are remembered as false.
 const MOST_REFUTED: usize = 16;
+/// The most nodes that are remembered to be of no use for the file.
+const MOST_OUTCASTS: usize = 256;
 
 /// One file, shared.
 #[derive(Debug)]
@@ -49,13 +50,17 @@ pub(crate) struct Share {
     pub(crate) me: NodeId,
     pub(crate) whole: bool,
     pub(crate) patience: Option<f64>,
-    pub(crate) began: Time,
+    began: Time,
+    /// Until when those who are said to have all of it are waited for.
+    answers_until: Time,
     pub(crate) company: bool,
     pub(crate) count: u64,
     pub(crate) extent: u64,
     pub(crate) partners: BTreeMap<NodeId, Partner>,
+    /// Those that are no partners any more, whatever they say: they had not what they said they have.
+    outcasts: BTreeSet<NodeId>,
     pub(crate) content: Content,
-    refuted: Vec<ContentId>,
+    pub(crate) refuted: Vec<ContentId>,
     /// Whose word for a chunk was another than that of the content which is being fetched.
     pub(crate) suspects: BTreeSet<NodeId>,
     /// Since when what came is known to be false: nothing is believed but proven content; and whether it is this node that reads
@@ -92,40 +97,6 @@ pub(crate) struct Share {
     pub(crate) sealing: bool,
 }
 
-/// A node that holds or fetches the file.
-#[derive(Debug)]
-pub(crate) struct Partner {
-    pub(crate) has: Chunks,
-    pub(crate) complete: Option<ContentId>,
-    /// The content that it goes by, without proof.
-    pub(crate) knows: Option<ContentId>,
-    pub(crate) reading: Runs,
-    /// When it was sighted first.
-    since: Time,
-    pub(crate) answered: bool,
-    /// Whether it is said to have all, though it has not said so itself.
-    pub(crate) said_complete: bool,
-    /// Whether it is told what comes.
-    pub(crate) follows: bool,
-    /// What came of it, for anyone.
-    pub(crate) progress: Pulse,
-    /// Whether it counts, and whether what it reads is open to others.
-    pub(crate) live: bool,
-    /// Whether the origin is left alone because of it: it has not stalled of late.
-    relied_on: bool,
-    /// Whether its chunks count as available: it is live, and not complete.
-    counted: bool,
-    pub(crate) stuck: bool,
-    pub(crate) refusals: u32,
-}
-
-impl Partner {
-    /// Whether nothing has come of it for so long that nothing is to be expected.
-    pub(crate) fn stuck_at(&self, now: Time) -> bool {
-        now.saturating_sub(self.progress.last()) > HOPE
-    }
-}
-
 /// What is known of the file's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Content {
@@ -158,7 +129,7 @@ pub(crate) struct Surroundings<'a> {
 
 impl Share {
     pub(crate) fn new(key: FileKey, count: u64, missing: &[Range<u64>], sharing: &Sharing, range_chunks: u64, now: Time) -> Self {
-        let Sharing { market, me, patience, whole, known: _, company } = *sharing;
+        let Sharing { market, me, patience, whole, known: _, looked, company } = *sharing;
         let mut kept = Runs::default();
         kept.insert(0..count);
         missing.iter().for_each(|run| kept.remove(run.clone()));
@@ -169,10 +140,12 @@ impl Share {
             whole,
             patience,
             began: now,
+            answers_until: (now + ANSWER).saturating_sub(looked),
             company,
             count,
             extent: readers::extent_chunks(count),
             partners: BTreeMap::new(),
+            outcasts: BTreeSet::new(),
             content: Content::Unknown,
             refuted: Vec::new(),
             suspects: BTreeSet::new(),
@@ -199,30 +172,17 @@ impl Share {
         }
     }
 
-    /// Takes note of a partner; tells whether it is new. At most `most` are kept.
+    /// Takes note of a partner; tells whether it is new. At most `most` are kept: one that never answered makes room.
     pub(crate) fn meet(&mut self, node: NodeId, most: usize, now: Time) -> bool {
-        if node == self.me || self.partners.contains_key(&node) || self.partners.len() >= most {
+        if node == self.me || self.partners.contains_key(&node) || self.outcasts.contains(&node) {
             return false;
         }
-        let has = Chunks::none(self.count);
-        let mut partner = Partner {
-            has,
-            complete: None,
-            knows: None,
-            reading: Runs::default(),
-            since: now,
-            answered: false,
-            said_complete: false,
-            follows: false,
-            progress: Pulse::default(),
-            live: true,
-            relied_on: true,
-            counted: false,
-            stuck: false,
-            refusals: 0,
-        };
-        partner.progress.start(now);
-        self.partners.insert(node, partner);
+        if self.partners.len() >= most {
+            let mute = |partner: &Partner| !partner.answered && now.saturating_sub(partner.since) >= ANSWER;
+            let Some(mute) = self.partners.iter().find(|(_, partner)| mute(partner)).map(|(node, _)| *node) else { return false };
+            self.part(mute);
+        }
+        self.partners.insert(node, Partner::new(self.count, now));
         true
     }
 
@@ -235,23 +195,49 @@ impl Share {
         }
     }
 
-    /// A partner has chunks.
-    pub(crate) fn gain(&mut self, node: NodeId, run: Range<u64>) {
-        let Some(partner) = self.partners.get_mut(&node) else { return };
-        let mut new = Runs::default();
-        partner.has.insert(run, |chunk| new.insert(chunk..chunk + 1));
+    /// Parts with a node for good.
+    pub(crate) fn cast_out(&mut self, node: NodeId) {
+        self.part(node);
+        if self.outcasts.len() < MOST_OUTCASTS {
+            self.outcasts.insert(node);
+        }
+    }
+
+    /// Those who were said to have all and have not answered in time: each is named once.
+    pub(crate) fn mute(&mut self, now: Time) -> Vec<NodeId> {
+        let mute = |partner: &mut Partner| partner.said_complete && !partner.answered && now >= partner.since + ANSWER;
+        let mute = self.partners.iter_mut().filter_map(|(node, partner)| mute(partner).then_some((node, partner)));
+        let name = |(node, partner): (&NodeId, &mut Partner)| {
+            partner.said_complete = false;
+            *node
+        };
+        mute.map(name).collect()
+    }
+
+    /// A partner has chunks; tells whether that is new.
+    pub(crate) fn gain(&mut self, node: NodeId, runs: &Runs) -> bool {
+        let Some(partner) = self.partners.get_mut(&node) else { return false };
+        let new: Vec<Range<u64>> = runs.iter().flat_map(|run| partner.has.insert(run)).collect();
         if partner.counted {
             self.available_at(&new, true);
         }
+        !new.is_empty()
     }
 
     /// A partner has chunks no more.
     pub(crate) fn lose(&mut self, node: NodeId, run: Range<u64>) {
         let Some(partner) = self.partners.get_mut(&node) else { return };
-        let mut gone = Runs::default();
-        partner.has.remove(run, |chunk| gone.insert(chunk..chunk + 1));
+        let gone = partner.has.remove(run);
         if partner.counted {
             self.available_at(&gone, false);
+        }
+    }
+
+    /// A partner has chunks that do not fit what the file is taken to be: it is not asked for them until that is refuted.
+    pub(crate) fn misfits(&mut self, node: NodeId, run: Range<u64>) {
+        if let Some(partner) = self.partners.get_mut(&node) {
+            partner.misfits.insert(run.clone());
+            self.lose(node, run);
         }
     }
 
@@ -259,13 +245,13 @@ impl Share {
     fn count(&mut self, node: NodeId, counts: bool) {
         let Some(partner) = self.partners.get_mut(&node).filter(|partner| partner.counted != counts) else { return };
         partner.counted = counts;
-        let has = partner.has.runs();
+        let has: Vec<Range<u64>> = partner.has.runs().iter().collect();
         self.available_at(&has, counts);
     }
 
     /// One partner more, or less, has these chunks.
-    fn available_at(&mut self, runs: &Runs, more: bool) {
-        for chunk in runs.iter().flatten() {
+    fn available_at(&mut self, runs: &[Range<u64>], more: bool) {
+        for chunk in runs.iter().cloned().flatten() {
             let Some(count) = usize::try_from(chunk).ok().and_then(|place| self.availability.get_mut(place)) else { continue };
             *count = if more { count.saturating_add(1) } else { count.saturating_sub(1) };
             if self.had.contains(chunk) {
@@ -281,7 +267,9 @@ impl Share {
     /// A partner has all, and what it is.
     pub(crate) fn is_complete(&mut self, node: NodeId, content: ContentId, now: Time) {
         self.count(node, false);
-        self.gain(node, 0..self.count);
+        let mut all = Runs::default();
+        all.insert(0..self.count);
+        self.gain(node, &all);
         if let Some(partner) = self.partners.get_mut(&node) {
             (partner.complete, partner.reading) = (Some(content), Runs::default());
             partner.progress.beat(now);
@@ -338,7 +326,17 @@ impl Share {
             self.refuted.push(content);
         }
         if matches!(self.content, Content::Known(other) | Content::Asked(_, other, _) if other == content) {
-            self.content = Content::Unknown;
+            self.forget_content();
+        }
+    }
+
+    /// What the file is, is open again: whatever a partner had as something else may be it.
+    fn forget_content(&mut self) {
+        self.content = Content::Unknown;
+        let misfits = self.partners.iter_mut().map(|(node, partner)| (*node, std::mem::take(&mut partner.misfits)));
+        let misfits: Vec<(NodeId, Runs)> = misfits.collect();
+        for (node, runs) in misfits {
+            self.gain(node, &runs);
         }
     }
 
@@ -355,7 +353,7 @@ impl Share {
         self.content = Content::Unknown;
         match self.partners.get_mut(&node) {
             Some(partner) if partner.complete.is_none() => partner.knows = None,
-            _ => self.part(node),
+            _ => self.cast_out(node),
         }
     }
 
@@ -368,11 +366,17 @@ impl Share {
         self.partners.iter().filter(|(_, partner)| partner.live && partner.complete.is_none()).map(|(node, _)| *node)
     }
 
-    /// Whether a live partner has all of it, or may say so in a moment: for that a file waits once, when it is wanted.
-    pub(crate) fn is_warm(&self, now: Time) -> bool {
-        let waits = now < self.began + ANSWER;
+    /// How long the chunk hashes may take.
+    pub(crate) fn hashes_take(&self) -> Duration {
+        HASHES + HASH.saturating_mul(u32::try_from(self.count).unwrap_or(u32::MAX))
+    }
+
+    /// Whether a live partner has all that is missing, or may say so in a moment: for that a file waits once, when it is wanted.
+    fn is_warm(&self, around: &Surroundings<'_>) -> bool {
+        let waits = around.now < self.answers_until;
+        let brings = |partner: &Partner| around.asking || partner.has.shared_with(around.waiting, 0, 1).is_some();
         let complete = |partner: &Partner| match partner.complete {
-            Some(content) => self.is_of_use(content),
+            Some(content) => self.is_of_use(content) && brings(partner),
             None => partner.said_complete && !partner.answered && waits,
         };
         self.partners.values().filter(|partner| partner.live && partner.relied_on).any(complete)
@@ -388,27 +392,29 @@ impl Share {
 
     /// Sees who counts, and so how much is read from the origin at once.
     pub(crate) fn look_about(&mut self, stands: impl Fn(NodeId) -> Standing, around: &Surroundings<'_>) {
-        let (now, me) = (around.now, self.me);
+        let now = around.now;
         let alone = self.partners.len() < 2;
-        let own_chunk = Duration::from_secs_f64(CHUNK_BYTES as f64 / self.rate.bytes_per_second.max(1e4));
+        // What takes this node long takes others long.
+        let rate = self.rate.bytes_per_second;
+        let own_chunk = if rate > 0.0 { Duration::from_secs_f64(CHUNK_BYTES as f64 / rate.max(1e4)) } else { Duration::ZERO };
         let silence = SILENCE.max(own_chunk * 4);
         for (node, partner) in &mut self.partners {
-            let silent = now >= partner.progress.silent_at(silence);
+            partner.silent = now >= partner.progress.silent_at(silence);
             // One that is slow to send, but is heard to go on, is still one of those who share the work.
-            let goes_on = partner.complete.is_none() && !silent;
+            let goes_on = partner.complete.is_none() && !partner.silent;
             let standing = stands(*node);
             let counts = standing.usable || goes_on && !standing.only_talks;
             partner.relied_on = !standing.doubtful;
-            partner.live = *node != me && counts && (partner.answered || now.saturating_sub(partner.since) < ANSWER);
+            partner.live = counts && (partner.answered || now.saturating_sub(partner.since) < ANSWER);
             // A reader that delivers nothing while the origin does not move for this node either waits for the origin.
-            partner.stuck = silent && (around.origin_moves || alone || !around.asking);
+            partner.stuck = partner.silent && (around.origin_moves || alone || !around.asking);
         }
         let counts: Vec<(NodeId, bool)> =
             self.partners.iter().map(|(node, partner)| (*node, partner.live && partner.complete.is_none())).collect();
         counts.into_iter().for_each(|(node, counts)| self.count(node, counts));
         self.doubt();
         let fetchers = self.fetchers().count();
-        let base = if self.hopeless || self.is_warm(now) {
+        let base = if self.hopeless || self.is_warm(around) {
             0
         } else if let Some(since) = self.repair {
             self.repairs |= self.is_turn_to_repair(since, now);
@@ -426,11 +432,11 @@ impl Share {
         self.range_chunks = if fetchers > 0 { SHARED_RANGE_CHUNKS } else { u64::MAX };
     }
 
-    /// Lets go of a content that nobody has any more, where others have another.
+    /// Lets go of a content that nobody has any more where others have another, if the origin will not say.
     fn doubt(&mut self) {
         let Content::Known(known) = self.content else { return };
-        let mut complete = self.partners.values().filter(|partner| partner.live).filter_map(|partner| partner.complete).peekable();
-        if complete.peek().is_some() && complete.all(|content| content != known && !self.refuted.contains(&content)) {
+        let mut complete = self.partners.values().filter_map(|partner| partner.complete).peekable();
+        if self.hopeless && complete.peek().is_some() && complete.all(|content| content != known && !self.refuted.contains(&content)) {
             self.refute(known);
         }
     }
@@ -449,15 +455,17 @@ impl Share {
             || waited >= SILENCE.saturating_mul(before) && !self.partners.values().any(reads)
     }
 
-    /// When the ramp or a turn takes the next step.
+    /// When the ramp or a turn takes the next step, or the wait for answers is over.
     pub(crate) fn next_step(&self, now: Time) -> Time {
         let ramps = self.company && now < self.began + RAMP && self.fetchers().next().is_none();
-        now + if ramps {
-            RAMP / 16
-        } else if self.idle_since.is_some() {
-            SCAN
-        } else {
-            Duration::from_millis(500)
-        }
+        let next = now
+            + if ramps {
+                RAMP / 16
+            } else if self.idle_since.is_some() {
+                SCAN
+            } else {
+                Duration::from_millis(500)
+            };
+        if now < self.answers_until { next.min(self.answers_until) } else { next }
     }
 }

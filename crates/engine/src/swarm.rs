@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
-use larder_content::{ContentId, FileKey, FileMessage, FileWord, Holding};
+use larder_content::{ContentId, FileKey, FileMessage, FileWord, Holding, NodeId};
 
 use crate::message::Compared;
 use crate::runs::Runs;
 use crate::share::{Content, Share};
-use crate::{Action, Config, Engine, Event, From, Outcome, Peer, Read, ReadId, Time};
+use crate::{Action, Engine, From, Outcome, Peer, Read, ReadId, Time};
 
 /// The most runs of chunks in one message.
 const MOST_RUNS: usize = 1000;
@@ -75,9 +75,17 @@ impl Engine {
                 }
             }
             FileWord::Knows(content) => partner.knows = Some(content),
+            // What is moved whole is asked of those only who have all of it.
+            FileWord::Have(_) if share.whole => {}
             FileWord::Have(runs) => {
-                partner.progress.beat(now);
-                runs.into_iter().take(MOST_RUNS).for_each(|run| share.gain(node, run));
+                let mut has = Runs::default();
+                runs.into_iter().take(MOST_RUNS).for_each(|run| has.insert(run));
+                // In a repair what it had comes anew.
+                if (share.gain(node, &has) || share.repair.is_some())
+                    && let Some(partner) = share.partners.get_mut(&node)
+                {
+                    partner.progress.beat(now);
+                }
             }
             FileWord::Reading(runs) => {
                 let left = share.declares(node, runs.into_iter().take(MOST_RUNS).collect(), now);
@@ -135,18 +143,22 @@ impl Engine {
     pub(crate) fn hashes(&mut self, key: FileKey, peer: Peer, content: ContentId, compared: Compared, now: Time) {
         let Some(file) = self.files.get_mut(&key) else { return };
         let Some(share) = file.share.as_deref_mut() else { return };
-        if !matches!(share.content, Content::Asked(node, asked, _) if node == peer.node && asked == content) {
-            return;
-        }
+        let asked = matches!(share.content, Content::Asked(node, asked, _) if node == peer.node && asked == content);
         match compared {
             Compared::Known { fits, dropped, contradicted } => {
+                dropped.iter().for_each(|run| file.waiting.insert(run.clone()));
+                // Also from one that has gone since: a list that combines is one, whoever gave it.
+                if !asked && (share.content != Content::Unknown || share.is_refuted(content)) {
+                    dropped.iter().for_each(|run| share.gone(run));
+                    return self.review_at(key, now);
+                }
                 share.knows(content, &fits, &dropped);
                 share.suspects.extend(contradicted);
-                dropped.into_iter().for_each(|run| file.waiting.insert(run));
                 fits.into_iter().for_each(|run| file.waiting.remove(run));
                 let followers = followers(share);
                 followers.into_iter().for_each(|peer| self.tell(peer, key, FileWord::Knows(content)));
             }
+            Compared::Contradicted | Compared::Missing if !asked => return,
             Compared::Contradicted => share.disown(content),
             Compared::Missing => share.cannot_show(peer.node),
         }
@@ -155,19 +167,19 @@ impl Engine {
     }
 
     /// What this node reads from the origin is not what it took the file to be.
-    pub(crate) fn contradicted(&mut self, key: FileKey, now: Time) {
-        let Some(share) = self.files.get_mut(&key).and_then(|file| file.share.as_deref_mut()) else { return };
-        if let Content::Known(content) | Content::Asked(_, content, _) = share.content {
+    pub(crate) fn contradicted(&mut self, key: FileKey, content: ContentId, now: Time) {
+        if let Some(share) = self.files.get_mut(&key).and_then(|file| file.share.as_deref_mut()) {
             share.disown(content);
             self.review_at(key, now);
         }
     }
 
     /// The file is proven: whoever follows hears what it is, and who signed for something else is banned.
-    pub(crate) fn proven(&mut self, key: FileKey, content: ContentId) {
+    pub(crate) fn proven(&mut self, key: FileKey, content: ContentId, liars: Vec<NodeId>) {
         let Some(share) = self.files.get(&key).and_then(|file| file.share.as_deref()) else { return self.forget(key) };
         let (market, follow) = (share.market, followers(share));
-        let suspects = if share.content == Content::Known(content) { share.suspects.clone() } else { BTreeSet::new() };
+        let mut suspects = if share.content == Content::Known(content) { share.suspects.clone() } else { BTreeSet::new() };
+        suspects.extend(liars);
         follow.into_iter().for_each(|peer| self.tell(peer, key, FileWord::Complete(content)));
         suspects.into_iter().for_each(|node| self.ban(Peer { market, node }));
         self.forget(key);
@@ -222,15 +234,17 @@ impl Engine {
             Outcome::Complete | Outcome::Broken => link.rests_until = now + self.config.first_wait.mul_f64(spread),
             Outcome::Busy(after) => link.rests_until = now + after.unwrap_or(self.config.first_wait).min(BAN),
             Outcome::Lied => self.ban(peer),
-            Outcome::Refused | Outcome::RangeIgnored | Outcome::Misled(_) => {
+            Outcome::Misled(signer) => {
                 let Some(share) = self.share_with(key, peer) else { return };
-                if let Outcome::Misled(signer) = outcome {
-                    share.suspects.insert(signer);
-                }
+                share.suspects.insert(signer);
+                share.misfits(peer.node, chunks);
+            }
+            Outcome::Refused | Outcome::RangeIgnored => {
+                let Some(share) = self.share_with(key, peer) else { return };
                 let Some(partner) = share.partners.get_mut(&peer.node) else { return };
                 partner.refusals += 1;
                 if partner.refusals > MOST_REFUSALS {
-                    share.part(peer.node);
+                    share.cast_out(peer.node);
                 } else if partner.complete.is_none() || partner.complete == content {
                     share.lose(peer.node, chunks);
                 }
@@ -245,7 +259,8 @@ impl Engine {
         self.looked_at = now;
         if asleep {
             // So was everything else here: what they sent meanwhile is not seen yet.
-            self.links.values_mut().for_each(|link| link.pulse.start(now));
+            self.paces.slept();
+            self.links.values_mut().for_each(|link| link.start(now));
             let shares = self.files.values_mut().filter_map(|file| file.share.as_deref_mut());
             shares.flat_map(|share| share.partners.values_mut()).for_each(|partner| partner.progress.start(now));
             return;
@@ -288,20 +303,6 @@ impl Read {
 }
 
 impl Engine {
-    /// Takes note of what concerns peers.
-    pub(crate) fn handle_of_peers(&mut self, event: Event, now: Time) {
-        match event {
-            Event::Sighted { file, peer, holding } => self.sighted(file, peer, holding, now),
-            Event::Told { peer, message } => self.told(peer, message, now),
-            Event::Lost { peer } => self.lost(peer, now),
-            Event::Hashes { file, peer, content, compared } => self.hashes(file, peer, content, compared, now),
-            Event::Contradicted { file } => self.contradicted(file, now),
-            Event::Proven { file, content } => self.proven(file, content),
-            Event::Refuted { file, missing } => self.refuted(file, missing, now),
-            Event::Wanted { .. } | Event::Unwanted { .. } | Event::Arrived { .. } | Event::Heard { .. } | Event::Ended { .. } => {}
-        }
-    }
-
     /// What is remembered of a peer.
     #[must_use]
     pub fn record(&self, peer: Peer) -> crate::Record {
@@ -309,8 +310,8 @@ impl Engine {
     }
 
     /// The time until which a stalled peer is noticed next.
-    pub(crate) fn next_of_peers(&self, config: &Config) -> impl Iterator<Item = Time> {
-        let stalls: Vec<Time> = self.links.values().filter_map(|link| link.stalls_at(config)).collect();
-        stalls.into_iter().chain(self.reviews.first().map(|(at, _)| *at))
+    pub(crate) fn next_of_peers(&self) -> impl Iterator<Item = Time> + '_ {
+        let stalls = self.links.values().filter_map(|link| link.stalls_at(&self.config));
+        stalls.chain(self.reviews.first().map(|(at, _)| *at))
     }
 }

@@ -8,6 +8,7 @@ mod faults;
 mod market;
 mod patience;
 mod schedules;
+mod strangers;
 mod swarm;
 mod turns;
 

@@ -13,6 +13,7 @@ mod shared;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use larder_content::{FileKey, Holding, Mismatch, NodeId, OriginFile, Resource, Scope, Subject};
 use larder_engine::{Config, GroupId, MarketId, Peer, Record};
@@ -60,8 +61,9 @@ pub(crate) struct ShareWith {
     pub(crate) patience: Option<f64>,
     /// The resource that it is of.
     pub(crate) resource: Subject,
-    /// Nodes that are known to hold or fetch it.
+    /// Nodes that are known to hold or fetch it, and how long they were looked for.
     pub(crate) known: Vec<(NodeId, Holding)>,
+    pub(crate) looked: Duration,
 }
 
 /// The room in the store that a job keeps for one file.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures::{StreamExt, TryFutureExt, TryStreamExt, stream};
 use larder_content::{FileKey, Holding, NodeId, OriginFile, ProofKind, RelativePath, Resource, Scope, Subject};
@@ -187,10 +187,11 @@ impl<'a> Pipeline<'a> {
         let spoken_of = missing.iter().filter(|file| file.size >= SPOKEN_OF_BYTES).map(|file| Subject::from(file.key(Scope::Public)));
         let subjects: Vec<Subject> = std::iter::once(resource).chain(spoken_of).collect();
         let mut seen: HashMap<Subject, Vec<(NodeId, Holding)>> = HashMap::new();
+        let began = Instant::now();
         for Sighting { subject, node, holding } in market.look(&subjects).await {
             seen.entry(subject).or_default().push((node, holding));
         }
-        Some(Around { market: market_id, patience: self.patience.limit(), resource, seen })
+        Some(Around { market: market_id, patience: self.patience.limit(), resource, seen, looked: began.elapsed() })
     }
 
     /// Whether what is missing may be read by anyone: found out by reading the first byte of it without credentials.
@@ -290,6 +291,7 @@ struct Around {
     patience: Option<f64>,
     resource: Subject,
     seen: HashMap<Subject, Vec<(NodeId, Holding)>>,
+    looked: Duration,
 }
 
 impl Around {
@@ -297,7 +299,8 @@ impl Around {
     fn share(&self, key: FileKey) -> ShareWith {
         let seen = |subject| self.seen.get(&subject).into_iter().flatten().copied();
         let known = seen(Subject::from(key)).chain(seen(self.resource)).filter(|(_, holding)| *holding != Holding::Gone);
-        ShareWith { market: self.market, patience: self.patience, resource: self.resource, known: known.collect() }
+        let Self { market, patience, resource, looked, .. } = *self;
+        ShareWith { market, patience, resource, known: known.collect(), looked }
     }
 }
 

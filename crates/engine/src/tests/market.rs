@@ -134,7 +134,15 @@ impl Market {
             .map(|other| (id(other), if self.nodes[other].done_at.is_some() { Holding::Complete } else { Holding::Fetching }))
             .collect();
         let company = self.nodes.len() > 1;
-        let sharing = Sharing { market: MARKET, me: id(number), patience: self.nodes[number].patience, whole: false, known, company };
+        let sharing = Sharing {
+            market: MARKET,
+            me: id(number),
+            patience: self.nodes[number].patience,
+            whole: false,
+            known,
+            looked: Duration::ZERO,
+            company,
+        };
         let event = Event::Wanted {
             file: key(1),
             layout: larder_content::ChunkLayout::new(self.chunks * CHUNK_BYTES),
@@ -182,7 +190,7 @@ impl Market {
                         continue;
                     }
                     node.done_at = Some(now);
-                    node.engine.handle(Event::Proven { file, content }, now);
+                    node.engine.handle(Event::Proven { file, content, liars: vec![] }, now);
                 }
                 Action::GiveUp { .. } => self.nodes[number].given_up = true,
             }
@@ -358,7 +366,7 @@ impl Market {
                 self.left[chunk] += 1;
                 if self.nodes[receiver].believes == Some(FALSE_CONTENT) {
                     self.nodes[receiver].believes = None;
-                    self.nodes[receiver].engine.handle(Event::Contradicted { file: key(1) }, now);
+                    self.nodes[receiver].engine.handle(Event::Contradicted { file: key(1), content: FALSE_CONTENT }, now);
                 }
             }
             let (bad, own) = match transfer.from {

@@ -15,7 +15,15 @@ fn read_from_origin(files: u64, silent: Duration, stopped: Duration) -> usize {
     let mut engine = Engine::new(Config::default(), 1);
     for number in 0..files {
         let known = vec![(peer.node, Holding::Complete)];
-        let sharing = Sharing { market: peer.market, me: NodeId([9; 32]), patience: Some(1.5), whole: false, known, company: true };
+        let sharing = Sharing {
+            market: peer.market,
+            me: NodeId([9; 32]),
+            patience: Some(1.5),
+            whole: false,
+            known,
+            looked: Duration::ZERO,
+            company: true,
+        };
         let event = Event::Wanted {
             file: key(number),
             layout: ChunkLayout::new(128 * CHUNK_BYTES),
@@ -44,7 +52,7 @@ fn read_from_origin(files: u64, silent: Duration, stopped: Duration) -> usize {
                 }
                 Action::Complete { file } => {
                     complete += 1;
-                    engine.handle(Event::Proven { file, content: CONTENT }, now);
+                    engine.handle(Event::Proven { file, content: CONTENT, liars: vec![] }, now);
                 }
                 Action::Tell { .. } | Action::Ban { .. } | Action::GiveUp { .. } => {}
             }

@@ -90,6 +90,6 @@ proptest! {
 }
 
 /// How many schedules are played: few in daily tests, many when `LARDER_ROUNDS` says so.
-fn rounds(default: u32) -> u32 {
+pub(super) fn rounds(default: u32) -> u32 {
     std::env::var("LARDER_ROUNDS").ok().and_then(|text| text.parse().ok()).map_or(default, |rounds: u32| rounds.saturating_mul(default))
 }

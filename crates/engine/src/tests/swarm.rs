@@ -4,6 +4,7 @@ use larder_content::CHUNK_BYTES;
 use proptest::prelude::*;
 
 use super::market::{Kind, Market};
+use super::schedules::rounds;
 use super::*;
 
 /// The least time in which the file can be at all nodes.
@@ -142,12 +143,8 @@ fn one_that_signs_what_is_false_costs_one_more_copy_whatever_its_rank() {
     }
 }
 
-fn rounds() -> u32 {
-    std::env::var("LARDER_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
-}
-
 proptest! {
-    #![proptest_config(ProptestConfig { cases: rounds(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: rounds(12), ..ProptestConfig::default() })]
 
     /// Whatever nodes come, go, stall and lie: who lives gets the file, as long as the origin lives.
     #[test]

@@ -164,12 +164,6 @@ impl Active {
         }
     }
 
-    /// Counts bytes that were on the disk.
-    pub(super) fn count_kept(&mut self, bytes: u64) {
-        self.had += bytes;
-        self.waiters.iter_mut().for_each(|waiter| waiter.count(bytes, Supply::Cache));
-    }
-
     /// Decides what follows a reading that came to `content` and did not match.
     ///
     /// An ETag that a bucket's own bytes do not match, though they come to the same each time, is no digest. What a hub lists,

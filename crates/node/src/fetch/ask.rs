@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use futures::future::BoxFuture;
-use larder_content::{CHUNK_BYTES, ChunkHashes, ContentId, FileKey, NodeId, OriginFile, Scope, VerifiedChunks};
+use larder_content::{CHUNK_BYTES, ChunkHashes, ContentId, NodeId, OriginFile, Scope, VerifiedChunks};
 use larder_engine::{Compared, Outcome};
 use larder_peers::{ChunkRequest, ChunkStream, FetchError as PeerError, Piece};
 use larder_store::{Blob, Partial, SealError, Store};
@@ -136,9 +136,9 @@ async fn busy<T>(work: impl Future<Output = T>, heard: &mut (impl FnMut(Heard) -
 }
 
 /// Gets the chunk hashes of `content` from a peer, and compares what is in the store with them.
-pub(super) async fn hashes(shared: Arc<SharedFile>, partial: Option<Partial>, node: NodeId, file: FileKey, content: ContentId) -> Compared {
+pub(super) async fn hashes(shared: Arc<SharedFile>, partial: Option<Partial>, node: NodeId, content: ContentId, question: u64) -> Compared {
     let count = shared.layout.count();
-    let found = shared.market.fetch_hashes(node, file, content, count).await;
+    let found = shared.market.fetch_hashes(node, shared.key, content, count).await;
     let compared = tokio::task::spawn_blocking(move || {
         let list = match found {
             Ok(hashes) => ChunkHashes::check(shared.layout, content, hashes),
@@ -148,7 +148,7 @@ pub(super) async fn hashes(shared: Arc<SharedFile>, partial: Option<Partial>, no
             }
         };
         let (Some(list), Some(partial)) = (list, partial) else { return Compared::Missing };
-        shared.compare(&partial, &Arc::new(list)).unwrap_or_else(|error| {
+        shared.compare(&partial, &Arc::new(list), question).unwrap_or_else(|error| {
             tracing::warn!(%error, "the chunks that are there cannot be compared");
             Compared::Missing
         })

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::future::BoxFuture;
-use larder_content::{CHUNK_BYTES, ChunkLayout, ContentId, FileKey, FileMessage, FileWord, Holding, Mismatch, OriginFile, Scope};
+use larder_content::{CHUNK_BYTES, ChunkLayout, ContentId, FileKey, FileMessage, FileWord, Holding, Mismatch, NodeId, OriginFile, Scope};
 use larder_engine::{Action, Compared, Config, Engine, Event, From, OriginId, Outcome, Peer, ReadId, Time};
 use larder_origin::OriginError;
 use larder_store::{Blob, Partial, SealError, Store, StoreError};
@@ -29,9 +29,9 @@ pub(super) enum Report {
     Arrived { key: FileKey, read: ReadId, chunks: u64, bytes: u64, supply: Supply },
     Heard { read: ReadId },
     Compared { key: FileKey, reading: u64, peer: Peer, content: ContentId, compared: Compared },
-    Contradicted { key: FileKey, reading: u64 },
+    Contradicted { key: FileKey, reading: u64, content: ContentId },
     Ended { key: FileKey, read: ReadId, result: Result<Option<(Blob, Supply)>, ReadError> },
-    Sealed { key: FileKey, reading: u64, result: Result<Blob, SealError> },
+    Sealed { key: FileKey, reading: u64, result: Result<Blob, SealError>, liars: Vec<NodeId> },
 }
 
 /// What the store has of a file.
@@ -259,11 +259,11 @@ impl Driver {
     fn report(&mut self, report: Report) {
         match report {
             Report::Opened { key, reading, opened } if self.is_current(key, reading) => self.opened(key, opened),
-            Report::Sealed { key, reading, result } if self.is_current(key, reading) => self.sealed(key, result),
+            Report::Sealed { key, reading, result, liars } if self.is_current(key, reading) => self.sealed(key, result, liars),
             Report::Compared { key, reading, peer, content, compared } if self.is_current(key, reading) => {
                 self.compared(key, peer, content, compared);
             }
-            Report::Contradicted { key, reading } if self.is_current(key, reading) => self.contradicted(key),
+            Report::Contradicted { key, reading, content } if self.is_current(key, reading) => self.contradicted(key, content),
             Report::Opened { .. } | Report::Sealed { .. } | Report::Compared { .. } | Report::Contradicted { .. } => {}
             Report::Heard { read } => self.engine.handle(Event::Heard { read }, self.now()),
             Report::Arrived { key, read, chunks, bytes, supply } => {
@@ -286,14 +286,14 @@ impl Driver {
     fn opened(&mut self, key: FileKey, opened: Result<Opened, StoreError>) {
         let Some(active) = self.active.get_mut(&key) else { return };
         match opened {
-            Ok(Opened::Blob(blob)) => self.succeed(key, &blob),
+            Ok(Opened::Blob(blob)) => self.succeed(key, &blob, Vec::new()),
             Ok(Opened::Small) => {
                 active.body = Body::Small(None);
                 let chunks = ChunkLayout::new(active.source.file.size).count();
                 self.ask_engine(key, vec![0..chunks]);
             }
             Ok(Opened::Large(partial)) => {
-                active.count_kept(partial.have_bytes());
+                active.count(partial.have_bytes(), Supply::Cache);
                 let missing = partial.missing();
                 active.body = Body::Large(partial);
                 self.ask_engine(key, missing);
@@ -348,12 +348,13 @@ impl Driver {
             Body::Small(None) => self.fail(key, FetchError::Defect("a small file is complete but not sealed".into())),
             Body::Small(Some(blob)) => {
                 let blob = blob.clone();
-                self.succeed(key, &blob);
+                self.succeed(key, &blob, Vec::new());
             }
             Body::Large(partial) => {
                 let (partial, reporter, reading) = (partial.clone(), self.reporter.clone(), active.reading);
                 let proven = !active.source.file.digests.is_empty();
                 let kept = active.shared.is_some() && active.from_peers && active.refuted == 0;
+                let (store, shared) = (self.store.clone(), active.shared.clone());
                 tokio::task::spawn_blocking(move || {
                     let mut result = if proven { partial.seal() } else { partial.seal_unproven() };
                     // Nobody says which of its chunks are right.
@@ -363,15 +364,18 @@ impl Driver {
                     {
                         result = Err(error.into());
                     }
-                    let _ = reporter.blocking_send(Report::Sealed { key, reading, result });
+                    let doubting = shared.filter(|shared| shared.doubts()).zip(result.as_ref().ok());
+                    let judged = doubting.and_then(|(shared, blob)| Some(shared.liars(&*store.chunk_hashes(blob).ok()?)));
+                    let liars = judged.unwrap_or_default();
+                    let _ = reporter.blocking_send(Report::Sealed { key, reading, result, liars });
                 });
             }
         }
     }
 
-    fn sealed(&mut self, key: FileKey, result: Result<Blob, SealError>) {
+    fn sealed(&mut self, key: FileKey, result: Result<Blob, SealError>, liars: Vec<NodeId>) {
         match result {
-            Ok(blob) => self.succeed(key, &blob),
+            Ok(blob) => self.succeed(key, &blob, liars),
             Err(SealError::Mismatch { .. }) if self.refute(key) => {}
             Err(SealError::Mismatch { mismatch, content }) => {
                 self.engine.handle(Event::Unwanted { file: key }, self.now());
@@ -406,8 +410,8 @@ impl Driver {
         }
     }
 
-    fn succeed(&mut self, key: FileKey, blob: &Blob) {
-        self.engine.handle(Event::Proven { file: key, content: blob.content() }, self.now());
+    fn succeed(&mut self, key: FileKey, blob: &Blob, liars: Vec<NodeId>) {
+        self.engine.handle(Event::Proven { file: key, content: blob.content(), liars }, self.now());
         if let Some(active) = self.active.remove(&key) {
             self.announce(&active, key, Holding::Complete);
             active.succeed(blob);

@@ -41,6 +41,7 @@ impl Driver {
             patience: share.patience,
             whole: matches!(active.body, Body::Small(_)),
             known: share.known,
+            looked: share.looked,
             company,
         };
         tracing::debug!(file = %active.source.file.locator, known = sharing.known.len(), ?now, "it is fetched with others");
@@ -170,9 +171,9 @@ impl Driver {
             Body::Large(partial) => Some(partial.clone()),
             Body::Small(_) | Body::Opening => None,
         };
-        let (reading, reporter) = (active.reading, self.reporter.clone());
+        let (reading, reporter, question) = (active.reading, self.reporter.clone(), shared.asks());
         tokio::spawn(async move {
-            let compared = ask::hashes(shared, partial, peer.node, key, content).await;
+            let compared = ask::hashes(shared, partial, peer.node, content, question).await;
             let _ = reporter.send(Report::Compared { key, reading, peer, content, compared }).await;
         });
     }
@@ -182,10 +183,10 @@ impl Driver {
     }
 
     /// What this node read from the origin is not what it took the file to be.
-    pub(super) fn contradicted(&mut self, key: FileKey) {
+    pub(super) fn contradicted(&mut self, key: FileKey, content: ContentId) {
         if let Some(shared) = self.active.get(&key).and_then(|active| active.shared.clone()) {
-            shared.disbelieve();
-            self.engine.handle(Event::Contradicted { file: key }, self.now());
+            shared.forget_list(content);
+            self.engine.handle(Event::Contradicted { file: key, content }, self.now());
         }
     }
 

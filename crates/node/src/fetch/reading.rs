@@ -45,9 +45,10 @@ impl Reading {
         let mut next = chunks.start;
         let layout = ChunkLayout::new(source.file.size);
         let told = reporter.clone();
+        let into = partial.clone();
         let wrote = move |chunks: &VerifiedChunks| {
-            if shared.as_ref().is_some_and(|shared| !shared.read_own(chunks)) {
-                let _ = told.blocking_send(Report::Contradicted { key, reading });
+            if let Some(content) = shared.as_ref().and_then(|shared| shared.read_own(&into, chunks)) {
+                let _ = told.blocking_send(Report::Contradicted { key, reading, content });
             }
         };
         let arrived = |count| -> BoxFuture<'static, ()> {

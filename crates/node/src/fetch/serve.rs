@@ -59,11 +59,12 @@ async fn of_coming(partial: &Partial, shared: &SharedFile, upload: &mut Upload, 
     while at < run.end {
         let list = shared.list();
         let content = list.as_ref().map(|list| list.content());
-        let claim = if list.is_some() { None } else { shared.claim_for(at) };
         if upload.content.is_some_and(|wanted| content != Some(wanted)) {
             break;
         }
-        let end = claim.as_ref().map_or(u64::MAX, |claim| claim.chunks().end).min(run.end).min(at + PIECE_CHUNKS);
+        let end = run.end.min(at.saturating_add(PIECE_CHUNKS));
+        let claimed = if list.is_some() { None } else { shared.claim_for(at, end, |chunk| partial.hash(chunk)) };
+        let (claim, end) = claimed.map_or((None, end), |(claim, end)| (Some(claim), end));
         let partial = partial.clone();
         let Some((bytes, hashes)) = blocking(move || partial.read(at..end)).await else { break };
         // What is there may be what a list that came meanwhile says is false.
@@ -95,7 +96,7 @@ async fn of_blob(store: &Store, upload: &mut Upload, run: Range<u64>) -> u64 {
     let Some(blob) = found.filter(|blob| wanted.is_none_or(|wanted| wanted == blob.content())) else { return sent };
     let content: ContentId = blob.content();
     while at < run.end {
-        let end = run.end.min(at + PIECE_CHUNKS);
+        let end = run.end.min(at.saturating_add(PIECE_CHUNKS));
         let (store, blob) = (store.clone(), blob.clone());
         let Some(bytes) = blocking(move || store.read_blob(&blob, at..end).map(Some)).await else { break };
         let length = bytes.len() as u64;

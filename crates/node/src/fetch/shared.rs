@@ -3,11 +3,11 @@
 //! Invariant: a chunk from a peer is checked against the list if there is one, else against the claim that came with it, before it
 //! is written; a chunk is shown only with one of the two.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use larder_content::{ChunkHashes, ChunkLayout, Claim, FileKey, NodeId, VerifiedChunks};
+use larder_content::{ChunkHash, ChunkHashes, ChunkLayout, Claim, ContentId, FileKey, NodeId, VerifiedChunks};
 use larder_engine::{Compared, MarketId};
 use larder_peers::{Market, Piece};
 use larder_store::{Partial, StoreError};
@@ -22,9 +22,13 @@ pub(crate) struct SharedFile {
 }
 
 struct State {
-    /// By their first chunk; they do not overlap but where one says more than another.
-    claims: BTreeMap<u64, Claim>,
+    /// By their first chunk and who signed. They may contradict each other: of a piece only its own chunks were held against one.
+    claims: BTreeMap<(u64, NodeId), Claim>,
+    /// Those of others that were there when the whole was refuted: what the file is shows who signed for what is false.
+    doubted: Vec<Claim>,
     list: Option<Arc<ChunkHashes>>,
+    /// The number of the question for a list whose answer is awaited.
+    question: u64,
     /// The chunks that this node read from the origin itself.
     own: Vec<bool>,
 }
@@ -46,7 +50,8 @@ fn place(chunk: u64) -> usize {
 
 impl SharedFile {
     pub(crate) fn new(key: FileKey, layout: ChunkLayout, market_id: MarketId, market: Market) -> Self {
-        let state = State { claims: BTreeMap::new(), list: None, own: vec![false; place(layout.count())] };
+        let (claims, doubted) = (BTreeMap::new(), Vec::new());
+        let state = State { claims, doubted, list: None, question: 0, own: vec![false; place(layout.count())] };
         Self { key, layout, market_id, market, state: Mutex::new(state) }
     }
 
@@ -59,32 +64,56 @@ impl SharedFile {
         self.state().list.clone()
     }
 
-    /// Forgets the list, which was false, and all claims but this node's own.
+    /// A list is asked for: only the answer to this question counts from now on.
+    pub(crate) fn asks(&self) -> u64 {
+        let mut state = self.state();
+        state.question += 1;
+        state.question
+    }
+
+    /// Forgets the list if it is that of `content`, which was false.
+    pub(crate) fn forget_list(&self, content: ContentId) {
+        let mut state = self.state();
+        state.list.take_if(|list| list.content() == content);
+    }
+
+    /// Forgets the list, which was false or made of what is, and all claims but this node's own.
     pub(crate) fn disbelieve(&self) {
         let me = self.market.id();
         let mut state = self.state();
         state.list = None;
-        state.claims.retain(|_, claim| claim.signer == me);
+        state.question += 1;
+        let (own, others) = std::mem::take(&mut state.claims).into_iter().partition(|((_, signer), _)| *signer == me);
+        state.claims = own;
+        let others: BTreeMap<(u64, NodeId), Claim> = others;
+        state.doubted.extend(others.into_values());
     }
 
-    /// Notes chunks that this node read from the origin; tells whether they fit the list.
-    pub(crate) fn read_own(&self, chunks: &VerifiedChunks) -> bool {
+    /// Whether there are claims that the file itself will judge.
+    pub(crate) fn doubts(&self) -> bool {
+        !self.state().doubted.is_empty()
+    }
+
+    /// Who signed for something else than what the file is.
+    pub(crate) fn liars(&self, list: &ChunkHashes) -> Vec<NodeId> {
+        let false_claim = |claim: &&Claim| list.run(claim.chunks()) != claim.hashes;
+        let liars: BTreeSet<NodeId> = self.state().doubted.iter().filter(false_claim).map(|claim| claim.signer).collect();
+        liars.into_iter().collect()
+    }
+
+    /// Notes chunks that this node read from the origin; gives the content that they do not fit, if the file was taken to be that.
+    pub(crate) fn read_own(&self, partial: &Partial, chunks: &VerifiedChunks) -> Option<ContentId> {
         let run = chunks.indices();
-        {
-            let mut state = self.state();
-            if let Some(own) = state.own.get_mut(place(run.start)..place(run.end)) {
-                own.fill(true);
-            }
-            if let Some(list) = &state.list {
-                return list.run(run) == chunks.hashes();
-            }
-        }
         let claims = (run.start..).step_by(Claim::MAX_CHUNKS).zip(chunks.hashes().chunks(Claim::MAX_CHUNKS));
-        for (first, hashes) in claims {
-            let claim = self.market.claim(self.key, first, hashes.to_vec());
-            self.state().claims.insert(first, claim);
+        let claims: Vec<Claim> = claims.map(|(first, hashes)| self.market.claim(self.key, first, hashes.to_vec())).collect();
+        let mut state = self.state();
+        for (chunk, _) in run.clone().zip(chunks.hashes()).filter(|(chunk, hash)| partial.hash(*chunk) == Some(**hash)) {
+            if let Some(own) = state.own.get_mut(place(chunk)) {
+                *own = true;
+            }
         }
-        true
+        state.claims.extend(claims.into_iter().map(|claim| ((claim.first, claim.signer), claim)));
+        state.list.as_ref().filter(|list| list.run(run) != chunks.hashes()).map(|list| list.content())
     }
 
     /// Checks what a peer sent.
@@ -110,14 +139,22 @@ impl SharedFile {
     /// Keeps the claim for chunks that were written, to pass it on.
     pub(crate) fn keep(&self, claim: Option<Claim>) {
         if let Some(claim) = claim {
-            self.state().claims.insert(claim.first, claim);
+            self.state().claims.insert((claim.first, claim.signer), claim);
         }
     }
 
-    /// The claim for a chunk.
-    pub(crate) fn claim_for(&self, chunk: u64) -> Option<Claim> {
-        let first = chunk.saturating_sub(Claim::MAX_CHUNKS as u64 - 1);
-        self.state().claims.range(first..=chunk).rev().map(|(_, claim)| claim).find(|claim| claim.chunks().contains(&chunk)).cloned()
+    /// The claim that says most of what is there from chunk `at` on, and up to where it does, at most up to `end`.
+    pub(crate) fn claim_for(&self, at: u64, end: u64, there: impl Fn(u64) -> Option<ChunkHash>) -> Option<(Claim, u64)> {
+        let first = at.saturating_sub(Claim::MAX_CHUNKS as u64 - 1);
+        let hashes: Vec<ChunkHash> = (at..end.min(at.saturating_add(Claim::MAX_CHUNKS as u64))).map_while(there).collect();
+        let state = self.state();
+        let covering = state.claims.range((first, NodeId([0; 32]))..=(at, NodeId([u8::MAX; 32]))).map(|(_, claim)| claim);
+        let says = |claim: &&Claim| {
+            let claimed = claim.run(at..claim.chunks().end.max(at));
+            claimed.iter().zip(&hashes).take_while(|(one, other)| one == other).count() as u64
+        };
+        let (fits, claim) = covering.map(|claim| (says(&claim), claim)).max_by_key(|(fits, _)| *fits).filter(|(fits, _)| *fits > 0)?;
+        Some((claim.clone(), at + fits))
     }
 
     /// The runs of chunks that others gave.
@@ -132,18 +169,29 @@ impl SharedFile {
         self.list().is_none_or(|list| list.run(chunks.indices()) == chunks.hashes())
     }
 
-    /// Takes `list` for the file's, and drops what does not fit it; unless what this node read itself does not.
-    pub(crate) fn compare(&self, partial: &Partial, list: &Arc<ChunkHashes>) -> Result<Compared, StoreError> {
-        // First: what is written from now on is held against it by those who write it.
-        self.state().list = Some(list.clone());
+    /// Takes `list`, the answer to `question`, for the file's, and drops what does not fit it; unless what this node read itself
+    /// does not, or something else is asked meanwhile.
+    pub(crate) fn compare(&self, partial: &Partial, list: &Arc<ChunkHashes>, question: u64) -> Result<Compared, StoreError> {
+        {
+            let mut state = self.state();
+            if state.question != question {
+                return Ok(Compared::Missing);
+            }
+            // First: what is written from now on is held against it by those who write it.
+            state.list = Some(list.clone());
+        }
         let (mut fits, mut wrong) = (Vec::new(), Vec::new());
         for chunk in partial.have().into_iter().flatten() {
             let same = partial.hash(chunk).is_some_and(|hash| list.run(chunk..chunk + 1) == [hash]);
             if same { fits.push(chunk) } else { wrong.push(chunk) }
         }
-        let contradicted: Vec<NodeId> = wrong.iter().filter_map(|chunk| self.claim_for(*chunk)).map(|claim| claim.signer).collect();
+        let signed = |chunk: &u64| self.claim_for(*chunk, *chunk + 1, |chunk| partial.hash(chunk)).map(|(claim, _)| claim.signer);
+        let contradicted: Vec<NodeId> = wrong.iter().filter_map(signed).collect();
         {
             let mut state = self.state();
+            if state.question != question {
+                return Ok(Compared::Missing);
+            }
             if wrong.iter().any(|chunk| state.own.get(place(*chunk)) == Some(&true)) {
                 state.list = None;
                 return Ok(Compared::Contradicted);

@@ -1,0 +1,88 @@
+//! A node that holds or fetches a file, as the engine sees it.
+
+use std::time::Duration;
+
+use larder_content::ContentId;
+
+use crate::Time;
+use crate::chunks::Chunks;
+use crate::link::Pulse;
+use crate::runs::Runs;
+
+/// How long a partner may bring nothing and still is the hope of a file that its origin does not give.
+const HOPE: Duration = Duration::from_secs(30);
+
+/// A node that holds or fetches the file.
+#[derive(Debug)]
+pub(crate) struct Partner {
+    pub(crate) has: Chunks,
+    /// Chunks that it has, but not as the content that the file is taken to be.
+    pub(crate) misfits: Runs,
+    pub(crate) complete: Option<ContentId>,
+    /// The content that it goes by, without proof.
+    pub(crate) knows: Option<ContentId>,
+    /// How often it was asked for chunk hashes.
+    pub(crate) tries: u32,
+    pub(crate) reading: Runs,
+    /// Words alone give it no more time before.
+    excused_until: Time,
+    /// When it was sighted first.
+    pub(crate) since: Time,
+    pub(crate) answered: bool,
+    /// Whether it is said to have all, though it has not said so itself.
+    pub(crate) said_complete: bool,
+    /// Whether it is told what comes.
+    pub(crate) follows: bool,
+    /// What came of it, for anyone.
+    pub(crate) progress: Pulse,
+    /// Whether nothing came of it for long, whether it counts, and whether what it reads is open to others.
+    pub(crate) silent: bool,
+    pub(crate) live: bool,
+    pub(crate) stuck: bool,
+    /// Whether the origin is left alone because of it: it has not stalled of late.
+    pub(crate) relied_on: bool,
+    /// Whether its chunks count as available: it is live, and not complete.
+    pub(crate) counted: bool,
+    pub(crate) refusals: u32,
+}
+
+impl Partner {
+    pub(crate) fn new(count: u64, now: Time) -> Self {
+        let mut progress = Pulse::default();
+        progress.start(now);
+        Self {
+            has: Chunks::none(count),
+            misfits: Runs::default(),
+            complete: None,
+            knows: None,
+            tries: 0,
+            reading: Runs::default(),
+            excused_until: now,
+            since: now,
+            answered: false,
+            said_complete: false,
+            follows: false,
+            progress,
+            silent: false,
+            live: true,
+            stuck: false,
+            relied_on: true,
+            counted: false,
+            refusals: 0,
+        }
+    }
+
+    /// It says that it reads other chunks than before: it has time to deliver from then on, but not again and again.
+    pub(crate) fn reads(&mut self, reading: Runs, now: Time) {
+        if self.reading != reading && now >= self.excused_until {
+            self.progress.start(now);
+            self.excused_until = now + HOPE;
+        }
+        self.reading = reading;
+    }
+
+    /// Whether nothing has come of it for so long that nothing is to be expected.
+    pub(crate) fn stuck_at(&self, now: Time) -> bool {
+        now.saturating_sub(self.progress.last()) > HOPE
+    }
+}

@@ -1,0 +1,219 @@
+//! What a stranger can say or leave undone, and what it costs at most.
+
+use larder_content::{ContentId, FileMessage, FileWord, Holding, NodeId};
+
+use super::*;
+
+const CONTENT: ContentId = ContentId([7; 32]);
+const CHUNKS: u64 = 512;
+const TICK: Duration = Duration::from_millis(100);
+
+fn peer(number: u8) -> Peer {
+    Peer { market: MarketId(1), node: NodeId([number; 32]) }
+}
+
+/// An engine that wants one file of [`CHUNKS`] without a limit to patience, beside the peers of `known`.
+fn engine(known: &[(u8, Holding)]) -> Engine {
+    let mut engine = Engine::new(Config::default(), 1);
+    let known = known.iter().map(|(number, holding)| (peer(*number).node, *holding)).collect();
+    let sharing =
+        Sharing { market: MarketId(1), me: NodeId([99; 32]), patience: None, whole: false, known, looked: Duration::ZERO, company: true };
+    let layout = ChunkLayout::new(CHUNKS * larder_content::CHUNK_BYTES);
+    let (origin, group, sharing) = (OriginId(1), GroupId(1), Some(Box::new(sharing)));
+    engine.handle(Event::Wanted { file: key(1), layout, missing: vec![0..CHUNKS], origin, group, sharing }, Time::ZERO);
+    engine
+}
+
+fn say(engine: &mut Engine, from: u8, body: FileWord, now: Time) {
+    engine.handle(Event::Told { peer: peer(from), message: FileMessage { file: key(1), body } }, now);
+}
+
+/// A holder that says it has all, and can show the hashes.
+fn complete(engine: &mut Engine, from: u8, now: Time) {
+    say(engine, from, FileWord::Complete(CONTENT), now);
+    let asked = actions(engine, now);
+    assert!(asked.iter().any(|action| matches!(action, Action::FetchHashes { peer: asked, .. } if *asked == peer(from))), "{asked:?}");
+    let compared = Compared::Known { fits: vec![], dropped: vec![], contradicted: vec![] };
+    engine.handle(Event::Hashes { file: key(1), peer: peer(from), content: CONTENT, compared }, now);
+}
+
+/// Plays on until `until`: the origin gives all it is asked for within a tick, and `play` says what peers do with what they are
+/// asked, at each tick. Gives the chunks that came from the origin.
+fn go_on(engine: &mut Engine, from: Time, until: Time, mut play: impl FnMut(&mut Engine, &[Action], Time)) -> u64 {
+    let (mut now, mut from_origin) = (from, 0);
+    let mut open: Vec<Started> = Vec::new();
+    while now < until {
+        let actions = actions(engine, now);
+        for (read, _, chunks) in std::mem::take(&mut open) {
+            if !actions.contains(&Action::Cancel { read }) {
+                from_origin += chunks.end - chunks.start;
+                finish(engine, (read, key(1), chunks), now);
+            }
+        }
+        let of_origin = |action: &&Action| matches!(action, Action::Read { from: From::Origin, .. });
+        open.extend(reads(&actions.iter().filter(of_origin).cloned().collect::<Vec<_>>()));
+        play(engine, &actions, now);
+        now += TICK;
+    }
+    from_origin
+}
+
+/// The reads from peers among actions.
+fn asked(actions: &[Action]) -> Vec<Started> {
+    let of_peer = |action: &&Action| matches!(action, Action::Read { from: From::Peer { .. }, .. });
+    reads(&actions.iter().filter(of_peer).cloned().collect::<Vec<_>>())
+}
+
+#[test]
+fn a_holder_whose_bytes_trickle_holds_up_nothing_for_long() {
+    let mut engine = engine(&[(1, Holding::Complete)]);
+    complete(&mut engine, 1, Time::ZERO);
+    let mut under_way = BTreeSet::new();
+    let from_origin = go_on(&mut engine, Time::ZERO, 60 * SECOND, |engine, actions, now| {
+        under_way.extend(asked(actions).into_iter().map(|(read, ..)| read));
+        under_way.iter().for_each(|read| engine.handle(Event::Heard { read: *read }, now));
+    });
+    assert_eq!(from_origin, CHUNKS);
+}
+
+#[test]
+fn a_holder_that_keeps_a_part_to_itself_does_not_keep_it_from_the_origin() {
+    let mut engine = engine(&[(1, Holding::Complete)]);
+    complete(&mut engine, 1, Time::ZERO);
+    let from_origin = go_on(&mut engine, Time::ZERO, 60 * SECOND, |engine, actions, now| {
+        for (read, file, chunks) in asked(actions) {
+            if chunks.end > CHUNKS - 2 {
+                end(engine, read, Outcome::Refused, now);
+            } else {
+                finish(engine, (read, file, chunks), now);
+            }
+        }
+    });
+    assert!((2..20).contains(&from_origin), "{from_origin}");
+    assert!(engine.files[&key(1)].is_complete());
+}
+
+#[test]
+fn one_that_only_follows_or_only_talks_stops_no_reading() {
+    let mut engine = engine(&[]);
+    say(&mut engine, 1, FileWord::Follow, Time::ZERO);
+    say(&mut engine, 2, FileWord::Follow, Time::ZERO);
+    let all: Range<u64> = 0..CHUNKS;
+    let from_origin = go_on(&mut engine, Time::ZERO, 30 * SECOND, |engine, _, now| {
+        say(engine, 2, FileWord::Have(vec![]), now);
+        let reading = if now.as_millis().is_multiple_of(200) { vec![all.clone()] } else { vec![] };
+        say(engine, 2, FileWord::Reading(reading), now);
+    });
+    assert_eq!(from_origin, CHUNKS);
+}
+
+#[test]
+fn nodes_that_never_answer_make_room_for_one_that_does() {
+    let made_up: Vec<(u8, Holding)> = (1..65).map(|number| (number, Holding::Complete)).collect();
+    let mut engine = engine(&made_up);
+    actions(&mut engine, Time::ZERO);
+    let later = 3 * SECOND;
+    say(&mut engine, 70, FileWord::Follow, later);
+    complete(&mut engine, 70, later);
+    let asked = asked(&actions(&mut engine, later));
+    assert!(!asked.is_empty());
+}
+
+#[test]
+fn one_that_cannot_show_what_it_says_is_not_asked_again_and_another_is() {
+    let mut engine = engine(&[(1, Holding::Complete), (2, Holding::Complete)]);
+    let now = SECOND / 10;
+    say(&mut engine, 1, FileWord::Complete(ContentId([1; 32])), now);
+    let first = actions(&mut engine, now);
+    assert!(first.iter().any(|action| matches!(action, Action::FetchHashes { .. })));
+    say(&mut engine, 2, FileWord::Complete(CONTENT), now);
+    let missing = Event::Hashes { file: key(1), peer: peer(1), content: ContentId([1; 32]), compared: Compared::Missing };
+    engine.handle(missing, now);
+    say(&mut engine, 1, FileWord::Follow, now);
+    say(&mut engine, 1, FileWord::Complete(ContentId([3; 32])), now);
+    let next = actions(&mut engine, now);
+    assert!(next.iter().any(|action| matches!(action, Action::FetchHashes { peer: asked, .. } if *asked == peer(2))), "{next:?}");
+    assert!(!next.iter().any(|action| matches!(action, Action::FetchHashes { peer: asked, .. } if *asked == peer(1))), "{next:?}");
+}
+
+#[test]
+fn what_a_list_dropped_comes_again_though_its_giver_is_gone() {
+    let mut engine = engine(&[(1, Holding::Complete)]);
+    say(&mut engine, 1, FileWord::Follow, Time::ZERO);
+    say(&mut engine, 1, FileWord::Have(vec![0..CHUNKS]), Time::ZERO);
+    let came = asked(&actions(&mut engine, Time::ZERO))[0].clone();
+    finish(&mut engine, came.clone(), SECOND);
+    say(&mut engine, 1, FileWord::Knows(CONTENT), SECOND);
+    assert!(actions(&mut engine, SECOND).iter().any(|action| matches!(action, Action::FetchHashes { .. })));
+    say(&mut engine, 1, FileWord::Nothing, SECOND);
+    let dropped = vec![came.2.clone()];
+    let compared = Compared::Known { fits: vec![], dropped, contradicted: vec![] };
+    engine.handle(Event::Hashes { file: key(1), peer: peer(1), content: CONTENT, compared }, SECOND);
+    assert!(came.2.clone().all(|chunk| engine.files[&key(1)].waiting.contains(chunk)));
+}
+
+#[test]
+fn a_file_of_which_nothing_is_in_doubt_is_proven_again() {
+    let mut engine = engine(&[]);
+    go_on(&mut engine, Time::ZERO, 10 * SECOND, |_, _, _| {});
+    engine.handle(Event::Refuted { file: key(1), missing: vec![] }, 10 * SECOND);
+    let again = actions(&mut engine, 10 * SECOND);
+    assert!(again.contains(&Action::Complete { file: key(1) }), "{again:?}");
+}
+
+#[test]
+fn partners_that_were_misled_stay_partners() {
+    let mut engine = engine(&[(1, Holding::Complete), (2, Holding::Fetching)]);
+    complete(&mut engine, 1, Time::ZERO);
+    say(&mut engine, 2, FileWord::Follow, Time::ZERO);
+    say(&mut engine, 2, FileWord::Have(vec![0..CHUNKS]), Time::ZERO);
+    let mut refused = 0;
+    for turn in 0..40 {
+        let now = TICK * turn;
+        let actions = actions(&mut engine, now);
+        for action in &actions {
+            if let Action::Read { read, from: From::Peer { peer: from, .. }, .. } = action
+                && *from == peer(2)
+            {
+                refused += 1;
+                end(&mut engine, *read, Outcome::Misled(peer(2).node), now);
+            }
+        }
+    }
+    assert!(refused > 9, "{refused}");
+    let share = |engine: &Engine| engine.files[&key(1)].share.as_ref().map(|share| share.partners[&peer(2).node].has.runs());
+    let before = share(&engine).unwrap().chunks();
+    engine.handle(Event::Contradicted { file: key(1), content: CONTENT }, 4 * SECOND);
+    assert!(before < CHUNKS && share(&engine).unwrap().chunks() == CHUNKS);
+}
+
+#[test]
+fn a_small_file_is_not_cut_by_what_someone_says_it_has() {
+    let mut engine = Engine::new(Config::default(), 1);
+    let sharing = Sharing {
+        market: MarketId(1),
+        me: NodeId([99; 32]),
+        patience: None,
+        whole: true,
+        known: vec![],
+        looked: Duration::ZERO,
+        company: true,
+    };
+    let layout = ChunkLayout::new(4 * larder_content::CHUNK_BYTES);
+    let (origin, group, sharing) = (OriginId(1), GroupId(1), Some(Box::new(sharing)));
+    engine.handle(Event::Wanted { file: key(1), layout, missing: vec![0..4], origin, group, sharing }, Time::ZERO);
+    say(&mut engine, 1, FileWord::Follow, Time::ZERO);
+    say(&mut engine, 1, FileWord::Have(vec![1..2, 3..4]), Time::ZERO);
+    let started = (0..100).flat_map(|tick| reads(&actions(&mut engine, TICK * tick)));
+    assert_eq!(started.map(|read| read.2).collect::<Vec<_>>(), [0..4]);
+}
+
+#[test]
+fn ranges_that_overlap_and_end_nowhere_are_the_chunks_that_there_are() {
+    let mut engine = engine(&[]);
+    say(&mut engine, 1, FileWord::Follow, Time::ZERO);
+    let all = vec![0..u64::MAX; 1000];
+    (0..1000).for_each(|_| say(&mut engine, 1, FileWord::Have(all.clone()), Time::ZERO));
+    let share = engine.files[&key(1)].share.as_ref().unwrap();
+    assert_eq!(share.partners[&peer(1).node].has.runs().chunks(), CHUNKS);
+}
