@@ -5,6 +5,7 @@
 
 mod active;
 mod ask;
+mod claims;
 mod driver;
 mod peering;
 mod reading;

@@ -107,7 +107,8 @@ pub(crate) async fn of(node: &Node) -> Result<Status, NodeError> {
     let resources = accounts.into_iter().map(|(id, bytes)| (id, sources(bytes))).collect();
     let seen: Vec<_> = node.markets.all().map(|(id, market)| (id, market.status())).collect();
     let peers = seen.iter().flat_map(|(market, status)| status.peers.iter().map(|peer| Peer { market: *market, node: peer.node }));
-    let (fetching, records) = node.fetcher.count(peers.collect()).await.unwrap_or_default();
+    let ended = || NodeError::Defect("the task that fetches has ended".into());
+    let (fetching, records) = node.fetcher.count(peers.collect()).await.ok_or_else(ended)?;
     let records: BTreeMap<Peer, Record> = records.into_iter().collect();
     let market = |(id, seen): (MarketId, larder_peers::MarketStatus)| MarketStatus {
         market: seen.address,

@@ -3,7 +3,7 @@
 //! Invariant: a chunk from a peer is checked against the list if there is one, else against the claim that came with it, before it
 //! is written; a chunk is shown only with one of the two.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,6 +11,8 @@ use larder_content::{ChunkHash, ChunkHashes, ChunkLayout, Claim, ContentId, File
 use larder_engine::{Compared, MarketId};
 use larder_peers::{Market, Piece};
 use larder_store::{Partial, StoreError};
+
+use super::claims::Claims;
 
 /// A file that is fetched together with others of a market.
 pub(crate) struct SharedFile {
@@ -22,8 +24,7 @@ pub(crate) struct SharedFile {
 }
 
 struct State {
-    /// By their first chunk and who signed. They may contradict each other: of a piece only its own chunks were held against one.
-    claims: BTreeMap<(u64, NodeId), Claim>,
+    claims: Claims,
     /// Those of others that were there when the whole was refuted: what the file is shows who signed for what is false.
     doubted: Vec<Claim>,
     list: Option<Arc<ChunkHashes>>,
@@ -50,7 +51,7 @@ fn place(chunk: u64) -> usize {
 
 impl SharedFile {
     pub(crate) fn new(key: FileKey, layout: ChunkLayout, market_id: MarketId, market: Market) -> Self {
-        let (claims, doubted) = (BTreeMap::new(), Vec::new());
+        let (claims, doubted) = (Claims::default(), Vec::new());
         let state = State { claims, doubted, list: None, question: 0, own: vec![false; place(layout.count())] };
         Self { key, layout, market_id, market, state: Mutex::new(state) }
     }
@@ -83,10 +84,8 @@ impl SharedFile {
         let mut state = self.state();
         state.list = None;
         state.question += 1;
-        let (own, others) = std::mem::take(&mut state.claims).into_iter().partition(|((_, signer), _)| *signer == me);
-        state.claims = own;
-        let others: BTreeMap<(u64, NodeId), Claim> = others;
-        state.doubted.extend(others.into_values());
+        let others = state.claims.take_of_others(me);
+        state.doubted.extend(others);
     }
 
     /// Whether there are claims that the file itself will judge.
@@ -112,7 +111,7 @@ impl SharedFile {
                 *own = true;
             }
         }
-        state.claims.extend(claims.into_iter().map(|claim| ((claim.first, claim.signer), claim)));
+        claims.into_iter().for_each(|claim| state.claims.keep(claim));
         state.list.as_ref().filter(|list| list.run(run) != chunks.hashes()).map(|list| list.content())
     }
 
@@ -139,22 +138,15 @@ impl SharedFile {
     /// Keeps the claim for chunks that were written, to pass it on.
     pub(crate) fn keep(&self, claim: Option<Claim>) {
         if let Some(claim) = claim {
-            self.state().claims.insert((claim.first, claim.signer), claim);
+            self.state().claims.keep(claim);
         }
     }
 
     /// The claim that says most of what is there from chunk `at` on, and up to where it does, at most up to `end`.
     pub(crate) fn claim_for(&self, at: u64, end: u64, there: impl Fn(u64) -> Option<ChunkHash>) -> Option<(Claim, u64)> {
-        let first = at.saturating_sub(Claim::MAX_CHUNKS as u64 - 1);
-        let hashes: Vec<ChunkHash> = (at..end.min(at.saturating_add(Claim::MAX_CHUNKS as u64))).map_while(there).collect();
-        let state = self.state();
-        let covering = state.claims.range((first, NodeId([0; 32]))..=(at, NodeId([u8::MAX; 32]))).map(|(_, claim)| claim);
-        let says = |claim: &&Claim| {
-            let claimed = claim.run(at..claim.chunks().end.max(at));
-            claimed.iter().zip(&hashes).take_while(|(one, other)| one == other).count() as u64
-        };
-        let (fits, claim) = covering.map(|claim| (says(&claim), claim)).max_by_key(|(fits, _)| *fits).filter(|(fits, _)| *fits > 0)?;
-        Some((claim.clone(), at + fits))
+        let end = end.min(at.saturating_add(Claim::MAX_CHUNKS as u64));
+        let hashes: Vec<ChunkHash> = (at..end).map_while(there).collect();
+        self.state().claims.of(at, &hashes).map(|(claim, fits)| (claim.clone(), at + fits))
     }
 
     /// The runs of chunks that others gave.
