@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -205,6 +206,10 @@ impl Disk for CrashDisk {
             RealDisk.write_at(file, bytes, offset)?;
             Ok(((), Undo::Bytes(file.try_clone()?, offset, bytes.len() as u64)))
         })
+    }
+
+    fn take_blocks(&self, file: &File, place: Range<u64>) {
+        RealDisk.take_blocks(file, place);
     }
 
     fn set_len(&self, file: &File, bytes: u64) -> io::Result<()> {

@@ -5,9 +5,10 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, FallocateFlags, Gid, Mode, OFlags, Uid};
 
 use crate::folder::Folder;
 
@@ -25,6 +26,9 @@ pub(crate) trait Disk: Send + Sync {
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Sets the length; what is new is a hole.
     fn set_len(&self, file: &File, bytes: u64) -> io::Result<()>;
+    /// Takes blocks for what will soon be written, where the file system can. Else they are taken when it goes to the disk, and a
+    /// sync that does so makes who writes meanwhile wait.
+    fn take_blocks(&self, file: &File, place: Range<u64>);
     /// Shares all blocks of `from` with `to`, where the file system can.
     fn clone_blocks(&self, from: &File, to: &File) -> io::Result<()>;
     /// Sets the mode, and the owner where one is given.
@@ -68,6 +72,11 @@ impl Disk for RealDisk {
 
     fn set_len(&self, file: &File, bytes: u64) -> io::Result<()> {
         file.set_len(bytes)
+    }
+
+    fn take_blocks(&self, file: &File, place: Range<u64>) {
+        // A disk that is full says so when it is written to.
+        let _ = rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, place.start, place.end - place.start);
     }
 
     fn clone_blocks(&self, from: &File, to: &File) -> io::Result<()> {

@@ -17,6 +17,8 @@ use crate::read::read;
 use crate::records::{ChunkRow, PartialRow};
 use crate::{Shared, Store, StoreError, lock};
 
+/// Bytes for which blocks are taken at once.
+const SEGMENT_BYTES: u64 = 8 << 20;
 /// Rows that are collected, then removed one by one, before others get their turn.
 const ROWS_AT_A_TIME: usize = 1_000;
 
@@ -37,8 +39,9 @@ pub(crate) struct Coming {
     pub(crate) proving: Mutex<Proving>,
     /// How many wait to take chunks away.
     pub(crate) changing: AtomicUsize,
-    /// One writes at a time: the file system would let them spin for the same lock instead.
-    writing: Mutex<()>,
+    /// One writes at a time: the file system would let them spin for the same lock instead. It holds the segments whose blocks
+    /// were taken.
+    writing: Mutex<HashSet<u64>>,
 }
 
 /// Which chunks are there.
@@ -154,9 +157,14 @@ impl Partial {
         let place = self.coming.layout.bytes(run.start, run.end);
         let at = |position: u64| usize::try_from(position - chunks.offset()).unwrap_or(usize::MAX);
         let bytes = chunks.bytes().slice(at(place.start)..at(place.end));
-        let turn = lock(&self.coming.writing);
-        let written = shared.disk.write_at(handle, &bytes, place.start);
-        drop(turn);
+        let written = {
+            let mut taken = lock(&self.coming.writing);
+            for segment in (place.start / SEGMENT_BYTES..place.end.div_ceil(SEGMENT_BYTES)).filter(|segment| taken.insert(*segment)) {
+                let first = segment * SEGMENT_BYTES;
+                shared.disk.take_blocks(handle, first..self.size().min(first + SEGMENT_BYTES));
+            }
+            shared.disk.write_at(handle, &bytes, place.start)
+        };
         let fail = |error| shared.home.fault(&file_name(&self.coming.key), error).needing(bytes.len() as u64);
         written.map_err(fail)?;
         let group = shared.groups.current();
