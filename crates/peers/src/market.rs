@@ -43,6 +43,8 @@ impl fmt::Debug for Market {
 impl Market {
     /// Joins a market: returns once this node listens, with `known` peers and the bootstraps being dialled.
     ///
+    /// What is `held` is announced as complete before the first peer can come: who knew it before a restart keeps to it.
+    ///
     /// # Errors
     /// Names the address that is none, or that cannot be listened on.
     pub async fn start(
@@ -50,11 +52,13 @@ impl Market {
         market: MarketConfig,
         config: Config,
         known: Vec<KnownPeer>,
+        held: Vec<Subject>,
     ) -> Result<(Self, mpsc::Receiver<Event>), StartError> {
         let addresses = Addresses::read(&market, &config)?;
         let (commands, to_obey) = mpsc::channel(MOST_COMMANDS);
         let (events, to_take) = mpsc::channel(MOST_EVENTS);
         let shared = Arc::new(Shared::new(identity.clone(), market, config, addresses, &known, commands, events));
+        held.into_iter().for_each(|subject| shared.announce(subject, Holding::Complete));
         let running = supervisor::start(Arc::clone(&shared), to_obey).await?;
         let ended = CancellationToken::new();
         let at_end = ended.clone().drop_guard();
@@ -103,11 +107,7 @@ impl Market {
 
     /// Announces how this node stands to a subject: fetching at once, the rest within `announce_every`. Good for `expiry`.
     pub fn announce(&self, subject: Subject, holding: Holding) {
-        let until = self.shared.now() + self.shared.config.expiry;
-        if !lock(&self.shared.own).announce(subject, holding, until) {
-            tracing::warn!(market = %self.shared.address, "too many holdings: this one is not announced");
-        }
-        self.shared.announced.notify_one();
+        self.shared.announce(subject, holding);
     }
 
     /// Who is known to hold or fetch a subject, without asking anyone; at most 256.

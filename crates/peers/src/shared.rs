@@ -177,6 +177,14 @@ impl Shared {
         self.started.elapsed()
     }
 
+    /// Takes an announcement of this node.
+    pub(crate) fn announce(&self, subject: Subject, holding: Holding) {
+        if !lock(&self.own).announce(subject, holding, self.now() + self.config.expiry) {
+            tracing::warn!(market = %self.address, "too many holdings: this one is not announced");
+        }
+        self.announced.notify_one();
+    }
+
     /// Tells the node; waits while it has too much to do.
     pub(crate) async fn emit(&self, event: Event) {
         tokio::select! {

@@ -51,7 +51,7 @@ async fn a_port_in_use_is_named() {
     let one = Start::new().go().await;
     let address = one.address().split("/p2p/").next().unwrap().to_owned();
     let market = MarketConfig { address: "market".into(), listen: vec![address.clone()], ..MarketConfig::default() };
-    let error = Market::start(&Identity::generate(), market, Config::default(), Vec::new()).await.unwrap_err();
+    let error = Market::start(&Identity::generate(), market, Config::default(), Vec::new(), Vec::new()).await.unwrap_err();
     assert!(matches!(&error, StartError::Listen { .. }) && error.to_string().contains(&address), "{error}");
 }
 
