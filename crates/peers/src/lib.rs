@@ -6,6 +6,7 @@
 //!
 //! Whatever a stranger can make grow has a bound, a constant beside what it bounds.
 
+mod address;
 mod book;
 mod config;
 mod control;

@@ -1,5 +1,6 @@
 //! The handle of a market: what the node calls.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -110,10 +111,14 @@ impl Market {
         self.shared.announce(subject, holding);
     }
 
-    /// Who is known to hold or fetch a subject, without asking anyone; at most 256.
+    /// Who is known to hold or fetch a subject, without asking anyone; at most 256, those that are connected first.
     #[must_use]
     pub fn holders(&self, subject: Subject) -> Vec<(NodeId, Holding)> {
-        self.shared.holders(subject, MOST_HOLDERS)
+        let mut found = self.shared.connected_holders(subject);
+        let connected: HashSet<NodeId> = found.iter().map(|(node, _)| *node).collect();
+        found.extend(self.shared.holders(subject, MOST_HOLDERS).into_iter().filter(|(node, _)| !connected.contains(node)));
+        found.truncate(MOST_HOLDERS);
+        found
     }
 
     /// Signs that this node read these chunk hashes from the origin.

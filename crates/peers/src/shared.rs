@@ -13,9 +13,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::address::is_loopback;
 use crate::book::KnownPeer;
 use crate::config::{Addresses, Config, MarketConfig};
-use crate::control::{ControlRecord, HelloRecord, HolderRecord, Link, ROWS_A_FRAME, is_loopback};
+use crate::control::{ControlRecord, HelloRecord, HolderRecord, Link, ROWS_A_FRAME};
 use crate::event::{Event, Sighting};
 use crate::exchange::Pool;
 use crate::gate::Gate;
@@ -230,6 +231,13 @@ impl Shared {
         found
     }
 
+    /// Which peers are known to hold or fetch a subject.
+    pub(crate) fn connected_holders(&self, subject: Subject) -> Vec<(NodeId, Holding)> {
+        let (links, now) = (self.links(), self.now());
+        let table = lock(&self.table);
+        links.iter().filter_map(|link| Some((link.node, table.holding(link.node, subject, now)?))).collect()
+    }
+
     /// Passes on what was not known: to the node, to peers that asked for it, and to the dialling.
     pub(crate) fn spread(&self, mut news: Vec<Sighting>, told_by: NodeId) {
         news.retain(|sighting| sighting.node != self.identity.id());
@@ -237,7 +245,11 @@ impl Shared {
             return;
         }
         for link in self.links() {
-            let wanted = |sighting: &&Sighting| link.node != told_by && link.node != sighting.node && link.is_interested(&sighting.subject);
+            // That others have something no more is nobody's to say but theirs.
+            let wanted = |sighting: &&Sighting| {
+                let is_for_it = link.node != told_by && link.node != sighting.node && sighting.holding != Holding::Gone;
+                is_for_it && link.is_interested(&sighting.subject)
+            };
             let rows: Vec<HolderRecord> = news.iter().filter(wanted).map(HolderRecord::from).collect();
             for rows in rows.chunks(ROWS_A_FRAME) {
                 self.introduce(&link, news.iter().map(|sighting| sighting.node));

@@ -4,6 +4,7 @@ use larder_content::codec::Record;
 use larder_content::{ContentId, FileKey, FileMessage, FileWord, Holding, NodeId, Subject};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
+use std::time::Duration;
 
 use crate::book::KnownPeerRecord;
 use crate::event::Sighting;
@@ -67,6 +68,14 @@ pub(crate) struct RowRecord {
     pub(crate) subject: [u8; 32],
     pub(crate) holding: HoldingRecord,
     pub(crate) seconds: u32,
+}
+
+impl RowRecord {
+    /// The row, good for `longest` at most.
+    pub(crate) fn into_row(self, longest: Duration) -> Row {
+        let expires_in = Duration::from_secs(self.seconds.into()).min(longest);
+        Row { subject: Subject(self.subject), holding: self.holding.into(), expires_in }
+    }
 }
 
 impl From<&Row> for RowRecord {

@@ -9,8 +9,8 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use tokio::time::Instant;
 
+use crate::address::ip_of;
 use crate::book::{KnownPeer, MOST_ADDRESSES, MOST_KNOWN};
-use crate::control::ip_of;
 
 /// The first wait after a failure; it doubles, and varies by a quarter.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);

@@ -3,16 +3,15 @@
 //! A message says for how long it is good, not until when, and a node's runs have random numbers, so that no clock matters.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
+use larder_content::NodeId;
 use larder_content::codec::{self, Record};
-use larder_content::{NodeId, Subject};
 use libp2p::Multiaddr;
 use libp2p::gossipsub::MessageAcceptance;
 use serde::{Deserialize, Serialize};
 
 use crate::control::{ControlRecord, RowRecord};
-use crate::holdings::{Row, Window};
+use crate::holdings::{Row, Standing, Window};
 use crate::pace::Bucket;
 use crate::shared::{Shared, lock};
 
@@ -93,13 +92,8 @@ impl Gossip {
         }
         // A connected author says the same on its own stream, where nothing comes out of order.
         if shared.link(author).is_none() {
-            let row = |row: &RowRecord| Row {
-                subject: Subject(row.subject),
-                holding: row.holding.into(),
-                expires_in: Duration::from_secs(row.seconds.into()).min(shared.config.expiry),
-            };
-            let rows: Vec<Row> = record.rows.iter().map(row).collect();
-            let news = lock(&shared.table).said(author, &rows, shared.now());
+            let rows: Vec<Row> = record.rows.into_iter().map(|row| row.into_row(shared.config.expiry)).collect();
+            let news = lock(&shared.table).said(author, Standing::Author, &rows, shared.now());
             shared.spread(news, author);
         }
         (MessageAcceptance::Accept, record.addresses.iter().filter_map(|text| text.parse().ok()).collect())

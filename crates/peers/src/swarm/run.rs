@@ -22,8 +22,9 @@ use super::listening::begin_to_listen;
 use super::setup::{self, Behaviour, BehaviourEvent};
 use super::strangers::reason_to_turn_away;
 use super::streams::{Kind, Refusal, StreamEvent};
+use crate::address::{at_address_of, is_loopback, reach_of};
 use crate::config::StartError;
-use crate::control::{HelloRecord, Link, at_address_of, is_loopback};
+use crate::control::{HelloRecord, Link};
 use crate::identity::{node_of, peer_of};
 use crate::shared::{Command, Shared, lock};
 
@@ -234,9 +235,8 @@ impl EventLoop {
             let mut dialling = lock(&self.shared.dialling);
             dialling.has_greeted(link.node, link.is_dialled.then_some(&link.address));
             dialling.learn(link.node, lock(&link.about).addresses.clone().into_iter());
-            let is_near = is_loopback(&link.address);
             let others = hello.addresses.iter().filter_map(|text| text.parse().ok());
-            dialling.learn(link.node, others.filter(|address| is_near || !is_loopback(address)));
+            dialling.learn(link.node, others.filter(|address| reach_of(address) >= reach_of(&link.address)));
         }
         self.note_awaited();
         self.learn_own_address(link, &hello.seen_at);

@@ -18,7 +18,7 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol};
 
-use crate::control::ip_of;
+use crate::address::ip_of;
 use crate::identity::node_of;
 use crate::pace::Bucket;
 use crate::shared::{Shared, lock};
