@@ -1,6 +1,7 @@
 //! What an address says of where a peer is: how near, and in whose network.
 
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
@@ -22,6 +23,15 @@ pub(crate) enum Reach {
 pub(crate) enum Network {
     V4([u8; 3]),
     V6([u8; 8]),
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::V4([a, b, c]) => write!(f, "{}/24", Ipv4Addr::new(*a, *b, *c, 0)),
+            Self::V6(half) => write!(f, "{}/64", Ipv6Addr::from(u128::from(u64::from_be_bytes(*half)) << 64)),
+        }
+    }
 }
 
 /// How far the host of an address reaches; that of a name counts as everywhere.
@@ -102,5 +112,7 @@ mod tests {
         assert_eq!(network("/ip6/2001:db8::1/tcp/1"), network("/ip6/2001:db8:0:0:ffff::1/tcp/1"));
         assert_eq!(network("/ip6/::ffff:198.18.5.7/tcp/1"), network("/ip4/198.18.5.1/tcp/1"));
         assert_eq!(network("/ip6/::1/tcp/1"), None);
+        assert_eq!(network("/ip4/198.18.5.7/tcp/1").unwrap().to_string(), "198.18.5.0/24");
+        assert_eq!(network("/ip6/2001:db8::7/tcp/1").unwrap().to_string(), "2001:db8::/64");
     }
 }

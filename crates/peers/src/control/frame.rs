@@ -56,7 +56,8 @@ pub(crate) struct HelloRecord {
     pub(crate) addresses: Vec<String>,
     /// Whether it is a bootstrap.
     pub(crate) is_bootstrap: bool,
-    /// A random number of this run of the sender, under which it counts its gossip.
+    /// The number of this run of the sender, under which it counts its gossip: greater than those of its runs before, unless its
+    /// clock was set back.
     pub(crate) run: u64,
     /// Where the sender sees the one it speaks to.
     pub(crate) seen_at: String,

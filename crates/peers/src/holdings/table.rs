@@ -359,7 +359,9 @@ mod tests {
     const NOW: Duration = Duration::from_secs(10);
 
     fn subject(number: u32) -> Subject {
-        Subject(*blake3::hash(&number.to_le_bytes()).as_bytes())
+        let mut bytes = [0; 32];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        Subject(bytes)
     }
 
     fn row(number: u32) -> Row {
@@ -430,7 +432,7 @@ mod tests {
         assert_eq!(table.holding(honest, subject(7), NOW), Some(Holding::Complete));
         assert_eq!(table.holding(made_up(39_999), subject(7), NOW), Some(Holding::Complete), "the newest stay");
         assert_eq!(table.said(NodeId([2; 32]), Standing::Connected, &[row(9)], NOW).len(), 1, "who comes is heard");
-        table.has_left(honest, NOW);
+        table.has_left(honest, NOW + HOUR);
         assert_eq!(table.authors.len(), MOST_AUTHORS);
         assert!(table.nodes[&table.numbers[&honest]].standing == Standing::Author, "and makes room like others when it has left");
     }

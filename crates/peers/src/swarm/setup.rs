@@ -28,8 +28,8 @@ const IDENTIFY_EVERY: Duration = Duration::from_secs(24 * 3600);
 const HEARTBEAT: Duration = Duration::from_secs(7);
 /// The most bytes in a gossip message with its envelope: more than the 16 KiB that one may have, or libp2p may take two for one.
 const GOSSIP_TRANSMIT_BYTES: usize = 64 * 1024;
-/// How long a gossip message is known again.
-const GOSSIP_MEMORY: Duration = Duration::from_secs(600);
+/// How long a gossip message is known again without being read; 165 bytes each. Later, the author's count says that it was heard.
+const GOSSIP_MEMORY: Duration = Duration::from_secs(120);
 /// The most bytes that the kernel holds of a TCP connection beyond what is on its way.
 #[cfg(target_os = "linux")]
 const MOST_UNSENT_BYTES: u32 = 64 * 1024;
