@@ -180,7 +180,6 @@ impl Market {
         peers.sort_by_key(|peer| peer.node);
         MarketStatus {
             address: self.shared.address.clone(),
-            id: self.id(),
             listening: self.listening(),
             peers,
             known_peers: lock(&self.shared.dialling).len(),
@@ -188,7 +187,6 @@ impl Market {
             sent_bytes,
             received_bytes,
             restarts: self.shared.restarts.load(Ordering::Relaxed),
-            sightings_dropped: self.shared.sightings_dropped.load(Ordering::Relaxed),
             refused: lock(&self.shared.gate).reasons(),
         }
     }
@@ -213,14 +211,12 @@ impl Market {
 }
 
 fn info(link: &Link) -> PeerInfo {
-    let (sent_bytes, received_bytes) = link.traffic.totals();
+    let (sent_bytes, _) = link.traffic.totals();
     let about = lock(&link.about);
     PeerInfo {
         node: link.node,
         address: link.address.to_string(),
         is_bootstrap: link.is_bootstrap.load(Ordering::Relaxed),
-        connected_since_seconds: link.since.elapsed().as_secs(),
-        received_bytes,
         sent_bytes,
         round_trip: about.round_trip,
         agent: about.agent.clone(),

@@ -120,7 +120,6 @@ pub(crate) struct Shared {
     pub(crate) dialling: Mutex<Dialling>,
     pub(crate) tasks: TaskTracker,
     pub(crate) restarts: AtomicU64,
-    pub(crate) sightings_dropped: AtomicU64,
     /// The market is about to end: say so and close.
     pub(crate) stopping: CancellationToken,
     /// All tasks end.
@@ -165,7 +164,6 @@ impl Shared {
             addresses,
             tasks: TaskTracker::new(),
             restarts: AtomicU64::new(0),
-            sightings_dropped: AtomicU64::new(0),
             stopping: CancellationToken::new(),
             stopped: CancellationToken::new(),
             commands,
@@ -262,7 +260,7 @@ impl Shared {
                 let _ = self.commands.try_send(Command::Dial(sighting.node));
             }
             if !self.try_emit(Event::Sighted(sighting)) {
-                self.sightings_dropped.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(?sighting, "dropped: the node has too much to do");
             }
         }
     }
