@@ -69,7 +69,9 @@ impl<K: Copy + Eq + Hash> Buckets<K> {
                 bucket.level
             };
             let fullest = self.all.iter_mut().map(|(key, bucket)| (level(bucket), *key)).max_by(|one, two| one.0.total_cmp(&two.0));
-            fullest.into_iter().for_each(|(_, key)| drop(self.all.remove(&key)));
+            if let Some((_, key)) = fullest {
+                self.all.remove(&key);
+            }
         }
         self.all.entry(key).or_insert_with(|| Bucket::new(self.rate, self.burst)).try_take(amount)
     }

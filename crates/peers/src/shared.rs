@@ -171,6 +171,15 @@ impl Shared {
         }
     }
 
+    /// That of a market without a loop, with the other ends of its channels.
+    #[cfg(test)]
+    pub(crate) fn for_test() -> (Self, mpsc::Receiver<Command>, mpsc::Receiver<Event>) {
+        let market = MarketConfig { address: "market".into(), ..MarketConfig::default() };
+        let addresses = Addresses { listen: Vec::new(), bootstrap: Vec::new() };
+        let ((commands, to_obey), (events, to_take)) = (mpsc::channel(16), mpsc::channel(MOST_EVENTS));
+        (Self::new(Identity::generate(), market, Config::default(), addresses, &[], commands, events), to_obey, to_take)
+    }
+
     /// The time since the market's start, which is what rows are dated by.
     pub(crate) fn now(&self) -> Duration {
         self.started.elapsed()

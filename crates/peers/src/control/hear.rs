@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use larder_content::{Holding, Subject};
+use larder_content::{Holding, NodeId, Subject};
 use libp2p::{Multiaddr, Stream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::frame::{ControlRecord, HelloRecord, HolderRecord, ROWS_A_FRAME, RowRecord, SUBJECTS_A_FRAME};
@@ -182,12 +182,7 @@ async fn take(shared: &Arc<Shared>, link: &Arc<Link>, hearing: &mut Hearing, rec
             if rows.len() > ROWS_A_FRAME {
                 return wrong("too many holders in an answer");
             }
-            let rows = rows.into_iter().map(Sighting::from).collect();
-            let mut asked_for = lock(&shared.questions).answer(question, link.node, is_last, rows);
-            asked_for.retain(|sighting| sighting.node != shared.identity.id());
-            let now = shared.now();
-            asked_for.retain(|sighting| lock(&shared.table).heard(sighting, now));
-            shared.spread(asked_for, link.node);
+            take_holders(shared, link.node, question, is_last, rows);
         }
         ControlRecord::WhoIsThere if !hearing.asked_for_peers.try_take(1.0) => {}
         ControlRecord::WhoIsThere => {
@@ -216,14 +211,7 @@ async fn take(shared: &Arc<Shared>, link: &Arc<Link>, hearing: &mut Hearing, rec
             if hearing.asked_for_all.try_take(1.0)
                 && let Ok(turn) = Arc::clone(&hearing.telling).try_acquire_owned()
             {
-                let (shared, link) = (Arc::clone(shared), Arc::clone(link));
-                shared.tasks.clone().spawn(async move {
-                    tokio::select! {
-                        () = link.ends.cancelled() => {}
-                        () = tell_all(&shared, &link) => {}
-                    }
-                    drop(turn);
-                });
+                shared.tasks.spawn(tell_all(Arc::clone(shared), Arc::clone(link), turn));
             }
         }
         // Nobody asked, or the answer to an earlier question has come since.
@@ -245,6 +233,15 @@ async fn take(shared: &Arc<Shared>, link: &Arc<Link>, hearing: &mut Hearing, rec
         ControlRecord::Hello(_) => return wrong("a second hello"),
     }
     Ok(())
+}
+
+fn take_holders(shared: &Shared, from: NodeId, question: u32, is_last: bool, rows: Vec<HolderRecord>) {
+    let rows = rows.into_iter().map(Sighting::from).collect();
+    let mut asked_for = lock(&shared.questions).answer(question, from, is_last, rows);
+    asked_for.retain(|sighting| sighting.node != shared.identity.id());
+    let now = shared.now();
+    asked_for.retain(|sighting| lock(&shared.table).heard(sighting, now));
+    shared.spread(asked_for, from);
 }
 
 fn said(shared: &Shared, link: &Link, rows: Vec<RowRecord>) {
@@ -273,7 +270,7 @@ fn answer(shared: &Shared, link: &Link, question: u32, subjects: &BTreeSet<Subje
 }
 
 /// Tells all of this node's own holdings, as the queue to the peer and the cap on uploads have room.
-async fn tell_all(shared: &Shared, link: &Link) {
+async fn tell_all(shared: Arc<Shared>, link: Arc<Link>, _turn: OwnedSemaphorePermit) {
     let mut last = None;
     let mut is_first = true;
     loop {
@@ -283,7 +280,9 @@ async fn tell_all(shared: &Shared, link: &Link) {
         shared.upload.pass(rows.len() * size_of::<RowRecord>()).await;
         let record = ControlRecord::All { is_first, is_last, rows: rows.iter().map(RowRecord::from).collect() };
         while !link.send(&record) {
-            sleep(ROOM).await;
+            if timeout(ROOM, link.ends.cancelled()).await.is_ok() {
+                return;
+            }
         }
         if is_last {
             return;

@@ -183,3 +183,20 @@ pub(crate) async fn write_all(link: Arc<Link>, mut queue: mpsc::Receiver<Vec<u8>
     }
     link.ends.cancel();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_peer_does_not_read_is_no_more_than_a_megabyte() {
+        let (node, connection) = (NodeId([1; 32]), ConnectionId::new_unchecked(1));
+        let address: Multiaddr = "/ip4/198.18.0.1/tcp/1".parse().unwrap();
+        let (asker, _asks) = Asker::new();
+        let (link, _queue) =
+            Link::new(node, connection, address, true, asker, Arc::default(), CancellationToken::new(), Arc::new(Turn::new(())));
+        let question = ControlRecord::WhoHas { question: 1, subjects: vec![[7; 32]; 1000] };
+        let sent = (0..1000).filter(|_| link.send(&question)).count();
+        assert!((20..=MOST_QUEUED_BYTES / 32_000).contains(&sent), "{sent}");
+    }
+}

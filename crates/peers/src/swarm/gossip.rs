@@ -207,18 +207,7 @@ fn read(data: &[u8]) -> Option<GossipRecord> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Addresses, Config, MarketConfig};
-    use crate::shared::Command;
-    use crate::{Event, Identity};
     use larder_content::Holding;
-    use tokio::sync::mpsc;
-
-    fn shared() -> (Shared, mpsc::Receiver<Command>, mpsc::Receiver<Event>) {
-        let market = MarketConfig { address: "market".into(), ..MarketConfig::default() };
-        let addresses = Addresses::read(&market, &Config::default()).unwrap();
-        let ((commands, to_obey), (events, to_take)) = (mpsc::channel(16), mpsc::channel(2048));
-        (Shared::new(Identity::generate(), market, Config::default(), addresses, &[], commands, events), to_obey, to_take)
-    }
 
     fn message(run: u64, sequence: u64, rows: usize) -> Vec<u8> {
         let row = |row: usize| RowRecord {
@@ -246,7 +235,7 @@ mod tests {
 
     #[test]
     fn an_author_that_floods_is_neither_heard_nor_passed_on() {
-        let (shared, _to_obey, _to_take) = shared();
+        let (shared, _to_obey, _to_take) = Shared::for_test();
         let (mut gossip, flood, honest) = (Gossip::new(), NodeId([1; 32]), NodeId([2; 32]));
         let mut passed_on = 0;
         for sequence in 1..3200 {
@@ -260,7 +249,7 @@ mod tests {
 
     #[test]
     fn what_is_malformed_is_rejected_and_what_was_heard_or_is_of_a_banned_author_is_ignored() {
-        let (shared, _to_obey, _to_take) = shared();
+        let (shared, _to_obey, _to_take) = Shared::for_test();
         let (mut gossip, author, banned) = (Gossip::new(), NodeId([1; 32]), NodeId([3; 32]));
         assert!(matches!(take(&mut gossip, &shared, author, b"nonsense"), MessageAcceptance::Reject));
         assert!(matches!(take(&mut gossip, &shared, author, &message(7, 1, ROWS_A_MESSAGE + 1)), MessageAcceptance::Reject));
@@ -275,7 +264,7 @@ mod tests {
 
     #[test]
     fn made_up_authors_are_few_from_each_network_and_bounded_in_all() {
-        let (shared, _to_obey, _to_take) = shared();
+        let (shared, _to_obey, _to_take) = Shared::for_test();
         let mut gossip = Gossip::new();
         let heard =
             (0..5000).filter(|number| matches!(take(&mut gossip, &shared, made_up(*number), &message(1, 1, 1)), MessageAcceptance::Accept));
@@ -291,7 +280,7 @@ mod tests {
 
     #[test]
     fn who_brings_a_flood_or_malformed_gossip_is_at_fault() {
-        let (shared, _to_obey, _to_take) = shared();
+        let (shared, _to_obey, _to_take) = Shared::for_test();
         let mut gossip = Gossip::new();
         let (author, same) = (Some(NodeId([1; 32])), message(7, 1, 1));
         let mut offence = |from: NodeId, data: &[u8]| gossip.take(&shared, from, &at(), author, data).offence;
@@ -303,7 +292,7 @@ mod tests {
 
     #[test]
     fn nobody_tells_addresses_that_are_nearer_than_its_own() {
-        let (shared, _to_obey, _to_take) = shared();
+        let (shared, _to_obey, _to_take) = Shared::for_test();
         let addresses = ["/ip4/127.0.0.1/tcp/1", "/ip4/192.168.1.1/tcp/1", "/ip4/198.18.7.1/tcp/1"].map(str::to_owned);
         let said = |from: &str, sequence: u64| {
             let record = GossipRecord { run: 7, sequence, addresses: addresses.to_vec(), rows: Vec::new() };

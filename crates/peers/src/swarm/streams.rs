@@ -142,11 +142,11 @@ impl NetworkBehaviour for Streams {
         self.admit(&peer)
     }
 
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the library's enum may grow")]
     fn on_swarm_event(&mut self, event: FromSwarm) {
         let (endpoint, has_closed) = match &event {
             FromSwarm::ConnectionEstablished(established) => (established.endpoint, false),
             FromSwarm::ConnectionClosed(closed) => (closed.endpoint, true),
-            #[allow(clippy::wildcard_enum_match_arm, reason = "the library's enum may grow")]
             _ => return,
         };
         let ConnectedPoint::Listener { send_back_addr, .. } = endpoint else { return };
@@ -272,5 +272,42 @@ impl OutboundUpgrade<Stream> for Offer {
 
     fn upgrade_outbound(self, stream: Stream, name: StreamProtocol) -> Self::Future {
         ready(Ok((name, stream)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished};
+
+    use super::*;
+    use crate::Identity;
+    use crate::identity::peer_of;
+
+    #[test]
+    fn one_network_takes_some_of_the_connections_and_leaves_the_rest() {
+        let mut streams = Streams::new(Arc::new(Shared::for_test().0)).unwrap();
+        let here: Multiaddr = "/ip4/198.18.0.1/tcp/1".parse().unwrap();
+        let peer_id = peer_of(Identity::generate().id()).unwrap();
+        let mut comes = |from: &str| {
+            let from: Multiaddr = from.parse().unwrap();
+            let connection_id = ConnectionId::new_unchecked(1);
+            let is_let_in = streams.handle_established_inbound_connection(connection_id, peer_id, &here, &from).is_ok();
+            let endpoint = ConnectedPoint::Listener { local_addr: here.clone(), send_back_addr: from };
+            let (failed_addresses, other_established) = (&[][..], 0);
+            if is_let_in {
+                let established =
+                    ConnectionEstablished { peer_id, connection_id, endpoint: &endpoint, failed_addresses, other_established };
+                streams.on_swarm_event(FromSwarm::ConnectionEstablished(established));
+            }
+            is_let_in
+        };
+        let of_network = (0..100).filter(|host| comes(&format!("/ip4/198.18.5.{host}/tcp/9"))).count();
+        assert_eq!(of_network, CONNECTIONS_OF_NETWORK);
+        assert!(comes("/ip4/198.18.6.1/tcp/9") && (0..100).all(|_| comes("/ip4/127.0.0.1/tcp/9")));
+        let endpoint = ConnectedPoint::Listener { local_addr: here.clone(), send_back_addr: "/ip4/198.18.5.3/tcp/9".parse().unwrap() };
+        let connection_id = ConnectionId::new_unchecked(1);
+        let closed = ConnectionClosed { peer_id, connection_id, endpoint: &endpoint, cause: None, remaining_established: 0 };
+        streams.on_swarm_event(FromSwarm::ConnectionClosed(closed));
+        assert_eq!(streams.open.values().sum::<usize>(), CONNECTIONS_OF_NETWORK);
     }
 }
