@@ -76,12 +76,12 @@ pub(crate) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
     })
 }
 
-/// The port of `listens` at the host of `connected`.
+/// The port of `listens` at the host of `connected`; none if `listens` is not just a host, a port and a protocol.
 pub(crate) fn at_address_of(listens: &Multiaddr, connected: &Multiaddr) -> Option<Multiaddr> {
     let host = connected.iter().find(|part| matches!(part, Protocol::Ip4(_) | Protocol::Ip6(_)))?;
     let rest = listens.iter().filter(|part| matches!(part, Protocol::Tcp(1..) | Protocol::Udp(1..) | Protocol::QuicV1));
     let address: Multiaddr = std::iter::once(host).chain(rest).collect();
-    (address.iter().count() >= 2).then_some(address)
+    (2..=3).contains(&address.iter().count()).then_some(address)
 }
 
 #[cfg(test)]
@@ -102,6 +102,13 @@ mod tests {
         for text in ["/ip4/198.18.0.1/tcp/1", "/ip4/100.128.0.1/tcp/1", "/ip6/2001:db8::1/tcp/1"] {
             assert_eq!(reach(text), Reach::World, "{text}");
         }
+    }
+
+    #[test]
+    fn a_peer_is_where_it_is_seen_at_the_port_that_it_says() {
+        let at = |listens: &str| Some(at_address_of(&listens.parse().unwrap(), &"/ip4/198.18.0.1/tcp/9".parse().unwrap())?.to_string());
+        assert_eq!(at("/ip4/10.0.0.1/udp/5/quic-v1").unwrap(), "/ip4/198.18.0.1/udp/5/quic-v1");
+        assert_eq!((at("/ip4/10.0.0.1"), at(&"/tcp/5".repeat(1000))), (None, None));
     }
 
     #[test]
