@@ -14,7 +14,7 @@ use super::frame::{ControlRecord, HelloRecord, HolderRecord, ROWS_A_FRAME, RowRe
 use super::link::Link;
 use super::{MOST_ADDRESSES_IN_HELLO, PEERS_A_FRAME};
 use crate::address::reach_of;
-use crate::book::KnownPeer;
+use crate::book::{KnownPeer, KnownPeerRecord};
 use crate::event::{Event, Sighting};
 use crate::frame::{self, FrameError};
 use crate::holdings::{MOST_HOLDERS, Row, Standing};
@@ -36,6 +36,9 @@ const PEERS_FOR_A_FRAME: usize = 2;
 /// How often a peer may ask for all holdings, or for peers, in a second and at once; what comes sooner is not heard.
 const BIG_QUESTIONS_A_SECOND: f64 = 0.1;
 const BIG_QUESTIONS_AT_ONCE: f64 = 3.0;
+/// Rows of news about others that a peer may tell in a second, and at once: a crowd that begins a job. More are not heard.
+const HINTS_A_SECOND: f64 = 20.0;
+const HINTS_AT_ONCE: f64 = 1024.0;
 /// How long telling all waits for room in the queue to a peer.
 const ROOM: Duration = Duration::from_millis(50);
 
@@ -133,6 +136,7 @@ struct Hearing {
     asked_for_all: Bucket,
     asks_for_all: Bucket,
     asked_for_peers: Bucket,
+    hints: Bucket,
     /// Whether it was asked to tell all, and has not told the last of it.
     awaits_all: bool,
     /// Held while it is being told all.
@@ -148,6 +152,7 @@ impl Hearing {
             asked_for_all: seldom(),
             asks_for_all: seldom(),
             asked_for_peers: seldom(),
+            hints: Bucket::new(HINTS_A_SECOND, HINTS_AT_ONCE),
             awaits_all: false,
             telling: Arc::new(Semaphore::new(1)),
         }
@@ -178,9 +183,12 @@ async fn take(shared: &Arc<Shared>, link: &Arc<Link>, hearing: &mut Hearing, rec
             }
             answer(shared, link, question, &subjects.into_iter().map(Subject).collect());
         }
-        ControlRecord::Holders { question, is_last, rows } => {
+        ControlRecord::Holders { question, is_last, mut rows } => {
             if rows.len() > ROWS_A_FRAME {
                 return wrong("too many holders in an answer");
+            }
+            if question == 0 {
+                rows.retain(|_| hearing.hints.try_take(1.0));
             }
             take_holders(shared, link.node, question, is_last, rows);
         }
@@ -194,11 +202,7 @@ async fn take(shared: &Arc<Shared>, link: &Arc<Link>, hearing: &mut Hearing, rec
             if peers.len() > PEERS_A_FRAME {
                 return wrong("too many peers in an introduction");
             }
-            let nearest = reach_of(&link.address);
-            let tells = |text: &String| text.parse::<Multiaddr>().is_ok_and(|address| reach_of(&address) >= nearest);
-            let mut peers: Vec<KnownPeer> = peers.into_iter().map(KnownPeer::from).collect();
-            peers.iter_mut().for_each(|peer| peer.addresses.retain(tells));
-            let _ = shared.commands.send(Command::Heard(peers)).await;
+            take_peers(shared, link, peers).await;
         }
         ControlRecord::News(rows) => said(shared, link, rows),
         ControlRecord::Digest { rows, sum } => {
@@ -233,6 +237,15 @@ async fn take(shared: &Arc<Shared>, link: &Arc<Link>, hearing: &mut Hearing, rec
         ControlRecord::Hello(_) => return wrong("a second hello"),
     }
     Ok(())
+}
+
+/// Takes where others are, as far as the peer may say.
+async fn take_peers(shared: &Shared, link: &Link, peers: Vec<KnownPeerRecord>) {
+    let nearest = reach_of(&link.address);
+    let tells = |text: &String| text.parse::<Multiaddr>().is_ok_and(|address| reach_of(&address) >= nearest);
+    let mut peers: Vec<KnownPeer> = peers.into_iter().map(KnownPeer::from).collect();
+    peers.iter_mut().for_each(|peer| peer.addresses.retain(tells));
+    let _ = shared.commands.send(Command::Heard(peers)).await;
 }
 
 fn take_holders(shared: &Shared, from: NodeId, question: u32, is_last: bool, rows: Vec<HolderRecord>) {

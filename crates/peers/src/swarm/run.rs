@@ -214,8 +214,9 @@ impl EventLoop {
             }
             Command::Greeted { link, hello } => self.greeted(&link, &hello),
             Command::Dial(node) => {
-                lock(&self.shared.dialling).want(node);
-                self.dial();
+                if lock(&self.shared.dialling).want(node) {
+                    self.dial();
+                }
             }
             Command::Heard(peers) => {
                 let mut dialling = lock(&self.shared.dialling);
