@@ -63,7 +63,7 @@ pub(crate) fn rogue(runtime: &Runtime, bootstrap: &str, kind: Rogue, known: Know
         bootstrap: vec![bootstrap.into()],
         ..MarketConfig::default()
     };
-    let started = runtime.block_on(Market::start(&Identity::generate(), config, Config::default(), Vec::new()));
+    let started = runtime.block_on(Market::start(&Identity::generate(), config, Config::default(), Vec::new(), Vec::new()));
     let (market, mut events) = started.unwrap();
     let subjects = std::iter::once(known.resource).chain(known.files.iter().map(|(key, _)| Subject::from(*key)));
     let holding = if kind.fetches() { Holding::Fetching } else { Holding::Complete };

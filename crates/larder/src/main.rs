@@ -37,12 +37,16 @@ use tracing_subscriber::util::SubscriberInitExt;
 const FAILED: u8 = 1;
 const WRONG_INPUT: u8 = 2;
 
+/// What is logged unless `LARDER_LOG` says otherwise. Gossip warns of each message whose signature is false, which strangers can send
+/// by the thousand.
+const DEFAULT_FILTER: &str = "warn,libp2p_gossipsub=error";
+
 /// How long the store may take to close after a signal.
 const CLOSING: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let arguments = Arguments::read();
-    let filter = tracing_subscriber::EnvFilter::try_from_env("LARDER_LOG").unwrap_or_else(|_| "warn".into());
+    let filter = tracing_subscriber::EnvFilter::try_from_env("LARDER_LOG").unwrap_or_else(|_| DEFAULT_FILTER.into());
     // What libraries tell of their work holds keys and signed links: of them only warnings are shown, whatever is asked for.
     let discreet = filter_fn(|data| data.target().starts_with("larder") || *data.level() <= tracing::Level::WARN);
     let (json, bars) = (arguments.command.json(), MultiProgress::new());

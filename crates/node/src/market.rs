@@ -45,6 +45,8 @@ impl Markets {
         let mut markets = Vec::new();
         let Some(seed) = config.identity.filter(|_| !config.markets.is_empty()) else { return Ok((Self::default(), events)) };
         let identity = Identity::from_seed(seed);
+        let from = store.clone();
+        let held = tokio::task::spawn_blocking(move || held(&from)).await.map_err(|panic| NodeError::Defect(panic.to_string()))??;
         for (number, settings) in (0..).zip(&config.markets) {
             let input = |error: String| NodeError::Input(format!("market {}: {error}", settings.address));
             let (address, from) = (settings.address.clone(), store.clone());
@@ -52,7 +54,7 @@ impl Markets {
             let book = book.map_err(|panic| NodeError::Defect(panic.to_string()))??;
             // A book of another version is of no use, and no loss: the bootstraps know all.
             let known = book.and_then(|book| decode_book(&book).ok()).unwrap_or_default();
-            let started = Market::start(&identity, read(settings).map_err(input)?, limits(config), known).await;
+            let started = Market::start(&identity, read(settings).map_err(input)?, limits(config), known, held.clone()).await;
             let (market, mut happened) = started.map_err(|error| input(error.to_string()))?;
             markets.push(market);
             let sender = sender.clone();
@@ -101,9 +103,10 @@ impl Markets {
     }
 }
 
-/// Announces in every market what the store holds for all to have, now and before that runs out.
+/// Announces in every market what the store holds for all to have, before what was announced at the start runs out.
 async fn announce_all(markets: Weak<Joined>, store: Store) {
     loop {
+        tokio::time::sleep(RENEW_EVERY).await;
         let from = store.clone();
         let held = tokio::task::spawn_blocking(move || held(&from)).await;
         let Some(markets) = markets.upgrade().map(Markets) else { return };
@@ -113,7 +116,6 @@ async fn announce_all(markets: Weak<Joined>, store: Store) {
             Err(panic) => tracing::error!(%panic, "what the store holds is not announced"),
         }
         drop(markets);
-        tokio::time::sleep(RENEW_EVERY).await;
     }
 }
 

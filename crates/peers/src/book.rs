@@ -10,7 +10,7 @@ pub(crate) const MOST_KNOWN: usize = 4096;
 /// The most addresses kept of a peer.
 pub(crate) const MOST_ADDRESSES: usize = 8;
 /// The longest address, in bytes.
-const MOST_ADDRESS_BYTES: usize = 256;
+pub(crate) const MOST_ADDRESS_BYTES: usize = 256;
 
 /// A peer and where it was reached.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,6 +11,9 @@ pub(crate) enum FrameError {
     /// The stream ended or broke: nobody's fault.
     #[error("the stream ended: {0}")]
     Ended(#[from] io::Error),
+    /// The peer takes what it asked for too slowly, or not at all: no breach, but nothing to go on with.
+    #[error("the peer does not take what it asked for")]
+    Stalled,
     /// What came is no frame: the sender's fault.
     #[error("a frame of {0} bytes")]
     TooLong(usize),
@@ -26,7 +29,7 @@ impl FrameError {
     /// Whether the sender is at fault.
     pub(crate) fn is_offence(&self) -> bool {
         match self {
-            Self::Ended(_) => false,
+            Self::Ended(_) | Self::Stalled => false,
             Self::TooLong(_) | Self::Malformed(_) | Self::Unexpected(_) => true,
         }
     }

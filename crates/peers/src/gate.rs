@@ -6,11 +6,11 @@ use std::time::Duration;
 use larder_content::NodeId;
 use tokio::time::Instant;
 
-/// The most nodes whose bans and offences are remembered.
+/// The most nodes whose bans and offences are remembered, and the most whose stalls are.
 const MOST_BANS: usize = 4096;
-/// The ban for a first offence; it doubles with each.
+/// The ban for a first offence, or the time without answers for a first stall; it doubles with each.
 const FIRST_BAN: Duration = Duration::from_secs(60);
-/// The longest ban for an offence.
+/// The longest of those.
 const LONGEST_BAN: Duration = Duration::from_secs(3600);
 /// How many reasons are kept for the status.
 const MOST_REASONS: usize = 8;
@@ -19,14 +19,10 @@ const MOST_REASONS: usize = 8;
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     allow: HashSet<NodeId>,
-    bans: HashMap<NodeId, Ban>,
+    bans: Bans,
+    /// Who is connected, but is given no chunks.
+    stalled: Bans,
     reasons: VecDeque<String>,
-}
-
-#[derive(Debug)]
-struct Ban {
-    until: Instant,
-    offences: u32,
 }
 
 impl Gate {
@@ -39,27 +35,27 @@ impl Gate {
         if !self.allow.is_empty() && !self.allow.contains(&node) {
             return Err("it is not on the allow list");
         }
-        match self.bans.get(&node) {
-            Some(ban) if ban.until > Instant::now() => Err("it is banned for now"),
-            Some(_) | None => Ok(()),
-        }
+        if self.bans.holds(node) { Err("it is banned for now") } else { Ok(()) }
     }
 
     /// Bans a node for a time, unless it is banned for longer.
     pub(crate) fn ban(&mut self, node: NodeId, period: Duration) {
-        let until = Instant::now() + period.min(Duration::from_secs(365 * 24 * 3600));
-        self.make_room();
-        let ban = self.bans.entry(node).or_insert(Ban { until, offences: 0 });
-        ban.until = ban.until.max(until);
+        self.bans.add(node, period);
     }
 
     /// Bans a node that broke the protocol, each time for longer.
     pub(crate) fn offence(&mut self, node: NodeId) {
-        let before = self.bans.get(&node).map_or(0, |ban| ban.offences);
-        self.ban(node, FIRST_BAN.saturating_mul(1 << before.min(10)).min(LONGEST_BAN));
-        if let Some(ban) = self.bans.get_mut(&node) {
-            ban.offences = before + 1;
-        }
+        self.bans.add_longer(node);
+    }
+
+    /// A node took nothing of an answer, and with that a place that others waited for: it is given none for a time, each time longer.
+    pub(crate) fn has_stalled(&mut self, node: NodeId) {
+        self.stalled.add_longer(node);
+    }
+
+    /// Whether a node's questions are answered.
+    pub(crate) fn serves(&self, node: NodeId) -> bool {
+        !self.stalled.holds(node)
     }
 
     /// Notes why a node was turned away. False if that was known.
@@ -78,17 +74,46 @@ impl Gate {
     pub(crate) fn reasons(&self) -> Vec<String> {
         self.reasons.iter().cloned().collect()
     }
+}
+
+/// Who is kept out of something until when, at most [`MOST_BANS`].
+#[derive(Debug, Default)]
+struct Bans(HashMap<NodeId, Ban>);
+
+#[derive(Debug)]
+struct Ban {
+    until: Instant,
+    offences: u32,
+}
+
+impl Bans {
+    fn holds(&self, node: NodeId) -> bool {
+        self.0.get(&node).is_some_and(|ban| ban.until > Instant::now())
+    }
+
+    fn add(&mut self, node: NodeId, period: Duration) -> &mut Ban {
+        let until = Instant::now() + period.min(Duration::from_secs(365 * 24 * 3600));
+        self.make_room();
+        let ban = self.0.entry(node).or_insert(Ban { until, offences: 0 });
+        ban.until = ban.until.max(until);
+        ban
+    }
+
+    fn add_longer(&mut self, node: NodeId) {
+        let before = self.0.get(&node).map_or(0, |ban| ban.offences);
+        self.add(node, FIRST_BAN.saturating_mul(1 << before.min(10)).min(LONGEST_BAN)).offences = before + 1;
+    }
 
     fn make_room(&mut self) {
-        if self.bans.len() < MOST_BANS {
+        if self.0.len() < MOST_BANS {
             return;
         }
         let now = Instant::now();
-        self.bans.retain(|_, ban| ban.until > now);
-        if self.bans.len() >= MOST_BANS
-            && let Some(soonest) = self.bans.iter().min_by_key(|(_, ban)| ban.until).map(|(node, _)| *node)
+        self.0.retain(|_, ban| ban.until > now);
+        if self.0.len() >= MOST_BANS
+            && let Some(soonest) = self.0.iter().min_by_key(|(_, ban)| ban.until).map(|(node, _)| *node)
         {
-            self.bans.remove(&soonest);
+            self.0.remove(&soonest);
         }
     }
 }
@@ -102,9 +127,9 @@ mod tests {
         let (mut gate, node) = (Gate::new(&[]), NodeId([1; 32]));
         assert!(gate.admits(node).is_ok());
         gate.offence(node);
-        let first = gate.bans[&node].until;
+        let first = gate.bans.0[&node].until;
         gate.offence(node);
-        assert!(gate.bans[&node].until > first + Duration::from_secs(50) && gate.admits(node).is_err());
+        assert!(gate.bans.0[&node].until > first + Duration::from_secs(50) && gate.admits(node).is_err());
     }
 
     #[test]
@@ -113,6 +138,14 @@ mod tests {
         for number in 0..10_000_u32 {
             gate.ban(NodeId(*blake3::hash(&number.to_le_bytes()).as_bytes()), FIRST_BAN);
         }
-        assert!(gate.bans.len() <= MOST_BANS);
+        assert!(gate.bans.0.len() <= MOST_BANS);
+    }
+
+    #[test]
+    fn a_node_that_stalls_is_let_in_but_given_nothing() {
+        let (mut gate, node) = (Gate::new(&[]), NodeId([1; 32]));
+        assert!(gate.serves(node));
+        gate.has_stalled(node);
+        assert!(gate.admits(node).is_ok() && !gate.serves(node) && gate.serves(NodeId([2; 32])));
     }
 }

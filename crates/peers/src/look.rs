@@ -21,7 +21,7 @@ const INTEREST: Duration = Duration::from_secs(3600);
 /// The most peers that are asked.
 const MOST_ASKED: usize = 48;
 /// The most rows taken of the answer to one question.
-pub(crate) const MOST_ANSWERS: usize = 8192;
+pub(crate) const MOST_ANSWERS: usize = 4096;
 
 /// The questions that are open.
 #[derive(Debug, Default)]
@@ -36,6 +36,8 @@ struct Question {
     to: NodeId,
     subjects: HashSet<Subject>,
     found: Vec<Sighting>,
+    /// How many it was told of for each subject.
+    holders: HashMap<Subject, usize>,
     is_answered: bool,
     answered: Arc<Notify>,
 }
@@ -46,14 +48,19 @@ impl Questions {
         self.interest.get(subject).is_some_and(|until| *until > Instant::now())
     }
 
-    /// Takes an answer, and gives what of it was asked for.
-    pub(crate) fn answer(&mut self, question: u32, from: NodeId, is_last: bool, rows: Vec<Sighting>) -> Vec<Sighting> {
+    /// Takes an answer, and gives what of it was asked for: of a subject no more holders than an honest answer has, and of nobody
+    /// that it has it no more but of who says so.
+    pub(crate) fn answer(&mut self, question: u32, from: NodeId, is_last: bool, mut rows: Vec<Sighting>) -> Vec<Sighting> {
+        rows.retain(|row| row.holding != Holding::Gone || row.node == from);
         if question == 0 {
-            return rows.into_iter().filter(|row| self.is_of_interest(&row.subject)).collect();
+            let mut holders = HashMap::new();
+            rows.retain(|row| self.is_of_interest(&row.subject) && is_one_of_few(&mut holders, row));
+            return rows;
         }
         let Some(open) = self.open.get_mut(&question).filter(|open| open.to == from && !open.is_answered) else { return Vec::new() };
         let room = MOST_ANSWERS.saturating_sub(open.found.len());
-        let rows: Vec<Sighting> = rows.into_iter().filter(|row| open.subjects.contains(&row.subject)).take(room).collect();
+        rows.retain(|row| open.subjects.contains(&row.subject) && is_one_of_few(&mut open.holders, row));
+        rows.truncate(room);
         open.found.extend(&rows);
         if is_last {
             open.is_answered = true;
@@ -77,9 +84,16 @@ impl Questions {
     fn ask(&mut self, to: NodeId, subjects: &[Subject], answered: Arc<Notify>) -> u32 {
         self.last = self.last.wrapping_add(1).max(1);
         let subjects = subjects.iter().copied().collect();
-        self.open.insert(self.last, Question { to, subjects, found: Vec::new(), is_answered: false, answered });
+        self.open.insert(self.last, Question { to, subjects, found: Vec::new(), holders: HashMap::new(), is_answered: false, answered });
         self.last
     }
+}
+
+/// Counts a row, and says whether it is within what one peer may tell of a subject: the holders that it gives out, and itself.
+fn is_one_of_few(holders: &mut HashMap<Subject, usize>, row: &Sighting) -> bool {
+    let count = holders.entry(row.subject).or_default();
+    *count += 1;
+    *count <= MOST_HOLDERS + 1
 }
 
 /// The questions of one look; they are closed when it ends, however it ends.
@@ -177,4 +191,29 @@ pub(crate) async fn look(shared: &Shared, subjects: &[Subject]) -> Vec<Sighting>
     }
     found.retain(|(_, node), holding| *node != shared.identity.id() && *holding != Holding::Gone);
     found.into_iter().map(|((subject, node), holding)| Sighting { subject, node, holding }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sighting(node: u8, holding: Holding) -> Sighting {
+        Sighting { subject: Subject([7; 32]), node: NodeId([node; 32]), holding }
+    }
+
+    #[test]
+    fn of_one_informant_few_holders_are_taken_and_no_word_that_others_have_nothing() {
+        let (mut questions, liar) = (Questions::default(), NodeId([200; 32]));
+        let question = questions.ask(liar, &[Subject([7; 32])], Arc::new(Notify::new()));
+        for first in [0, 50, 100] {
+            let rows = (first..first + 50).map(|node| sighting(node, Holding::Complete)).collect();
+            questions.answer(question, liar, false, rows);
+        }
+        assert_eq!(questions.open[&question].found.len(), MOST_HOLDERS + 1);
+        let gone = vec![sighting(1, Holding::Gone), sighting(200, Holding::Gone)];
+        questions.want(&[Subject([7; 32])]);
+        assert_eq!(questions.answer(0, liar, true, gone), [sighting(200, Holding::Gone)]);
+        let rows = (0..150).map(|node| sighting(node, Holding::Complete)).collect();
+        assert_eq!(questions.answer(0, liar, true, rows).len(), MOST_HOLDERS + 1);
+    }
 }

@@ -1,5 +1,6 @@
 //! The handle of a market: what the node calls.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -43,6 +44,8 @@ impl fmt::Debug for Market {
 impl Market {
     /// Joins a market: returns once this node listens, with `known` peers and the bootstraps being dialled.
     ///
+    /// What is `held` is announced as complete before the first peer can come: who knew it before a restart keeps to it.
+    ///
     /// # Errors
     /// Names the address that is none, or that cannot be listened on.
     pub async fn start(
@@ -50,11 +53,13 @@ impl Market {
         market: MarketConfig,
         config: Config,
         known: Vec<KnownPeer>,
+        held: Vec<Subject>,
     ) -> Result<(Self, mpsc::Receiver<Event>), StartError> {
         let addresses = Addresses::read(&market, &config)?;
         let (commands, to_obey) = mpsc::channel(MOST_COMMANDS);
         let (events, to_take) = mpsc::channel(MOST_EVENTS);
         let shared = Arc::new(Shared::new(identity.clone(), market, config, addresses, &known, commands, events));
+        held.into_iter().for_each(|subject| shared.announce(subject, Holding::Complete));
         let running = supervisor::start(Arc::clone(&shared), to_obey).await?;
         let ended = CancellationToken::new();
         let at_end = ended.clone().drop_guard();
@@ -103,17 +108,17 @@ impl Market {
 
     /// Announces how this node stands to a subject: fetching at once, the rest within `announce_every`. Good for `expiry`.
     pub fn announce(&self, subject: Subject, holding: Holding) {
-        let until = self.shared.now() + self.shared.config.expiry;
-        if !lock(&self.shared.own).announce(subject, holding, until) {
-            tracing::warn!(market = %self.shared.address, "too many holdings: this one is not announced");
-        }
-        self.shared.announced.notify_one();
+        self.shared.announce(subject, holding);
     }
 
-    /// Who is known to hold or fetch a subject, without asking anyone; at most 256.
+    /// Who is known to hold or fetch a subject, without asking anyone; at most 256, those that are connected first.
     #[must_use]
     pub fn holders(&self, subject: Subject) -> Vec<(NodeId, Holding)> {
-        self.shared.holders(subject, MOST_HOLDERS)
+        let mut found = self.shared.connected_holders(subject);
+        let connected: HashSet<NodeId> = found.iter().map(|(node, _)| *node).collect();
+        found.extend(self.shared.holders(subject, MOST_HOLDERS).into_iter().filter(|(node, _)| !connected.contains(node)));
+        found.truncate(MOST_HOLDERS);
+        found
     }
 
     /// Signs that this node read these chunk hashes from the origin.
@@ -175,7 +180,6 @@ impl Market {
         peers.sort_by_key(|peer| peer.node);
         MarketStatus {
             address: self.shared.address.clone(),
-            id: self.id(),
             listening: self.listening(),
             peers,
             known_peers: lock(&self.shared.dialling).len(),
@@ -183,7 +187,6 @@ impl Market {
             sent_bytes,
             received_bytes,
             restarts: self.shared.restarts.load(Ordering::Relaxed),
-            sightings_dropped: self.shared.sightings_dropped.load(Ordering::Relaxed),
             refused: lock(&self.shared.gate).reasons(),
         }
     }
@@ -208,14 +211,12 @@ impl Market {
 }
 
 fn info(link: &Link) -> PeerInfo {
-    let (sent_bytes, received_bytes) = link.traffic.totals();
+    let (sent_bytes, _) = link.traffic.totals();
     let about = lock(&link.about);
     PeerInfo {
         node: link.node,
         address: link.address.to_string(),
         is_bootstrap: link.is_bootstrap.load(Ordering::Relaxed),
-        connected_since_seconds: link.since.elapsed().as_secs(),
-        received_bytes,
         sent_bytes,
         round_trip: about.round_trip,
         agent: about.agent.clone(),

@@ -1,5 +1,7 @@
 //! How fast something may go: a bucket that fills with time, and of which each act takes.
 
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +46,37 @@ impl Bucket {
     }
 }
 
+/// A bucket for each of many, at most so many at once.
+#[derive(Debug)]
+pub(crate) struct Buckets<K> {
+    rate: f64,
+    burst: f64,
+    most: usize,
+    all: HashMap<K, Bucket>,
+}
+
+impl<K: Copy + Eq + Hash> Buckets<K> {
+    pub(crate) fn new(rate: f64, burst: f64, most: usize) -> Self {
+        Self { rate, burst, most, all: HashMap::new() }
+    }
+
+    /// Takes `amount` of the bucket of `key` if it is there.
+    pub(crate) fn try_take(&mut self, key: K, amount: f64) -> bool {
+        if self.all.len() >= self.most && !self.all.contains_key(&key) {
+            // That of who has taken the least is missed the least.
+            let level = |bucket: &mut Bucket| {
+                bucket.fill();
+                bucket.level
+            };
+            let fullest = self.all.iter_mut().map(|(key, bucket)| (level(bucket), *key)).max_by(|one, two| one.0.total_cmp(&two.0));
+            if let Some((_, key)) = fullest {
+                self.all.remove(&key);
+            }
+        }
+        self.all.entry(key).or_insert_with(|| Bucket::new(self.rate, self.burst)).try_take(amount)
+    }
+}
+
 /// A cap on bytes a second that many tasks share; without one it costs nothing.
 #[derive(Debug)]
 pub(crate) struct Cap(Option<Mutex<Bucket>>);
@@ -85,5 +118,15 @@ mod tests {
         let wait = bucket.take(500.0);
         assert!(wait > Duration::from_millis(400) && wait <= Duration::from_millis(500), "{wait:?}");
         assert!(!bucket.try_take(1.0));
+    }
+
+    #[test]
+    fn who_has_taken_most_is_remembered_when_many_come() {
+        let mut buckets = Buckets::new(0.001, 2.0, 100);
+        assert!(buckets.try_take(0, 1.0) && buckets.try_take(0, 1.0));
+        for number in 1..10_000 {
+            assert!(buckets.try_take(number, 1.0));
+            assert!(buckets.all.len() <= 100 && !buckets.try_take(0, 1.0));
+        }
     }
 }

@@ -13,9 +13,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::address::is_loopback;
 use crate::book::KnownPeer;
 use crate::config::{Addresses, Config, MarketConfig};
-use crate::control::{ControlRecord, HelloRecord, HolderRecord, Link, ROWS_A_FRAME, is_loopback};
+use crate::control::{ControlRecord, HelloRecord, HolderRecord, Link, ROWS_A_FRAME};
 use crate::event::{Event, Sighting};
 use crate::exchange::Pool;
 use crate::gate::Gate;
@@ -119,7 +120,6 @@ pub(crate) struct Shared {
     pub(crate) dialling: Mutex<Dialling>,
     pub(crate) tasks: TaskTracker,
     pub(crate) restarts: AtomicU64,
-    pub(crate) sightings_dropped: AtomicU64,
     /// The market is about to end: say so and close.
     pub(crate) stopping: CancellationToken,
     /// All tasks end.
@@ -164,7 +164,6 @@ impl Shared {
             addresses,
             tasks: TaskTracker::new(),
             restarts: AtomicU64::new(0),
-            sightings_dropped: AtomicU64::new(0),
             stopping: CancellationToken::new(),
             stopped: CancellationToken::new(),
             commands,
@@ -172,9 +171,26 @@ impl Shared {
         }
     }
 
+    /// That of a market without a loop, with the other ends of its channels.
+    #[cfg(test)]
+    pub(crate) fn for_test() -> (Self, mpsc::Receiver<Command>, mpsc::Receiver<Event>) {
+        let market = MarketConfig { address: "market".into(), ..MarketConfig::default() };
+        let addresses = Addresses { listen: Vec::new(), bootstrap: Vec::new() };
+        let ((commands, to_obey), (events, to_take)) = (mpsc::channel(16), mpsc::channel(MOST_EVENTS));
+        (Self::new(Identity::generate(), market, Config::default(), addresses, &[], commands, events), to_obey, to_take)
+    }
+
     /// The time since the market's start, which is what rows are dated by.
     pub(crate) fn now(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// Takes an announcement of this node.
+    pub(crate) fn announce(&self, subject: Subject, holding: Holding) {
+        if !lock(&self.own).announce(subject, holding, self.now() + self.config.expiry) {
+            tracing::warn!(market = %self.address, "too many holdings: this one is not announced");
+        }
+        self.announced.notify_one();
     }
 
     /// Tells the node; waits while it has too much to do.
@@ -222,6 +238,13 @@ impl Shared {
         found
     }
 
+    /// Which peers are known to hold or fetch a subject.
+    pub(crate) fn connected_holders(&self, subject: Subject) -> Vec<(NodeId, Holding)> {
+        let (links, now) = (self.links(), self.now());
+        let table = lock(&self.table);
+        links.iter().filter_map(|link| Some((link.node, table.holding(link.node, subject, now)?))).collect()
+    }
+
     /// Passes on what was not known: to the node, to peers that asked for it, and to the dialling.
     pub(crate) fn spread(&self, mut news: Vec<Sighting>, told_by: NodeId) {
         news.retain(|sighting| sighting.node != self.identity.id());
@@ -229,7 +252,11 @@ impl Shared {
             return;
         }
         for link in self.links() {
-            let wanted = |sighting: &&Sighting| link.node != told_by && link.node != sighting.node && link.is_interested(&sighting.subject);
+            // That others have something no more is nobody's to say but theirs.
+            let wanted = |sighting: &&Sighting| {
+                let is_for_it = link.node != told_by && link.node != sighting.node && sighting.holding != Holding::Gone;
+                is_for_it && link.is_interested(&sighting.subject)
+            };
             let rows: Vec<HolderRecord> = news.iter().filter(wanted).map(HolderRecord::from).collect();
             for rows in rows.chunks(ROWS_A_FRAME) {
                 self.introduce(&link, news.iter().map(|sighting| sighting.node));
@@ -242,7 +269,7 @@ impl Shared {
                 let _ = self.commands.try_send(Command::Dial(sighting.node));
             }
             if !self.try_emit(Event::Sighted(sighting)) {
-                self.sightings_dropped.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(?sighting, "dropped: the node has too much to do");
             }
         }
     }

@@ -9,8 +9,6 @@ use larder_content::NodeId;
 pub struct MarketStatus {
     /// Its address.
     pub address: String,
-    /// This node.
-    pub id: NodeId,
     /// Where it listens, each ending in `/p2p/` and its id.
     pub listening: Vec<String>,
     /// The connected peers.
@@ -25,8 +23,6 @@ pub struct MarketStatus {
     pub received_bytes: u64,
     /// How often the event loop died and was started again.
     pub restarts: u64,
-    /// Sightings that were dropped because the node had too much to do.
-    pub sightings_dropped: u64,
     /// The last reasons why peers were turned away, at most 8.
     pub refused: Vec<String>,
 }
@@ -40,10 +36,6 @@ pub struct PeerInfo {
     pub address: String,
     /// Whether it is a bootstrap.
     pub is_bootstrap: bool,
-    /// How long it has been connected.
-    pub connected_since_seconds: u64,
-    /// Bytes received from it over this connection.
-    pub received_bytes: u64,
     /// Bytes sent to it over this connection.
     pub sent_bytes: u64,
     /// The last measured time there and back; none before the first.

@@ -17,7 +17,7 @@ async fn start(listen: Vec<String>, bootstrap: Vec<String>) -> (Market, mpsc::Re
     let is_bootstrap = bootstrap.is_empty();
     let market = MarketConfig { address: "market".into(), listen, bootstrap, is_bootstrap, ..MarketConfig::default() };
     let config = Config { most_connections: CONNECTIONS, ..Config::default() };
-    Market::start(&Identity::generate(), market, config, Vec::new()).await.unwrap()
+    Market::start(&Identity::generate(), market, config, Vec::new(), Vec::new()).await.unwrap()
 }
 
 /// Listens, and gives until the market is dropped.

@@ -4,6 +4,7 @@ use larder_content::codec::Record;
 use larder_content::{ContentId, FileKey, FileMessage, FileWord, Holding, NodeId, Subject};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
+use std::time::Duration;
 
 use crate::book::KnownPeerRecord;
 use crate::event::Sighting;
@@ -55,7 +56,8 @@ pub(crate) struct HelloRecord {
     pub(crate) addresses: Vec<String>,
     /// Whether it is a bootstrap.
     pub(crate) is_bootstrap: bool,
-    /// A random number of this run of the sender, under which it counts its gossip.
+    /// The number of this run of the sender, under which it counts its gossip: greater than those of its runs before, unless its
+    /// clock was set back.
     pub(crate) run: u64,
     /// Where the sender sees the one it speaks to.
     pub(crate) seen_at: String,
@@ -67,6 +69,14 @@ pub(crate) struct RowRecord {
     pub(crate) subject: [u8; 32],
     pub(crate) holding: HoldingRecord,
     pub(crate) seconds: u32,
+}
+
+impl RowRecord {
+    /// The row, good for `longest` at most.
+    pub(crate) fn into_row(self, longest: Duration) -> Row {
+        let expires_in = Duration::from_secs(self.seconds.into()).min(longest);
+        Row { subject: Subject(self.subject), holding: self.holding.into(), expires_in }
+    }
 }
 
 impl From<&Row> for RowRecord {

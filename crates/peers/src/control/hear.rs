@@ -1,29 +1,46 @@
 //! The reading half of a control stream: one task a link, which alone tells the node that the peer has come and gone.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use larder_content::{Holding, Subject};
-use libp2p::Stream;
-use tokio::time::{sleep, timeout};
+use larder_content::{Holding, NodeId, Subject};
+use libp2p::{Multiaddr, Stream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::frame::{ControlRecord, HelloRecord, HolderRecord, ROWS_A_FRAME, RowRecord, SUBJECTS_A_FRAME};
-use super::link::{Link, is_loopback};
+use super::link::Link;
 use super::{MOST_ADDRESSES_IN_HELLO, PEERS_A_FRAME};
-use crate::book::KnownPeer;
+use crate::address::reach_of;
+use crate::book::{KnownPeer, KnownPeerRecord};
 use crate::event::{Event, Sighting};
 use crate::frame::{self, FrameError};
-use crate::holdings::{MOST_HOLDERS, Row};
+use crate::holdings::{MOST_HOLDERS, Row, Standing};
 use crate::look::MOST_ANSWERS;
 use crate::pace::Bucket;
 use crate::shared::{Command, Shared, lock};
 
 /// How long a peer may take to say hello.
 const HELLO: Duration = Duration::from_secs(10);
-/// Frames that a peer may send in a second, and at once. Over that, reading waits.
+/// Frames that a peer may send in a second, and at once. Over that, reading waits. A frame that makes work counts for more.
 const FRAMES_A_SECOND: f64 = 200.0;
 const FRAMES_AT_ONCE: f64 = 2000.0;
+/// How long a peer may send more than that without a pause: who does makes this node hold what it has not read yet.
+const LONGEST_FLOOD: Duration = Duration::from_secs(300);
+/// So many subjects of a question make the work of a frame, and so many rows of an answer, and so many peers of an introduction.
+const SUBJECTS_FOR_A_FRAME: usize = 16;
+const HOLDERS_FOR_A_FRAME: usize = 64;
+const PEERS_FOR_A_FRAME: usize = 2;
+/// How often a peer may ask for all holdings, or for peers, in a second and at once; what comes sooner is not heard.
+const BIG_QUESTIONS_A_SECOND: f64 = 0.1;
+const BIG_QUESTIONS_AT_ONCE: f64 = 3.0;
+/// Rows of news about others that a peer may tell in a second, and at once: a crowd that begins a job. More are not heard.
+const HINTS_A_SECOND: f64 = 20.0;
+const HINTS_AT_ONCE: f64 = 1024.0;
+/// How long telling all waits for room in the queue to a peer.
+const ROOM: Duration = Duration::from_millis(50);
 
 /// Reads what a peer says until the stream breaks, the peer breaks the rules, or the link ends.
 pub(crate) async fn hear(shared: Arc<Shared>, link: Arc<Link>, mut stream: Stream) {
@@ -78,25 +95,82 @@ async fn stay(shared: &Arc<Shared>, link: &Arc<Link>, hello: HelloRecord, stream
         ended = listen(shared, link, stream) => ended,
     };
     lock(&shared.links).retain(|_, other| !Arc::ptr_eq(other, link));
+    lock(&shared.table).has_left(link.node, shared.now());
     shared.has_arrived();
     shared.emit(Event::Disconnected(link.node)).await;
     ended
 }
 
-async fn listen(shared: &Shared, link: &Arc<Link>, stream: &mut Stream) -> Result<(), FrameError> {
-    let mut pace = Bucket::new(FRAMES_A_SECOND, FRAMES_AT_ONCE);
+async fn listen(shared: &Arc<Shared>, link: &Arc<Link>, stream: &mut Stream) -> Result<(), FrameError> {
+    let mut hearing = Hearing::new();
     loop {
         let (record, length) = frame::read::<ControlRecord>(stream).await?;
         link.traffic.received(length);
-        let wait = pace.take(1.0);
+        let wait = hearing.pace(frames_of(&record))?;
         if !wait.is_zero() {
             sleep(wait).await;
         }
-        take(shared, link, record).await?;
+        take(shared, link, &mut hearing, record).await?;
     }
 }
 
-async fn take(shared: &Shared, link: &Arc<Link>, record: ControlRecord) -> Result<(), FrameError> {
+/// How many frames' work a frame makes.
+fn frames_of(record: &ControlRecord) -> f64 {
+    let more = match record {
+        ControlRecord::WhoHas { subjects, .. } => subjects.len() / SUBJECTS_FOR_A_FRAME,
+        ControlRecord::Holders { rows, .. } => rows.len() / HOLDERS_FOR_A_FRAME,
+        ControlRecord::Peers(peers) => peers.len() / PEERS_FOR_A_FRAME,
+        // Rows that a peer says of itself have a bound of their own, in the table.
+        ControlRecord::News(_) | ControlRecord::All { .. } => 0,
+        ControlRecord::Hello(_) | ControlRecord::Told(_) | ControlRecord::WhoIsThere | ControlRecord::Bye => 0,
+        ControlRecord::Digest { .. } | ControlRecord::TellAll => 0,
+    };
+    1.0 + more as f64
+}
+
+/// What may come of a peer next.
+struct Hearing {
+    frames: Bucket,
+    flooded_since: Option<Instant>,
+    /// For `TellAll` that comes, that goes out, and for `WhoIsThere`.
+    asked_for_all: Bucket,
+    asks_for_all: Bucket,
+    asked_for_peers: Bucket,
+    hints: Bucket,
+    /// Whether it was asked to tell all, and has not told the last of it.
+    awaits_all: bool,
+    /// Held while it is being told all.
+    telling: Arc<Semaphore>,
+}
+
+impl Hearing {
+    fn new() -> Self {
+        let seldom = || Bucket::new(BIG_QUESTIONS_A_SECOND, BIG_QUESTIONS_AT_ONCE);
+        Self {
+            frames: Bucket::new(FRAMES_A_SECOND, FRAMES_AT_ONCE),
+            flooded_since: None,
+            asked_for_all: seldom(),
+            asks_for_all: seldom(),
+            asked_for_peers: seldom(),
+            hints: Bucket::new(HINTS_A_SECOND, HINTS_AT_ONCE),
+            awaits_all: false,
+            telling: Arc::new(Semaphore::new(1)),
+        }
+    }
+
+    /// How long to wait before a frame of that much work is taken.
+    fn pace(&mut self, frames: f64) -> Result<Duration, FrameError> {
+        let wait = self.frames.take(frames);
+        if wait.is_zero() {
+            self.flooded_since = None;
+        } else if self.flooded_since.get_or_insert_with(Instant::now).elapsed() > LONGEST_FLOOD {
+            return Err(FrameError::Unexpected("more frames than are read, for too long"));
+        }
+        Ok(wait)
+    }
+}
+
+async fn take(shared: &Arc<Shared>, link: &Arc<Link>, hearing: &mut Hearing, record: ControlRecord) -> Result<(), FrameError> {
     let wrong = |what| Err(FrameError::Unexpected(what));
     match record {
         ControlRecord::Told(message) => match message.into_message() {
@@ -107,19 +181,18 @@ async fn take(shared: &Shared, link: &Arc<Link>, record: ControlRecord) -> Resul
             if subjects.len() > SUBJECTS_A_FRAME {
                 return wrong("too many subjects in a question");
             }
-            answer(shared, link, question, &subjects.into_iter().map(Subject).collect::<Vec<_>>());
+            answer(shared, link, question, &subjects.into_iter().map(Subject).collect());
         }
-        ControlRecord::Holders { question, is_last, rows } => {
+        ControlRecord::Holders { question, is_last, mut rows } => {
             if rows.len() > ROWS_A_FRAME {
                 return wrong("too many holders in an answer");
             }
-            let rows = rows.into_iter().map(Sighting::from).collect();
-            let mut asked_for = lock(&shared.questions).answer(question, link.node, is_last, rows);
-            asked_for.retain(|sighting| sighting.node != shared.identity.id());
-            let now = shared.now();
-            asked_for.retain(|sighting| lock(&shared.table).heard(sighting, now));
-            shared.spread(asked_for, link.node);
+            if question == 0 {
+                rows.retain(|_| hearing.hints.try_take(1.0));
+            }
+            take_holders(shared, link.node, question, is_last, rows);
         }
+        ControlRecord::WhoIsThere if !hearing.asked_for_peers.try_take(1.0) => {}
         ControlRecord::WhoIsThere => {
             let mut nodes: Vec<_> = shared.links().iter().map(|link| link.node).collect();
             fastrand::shuffle(&mut nodes);
@@ -129,26 +202,31 @@ async fn take(shared: &Shared, link: &Arc<Link>, record: ControlRecord) -> Resul
             if peers.len() > PEERS_A_FRAME {
                 return wrong("too many peers in an introduction");
             }
-            let is_near = is_loopback(&link.address);
-            let mut peers: Vec<KnownPeer> = peers.into_iter().map(KnownPeer::from).collect();
-            for peer in &mut peers {
-                peer.addresses.retain(|text| is_near || text.parse().is_ok_and(|address| !is_loopback(&address)));
-            }
-            let _ = shared.commands.send(Command::Heard(peers)).await;
+            take_peers(shared, link, peers).await;
         }
-        ControlRecord::News(rows) => said(shared, link, &rows),
+        ControlRecord::News(rows) => said(shared, link, rows),
         ControlRecord::Digest { rows, sum } => {
-            if lock(&shared.table).digest(link.node) != (rows, sum) {
-                link.send(&ControlRecord::TellAll);
+            let differs = lock(&shared.table).digest(link.node) != (rows, sum);
+            if differs && hearing.asks_for_all.try_take(1.0) {
+                hearing.awaits_all |= link.send(&ControlRecord::TellAll);
             }
         }
-        ControlRecord::TellAll => tell_all(shared, link),
+        ControlRecord::TellAll => {
+            if hearing.asked_for_all.try_take(1.0)
+                && let Ok(turn) = Arc::clone(&hearing.telling).try_acquire_owned()
+            {
+                shared.tasks.spawn(tell_all(Arc::clone(shared), Arc::clone(link), turn));
+            }
+        }
+        // Nobody asked, or the answer to an earlier question has come since.
+        ControlRecord::All { .. } if !hearing.awaits_all => {}
         ControlRecord::All { is_first, is_last, rows } => {
             if is_first {
-                lock(&shared.table).begin_all(link.node);
+                lock(&shared.table).begin_all(link.node, shared.now());
             }
-            said(shared, link, &rows);
+            said(shared, link, rows);
             if is_last {
+                hearing.awaits_all = false;
                 let gone = lock(&shared.table).end_all(link.node);
                 shared.spread(gone, link.node);
             }
@@ -161,19 +239,31 @@ async fn take(shared: &Shared, link: &Arc<Link>, record: ControlRecord) -> Resul
     Ok(())
 }
 
-fn said(shared: &Shared, link: &Link, rows: &[RowRecord]) {
-    let longest = shared.config.expiry;
-    let row = |row: &RowRecord| Row {
-        subject: Subject(row.subject),
-        holding: row.holding.into(),
-        expires_in: Duration::from_secs(row.seconds.into()).min(longest),
-    };
-    let rows: Vec<Row> = rows.iter().map(row).collect();
-    let news = lock(&shared.table).said(link.node, &rows, shared.now());
+/// Takes where others are, as far as the peer may say.
+async fn take_peers(shared: &Shared, link: &Link, peers: Vec<KnownPeerRecord>) {
+    let nearest = reach_of(&link.address);
+    let tells = |text: &String| text.parse::<Multiaddr>().is_ok_and(|address| reach_of(&address) >= nearest);
+    let mut peers: Vec<KnownPeer> = peers.into_iter().map(KnownPeer::from).collect();
+    peers.iter_mut().for_each(|peer| peer.addresses.retain(tells));
+    let _ = shared.commands.send(Command::Heard(peers)).await;
+}
+
+fn take_holders(shared: &Shared, from: NodeId, question: u32, is_last: bool, rows: Vec<HolderRecord>) {
+    let rows = rows.into_iter().map(Sighting::from).collect();
+    let mut asked_for = lock(&shared.questions).answer(question, from, is_last, rows);
+    asked_for.retain(|sighting| sighting.node != shared.identity.id());
+    let now = shared.now();
+    asked_for.retain(|sighting| lock(&shared.table).heard(sighting, now));
+    shared.spread(asked_for, from);
+}
+
+fn said(shared: &Shared, link: &Link, rows: Vec<RowRecord>) {
+    let rows: Vec<Row> = rows.into_iter().map(|row| row.into_row(shared.config.expiry)).collect();
+    let news = lock(&shared.table).said(link.node, Standing::Connected, &rows, shared.now());
     shared.spread(news, link.node);
 }
 
-fn answer(shared: &Shared, link: &Link, question: u32, subjects: &[Subject]) {
+fn answer(shared: &Shared, link: &Link, question: u32, subjects: &BTreeSet<Subject>) {
     link.wants(subjects);
     let most = (MOST_ANSWERS / subjects.len().max(1)).clamp(1, MOST_HOLDERS);
     let mut found = Vec::new();
@@ -183,8 +273,6 @@ fn answer(shared: &Shared, link: &Link, question: u32, subjects: &[Subject]) {
         let others = shared.holders(*subject, most).into_iter().filter(|(node, _)| *node != link.node);
         found.extend(others.map(|(node, holding): (_, Holding)| Sighting { subject: *subject, node, holding }));
     }
-    found.truncate(MOST_ANSWERS);
-    // The last frame comes in any case, also when there is nothing to say.
     let count = found.len().div_ceil(ROWS_A_FRAME).max(1);
     for at in 0..count {
         let rows = &found[at * ROWS_A_FRAME..found.len().min((at + 1) * ROWS_A_FRAME)];
@@ -194,13 +282,51 @@ fn answer(shared: &Shared, link: &Link, question: u32, subjects: &[Subject]) {
     }
 }
 
-fn tell_all(shared: &Shared, link: &Link) {
-    let rows: Vec<RowRecord> = lock(&shared.own).all(shared.now()).iter().map(RowRecord::from).collect();
-    let count = rows.len().div_ceil(ROWS_A_FRAME).max(1);
-    for at in 0..count {
-        let rows = rows[at * ROWS_A_FRAME..rows.len().min((at + 1) * ROWS_A_FRAME)].to_vec();
-        if !link.send(&ControlRecord::All { is_first: at == 0, is_last: at + 1 == count, rows }) {
+/// Tells all of this node's own holdings, as the queue to the peer and the cap on uploads have room.
+async fn tell_all(shared: Arc<Shared>, link: Arc<Link>, _turn: OwnedSemaphorePermit) {
+    let mut last = None;
+    let mut is_first = true;
+    loop {
+        let rows = lock(&shared.own).after(last, ROWS_A_FRAME, shared.now());
+        last = rows.last().map(|row| row.subject);
+        let is_last = rows.len() < ROWS_A_FRAME;
+        shared.upload.pass(rows.len() * size_of::<RowRecord>()).await;
+        let record = ControlRecord::All { is_first, is_last, rows: rows.iter().map(RowRecord::from).collect() };
+        while !link.send(&record) {
+            if timeout(ROOM, link.ends.cancelled()).await.is_ok() {
+                return;
+            }
+        }
+        if is_last {
             return;
         }
+        is_first = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_counts_for_the_work_that_it_makes() {
+        let mut hearing = Hearing::new();
+        let question = ControlRecord::WhoHas { question: 1, subjects: vec![[0; 32]; SUBJECTS_A_FRAME] };
+        for _ in 0..30 {
+            assert_eq!(hearing.pace(frames_of(&question)).unwrap(), Duration::ZERO);
+        }
+        assert!(hearing.pace(frames_of(&question)).unwrap() > Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_floods_for_long_is_at_fault_and_one_that_pauses_is_not() {
+        let mut hearing = Hearing::new();
+        let flood = |hearing: &mut Hearing| hearing.pace(FRAMES_AT_ONCE + 1.0);
+        assert!(flood(&mut hearing).unwrap() > Duration::ZERO);
+        hearing.flooded_since = Instant::now().checked_sub(LONGEST_FLOOD);
+        assert!(hearing.pace(1.0).unwrap_err().is_offence());
+        hearing.frames = Bucket::new(FRAMES_A_SECOND, FRAMES_AT_ONCE);
+        assert_eq!(hearing.pace(1.0).unwrap(), Duration::ZERO);
+        assert!(flood(&mut hearing).is_ok(), "the pause ended the flood");
     }
 }

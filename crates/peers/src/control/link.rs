@@ -1,21 +1,20 @@
 //! A connection to a peer, as the rest of the room sees it, and the task that writes its control stream.
 
-use std::collections::HashSet;
-use std::net::IpAddr;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::{AsyncReadExt, AsyncWriteExt};
 use larder_content::{NodeId, Subject};
-use libp2p::multiaddr::Protocol;
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, Stream};
 use tokio::sync::{Mutex as Turn, Semaphore, mpsc};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::ControlRecord;
+use crate::address::{at_address_of, reach_of};
 use crate::book::{KnownPeer, MOST_ADDRESSES};
 use crate::exchange::{Asker, UPLOADS_A_PEER};
 use crate::frame;
@@ -24,7 +23,9 @@ use crate::shared::{Traffic, lock};
 /// The most frames that wait to be written to a peer.
 pub(crate) const MOST_FRAMES: usize = 4096;
 /// The most bytes of them.
-const MOST_QUEUED_BYTES: usize = 4 * 1024 * 1024;
+const MOST_QUEUED_BYTES: usize = 1024 * 1024;
+/// How long a peer may take to read what was gathered; the link of one that does not is of no use.
+const WRITING: Duration = Duration::from_secs(30);
 /// The bytes that are gathered into one write.
 const GATHERED_BYTES: usize = 64 * 1024;
 /// The most subjects of which a peer hears what comes later.
@@ -125,15 +126,15 @@ impl Link {
 
     /// The peer as another may be told of it; none if it cannot be reached from there.
     pub(crate) fn introduction(&self, to: &Self) -> Option<KnownPeer> {
-        let is_near = is_loopback(&to.address);
+        let nearest = reach_of(&to.address);
         let about = lock(&self.about);
         let addresses: Vec<String> =
-            about.addresses.iter().filter(|address| is_near || !is_loopback(address)).map(ToString::to_string).collect();
+            about.addresses.iter().filter(|address| reach_of(address) >= nearest).map(ToString::to_string).collect();
         (!addresses.is_empty()).then_some(KnownPeer { node: self.node, addresses })
     }
 
     /// Remembers that the peer wants to hear of these.
-    pub(crate) fn wants(&self, subjects: &[Subject]) {
+    pub(crate) fn wants(&self, subjects: &BTreeSet<Subject>) {
         let mut interest = lock(&self.interest);
         for subject in subjects {
             if interest.len() >= MOST_INTEREST {
@@ -165,7 +166,11 @@ pub(crate) async fn write_all(link: Arc<Link>, mut queue: mpsc::Receiver<Vec<u8>
                 bytes.extend(next);
             }
             link.queued_bytes.fetch_sub(bytes.len(), Ordering::Relaxed);
-            if output.write_all(&bytes).await.is_err() || output.flush().await.is_err() {
+            let written = timeout(WRITING, async {
+                output.write_all(&bytes).await?;
+                output.flush().await
+            });
+            if !matches!(written.await, Ok(Ok(()))) {
                 return;
             }
             link.traffic.sent(bytes.len());
@@ -179,25 +184,19 @@ pub(crate) async fn write_all(link: Arc<Link>, mut queue: mpsc::Receiver<Vec<u8>
     link.ends.cancel();
 }
 
-/// The port of `listens` at the host of `connected`.
-pub(crate) fn at_address_of(listens: &Multiaddr, connected: &Multiaddr) -> Option<Multiaddr> {
-    let host = connected.iter().find(|part| matches!(part, Protocol::Ip4(_) | Protocol::Ip6(_)))?;
-    let rest = listens.iter().filter(|part| matches!(part, Protocol::Tcp(1..) | Protocol::Udp(1..) | Protocol::QuicV1));
-    let address: Multiaddr = std::iter::once(host).chain(rest).collect();
-    (address.iter().count() >= 2).then_some(address)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Whether an address is of this very machine.
-pub(crate) fn is_loopback(address: &Multiaddr) -> bool {
-    ip_of(address).is_some_and(|ip| ip.is_loopback())
-}
-
-/// The host of an address, if it is given by number.
-pub(crate) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
-    address.iter().find_map(|part| {
-        if let Protocol::Ip4(ip) = part {
-            return Some(IpAddr::V4(ip));
-        }
-        if let Protocol::Ip6(ip) = part { Some(IpAddr::V6(ip)) } else { None }
-    })
+    #[test]
+    fn what_a_peer_does_not_read_is_no_more_than_a_megabyte() {
+        let (node, connection) = (NodeId([1; 32]), ConnectionId::new_unchecked(1));
+        let address: Multiaddr = "/ip4/198.18.0.1/tcp/1".parse().unwrap();
+        let (asker, _asks) = Asker::new();
+        let (link, _queue) =
+            Link::new(node, connection, address, true, asker, Arc::default(), CancellationToken::new(), Arc::new(Turn::new(())));
+        let question = ControlRecord::WhoHas { question: 1, subjects: vec![[7; 32]; 1000] };
+        let sent = (0..1000).filter(|_| link.send(&question)).count();
+        assert!((20..=MOST_QUEUED_BYTES / 32_000).contains(&sent), "{sent}");
+    }
 }

@@ -12,7 +12,7 @@ mod link;
 
 pub(crate) use frame::{ControlRecord, FileMessageRecord, HelloRecord, HolderRecord, ROWS_A_FRAME, RowRecord, SUBJECTS_A_FRAME};
 pub(crate) use hear::hear;
-pub(crate) use link::{Link, at_address_of, ip_of, is_loopback, write_all};
+pub(crate) use link::{Link, write_all};
 
 /// The most peers in one introduction.
 pub(crate) const PEERS_A_FRAME: usize = 32;

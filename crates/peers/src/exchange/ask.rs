@@ -188,7 +188,7 @@ impl Session {
         loop {
             let (record, length) = match frame::read::<AnswerRecord>(input).await {
                 Ok(read) => read,
-                Err(error @ FrameError::Ended(_)) => return FetchError::Broken(error.to_string()),
+                Err(error @ (FrameError::Ended(_) | FrameError::Stalled)) => return FetchError::Broken(error.to_string()),
                 Err(error @ (FrameError::TooLong(_) | FrameError::Malformed(_) | FrameError::Unexpected(_))) => {
                     return FetchError::Lied(error.to_string());
                 }

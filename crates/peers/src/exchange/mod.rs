@@ -31,7 +31,7 @@ pub(crate) use serve::{UPLOADS_A_PEER, serve};
 pub use upload::{Gone, Upload, Wanted};
 
 /// The most chunks that one question may be for.
-pub const MOST_CHUNKS: u64 = 64;
+pub(crate) const MOST_CHUNKS: u64 = 64;
 /// The most chunks in a piece.
 pub const PIECE_CHUNKS: u64 = 4;
 /// The most bytes in a piece.

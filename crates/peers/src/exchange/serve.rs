@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use futures::io::{ReadHalf, WriteHalf};
 use futures::{AsyncReadExt, AsyncWriteExt};
-use larder_content::{ContentId, FileKey, NodeId};
+use larder_content::{ContentId, FileKey};
 use libp2p::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::frame::{AnswerRecord, AskRecord};
@@ -22,35 +23,29 @@ use crate::shared::{Shared, Traffic};
 
 /// The most answers that are prepared for one peer at once.
 pub(crate) const UPLOADS_A_PEER: usize = 4;
-/// How long an asker may take nothing of an answer before its stream is dropped: it holds a place that others wait for.
+/// How long an asker may take for a slice of an answer: it holds a place that others wait for.
 const STALL: Duration = Duration::from_secs(30);
+/// How long an asker may take for a whole answer while others wait for a place: so long, and longer for each byte.
+const WHOLE: Duration = Duration::from_secs(60);
+const LEAST_BYTES_PER_SECOND: f64 = 32.0 * 1024.0;
 /// Bytes written at once: between two slices the cap and the stall are looked at.
 const SLICE: usize = 256 * 1024;
 /// Bytes written at once when uploads are capped.
 const CAPPED_SLICE: usize = 64 * 1024;
 
-/// Answers what comes over `stream` until it ends. Gives the offence, if that is how it ended.
-pub(crate) async fn serve(
-    shared: Arc<Shared>,
-    traffic: Arc<Traffic>,
-    of_peer: Arc<Semaphore>,
-    from: NodeId,
-    stream: Stream,
-) -> Option<String> {
+/// Answers what comes over `stream` until it ends, and says how it ended.
+pub(crate) async fn serve(shared: Arc<Shared>, traffic: Arc<Traffic>, of_peer: Arc<Semaphore>, stream: Stream) -> FrameError {
     let (input, output) = stream.split();
     let (asked, asks) = mpsc::channel(MOST_ASKS);
     let (prepared, answers) = mpsc::channel(UPLOADS_A_PEER);
     let waiting = Waiting::default();
-    let writer = Writer { shared: &shared, traffic: &traffic, output };
+    let writer = Writer { shared: &shared, traffic: &traffic, output, writing: Duration::ZERO, written: 0 };
     let ended = tokio::try_join!(
         read(input, &waiting, asked, &traffic),
-        prepare(&shared, of_peer, from, asks, prepared),
+        prepare(&shared, of_peer, asks, prepared),
         writer.write(answers, &waiting),
     );
-    match ended {
-        Err(error) if error.is_offence() => Some(error.to_string()),
-        Ok(_) | Err(_) => None,
-    }
+    ended.err().unwrap_or_else(|| FrameError::Ended(io::ErrorKind::UnexpectedEof.into()))
 }
 
 struct Ask {
@@ -122,7 +117,6 @@ struct Answer {
 async fn prepare(
     shared: &Shared,
     of_peer: Arc<Semaphore>,
-    from: NodeId,
     mut asks: mpsc::Receiver<Ask>,
     prepared: mpsc::Sender<Answer>,
 ) -> Result<(), FrameError> {
@@ -132,7 +126,7 @@ async fn prepare(
         let of_market = Arc::clone(&shared.uploads).acquire_owned().await.map_err(|_| closed())?;
         let (answer, parts) = mpsc::channel(1);
         let Ask { file, content, wanted, cancelled } = ask;
-        let upload = Upload { from, file, content, wanted, answer, cancelled: cancelled.clone() };
+        let upload = Upload { file, content, wanted, answer, cancelled: cancelled.clone() };
         if prepared.send(Answer { parts, cancelled: cancelled.clone(), _places: (of_peer, of_market) }).await.is_err() {
             return Ok(());
         }
@@ -147,12 +141,16 @@ struct Writer<'a> {
     shared: &'a Shared,
     traffic: &'a Traffic,
     output: WriteHalf<Stream>,
+    /// How long the asker has let this node wait with the present answer, and for how many bytes.
+    writing: Duration,
+    written: usize,
 }
 
 impl Writer<'_> {
     async fn write(mut self, mut answers: mpsc::Receiver<Answer>, waiting: &Waiting) -> Result<(), FrameError> {
         while let Some(mut answer) = answers.recv().await {
             let mut any = false;
+            (self.writing, self.written) = (Duration::ZERO, 0);
             loop {
                 let part = tokio::select! {
                     biased;
@@ -171,7 +169,7 @@ impl Writer<'_> {
             }
             self.frame(&if any { AnswerRecord::End } else { AnswerRecord::Refused }).await?;
             if answers.is_empty() {
-                within(self.output.flush()).await?;
+                tokio::time::timeout(STALL, self.output.flush()).await.map_err(|_| FrameError::Stalled)??;
             }
         }
         Ok(())
@@ -196,24 +194,41 @@ impl Writer<'_> {
 
     async fn frame(&mut self, record: &AnswerRecord) -> Result<(), FrameError> {
         let bytes = frame::encode(record)?;
-        within(self.output.write_all(&bytes)).await?;
-        self.traffic.sent(bytes.len());
-        Ok(())
+        self.slice(&bytes).await
     }
 
     async fn payload(&mut self, bytes: &[u8]) -> Result<(), FrameError> {
         for slice in bytes.chunks(if self.shared.upload.is_set() { CAPPED_SLICE } else { SLICE }) {
             self.shared.upload.pass(slice.len()).await;
-            within(self.output.write_all(slice)).await?;
-            self.traffic.sent(slice.len());
+            self.slice(slice).await?;
         }
         Ok(())
     }
+
+    async fn slice(&mut self, bytes: &[u8]) -> Result<(), FrameError> {
+        let began = Instant::now();
+        tokio::time::timeout(STALL, self.output.write_all(bytes)).await.map_err(|_| FrameError::Stalled)??;
+        self.traffic.sent(bytes.len());
+        (self.writing, self.written) = (self.writing + began.elapsed(), self.written + bytes.len());
+        let others_wait = self.shared.uploads.available_permits() == 0;
+        if others_wait && is_too_slow(self.writing, self.written) { Err(FrameError::Stalled) } else { Ok(()) }
+    }
 }
 
-async fn within(write: impl Future<Output = io::Result<()>>) -> Result<(), FrameError> {
-    match tokio::time::timeout(STALL, write).await {
-        Ok(written) => Ok(written?),
-        Err(_) => Err(FrameError::Ended(io::ErrorKind::TimedOut.into())),
+/// Whether so many bytes of an answer should have been taken sooner.
+fn is_too_slow(writing: Duration, written: usize) -> bool {
+    writing > WHOLE + Duration::from_secs_f64(written as f64 / LEAST_BYTES_PER_SECOND)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slice_in_29_seconds_is_too_slow_in_the_long_run_and_a_slow_line_is_not() {
+        let trickle = |slices: u32| is_too_slow(Duration::from_secs(29) * slices, SLICE * slices as usize);
+        assert!(!trickle(2) && trickle(3));
+        let half_a_megabit = |slices: u32| is_too_slow(Duration::from_secs(4) * slices, SLICE * slices as usize);
+        assert!(!(1..64).any(half_a_megabit));
     }
 }

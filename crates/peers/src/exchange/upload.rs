@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use larder_content::{ChunkHash, ContentId, FileKey, NodeId};
+use larder_content::{ChunkHash, ContentId, FileKey};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -28,8 +28,6 @@ pub(super) enum Given {
 /// A peer's question. Dropped without a word, it is refused; dropped after some pieces, the answer ends there.
 #[derive(Debug)]
 pub struct Upload {
-    /// Who asks.
-    pub from: NodeId,
     /// For which file.
     pub file: FileKey,
     /// For which content, if the asker knows.

@@ -1,6 +1,7 @@
 //! What this node has announced, and what of it is still to be told.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 use larder_content::{Holding, Subject};
@@ -11,7 +12,7 @@ use super::table::{MOST_ROWS_A_NODE, Row};
 /// This node's own holdings. Times are since the market's start.
 #[derive(Debug, Default)]
 pub(crate) struct Own {
-    rows: HashMap<Subject, (Holding, Duration)>,
+    rows: BTreeMap<Subject, (Holding, Duration)>,
     sum: u64,
     untold: BTreeSet<Subject>,
     is_urgent: bool,
@@ -62,9 +63,10 @@ impl Own {
         }
     }
 
-    /// All rows.
-    pub(crate) fn all(&self, now: Duration) -> Vec<Row> {
-        self.rows.keys().map(|subject| self.row(*subject, now)).collect()
+    /// Up to `most` rows that come after `last`, or the first.
+    pub(crate) fn after(&self, last: Option<Subject>, most: usize, now: Duration) -> Vec<Row> {
+        let after = (last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        self.rows.range(after).take(most).map(|(subject, _)| self.row(*subject, now)).collect()
     }
 
     /// How this node stands to a subject.

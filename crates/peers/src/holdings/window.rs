@@ -1,38 +1,34 @@
-//! Which of a node's numbered messages were seen, with no clock: a run of the node has a random number, and counts from one.
-
-use std::collections::VecDeque;
+//! Which of a node's numbered messages were seen: a run of the node has a number greater than its runs before, and counts from one.
+//!
+//! Runs are numbered by the node's clock, which is compared with nothing but its own earlier word. Who was set back is not heard in
+//! gossip until it has said its number itself, over a connection, or its clock has passed the old one.
 
 /// How far a message may come behind later ones.
 const WIDTH: u64 = 64;
-/// How many earlier runs are remembered, so that their messages are not taken again.
-const PAST_RUNS: usize = 4;
 
 /// The messages seen of one node.
 #[derive(Debug, Default)]
 pub(crate) struct Window {
-    run: Option<u64>,
-    past: VecDeque<u64>,
+    run: u64,
     highest: u64,
     /// Bit n: `highest - n` was seen.
     seen: u64,
 }
 
 impl Window {
-    /// Whether message `sequence` of `run` is new; it counts as seen then.
-    pub(crate) fn take(&mut self, run: u64, sequence: u64) -> bool {
-        if self.run != Some(run) {
-            if self.past.contains(&run) {
-                return false;
-            }
-            if let Some(before) = self.run.replace(run) {
-                self.past.push_back(before);
-                while self.past.len() > PAST_RUNS {
-                    self.past.pop_front();
-                }
-            }
-            (self.highest, self.seen) = (sequence, 1);
-            return true;
+    /// The node itself says which run it is in.
+    pub(crate) fn begin(&mut self, run: u64) {
+        if run != self.run {
+            *self = Self { run, ..Self::default() };
         }
+    }
+
+    /// Whether message `sequence` of `run` is new; it counts as seen then. Those of earlier runs are not: anyone may repeat them.
+    pub(crate) fn take(&mut self, run: u64, sequence: u64) -> bool {
+        if run < self.run {
+            return false;
+        }
+        self.begin(run);
         if sequence > self.highest {
             let step = sequence - self.highest;
             self.seen = if step < WIDTH { (self.seen << step) | 1 } else { 1 };
@@ -61,10 +57,22 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_starts_again_is_heard_whatever_its_clock_and_its_past_is_not() {
+    fn no_run_of_the_past_is_taken_for_a_new_one() {
         let mut window = Window::default();
-        assert!(window.take(9, 1000));
-        assert!(window.take(8, 1));
-        assert!(!window.take(9, 1001), "a replay of the run before");
+        for run in [5, 6, 7, 8, 9, 10] {
+            assert!(window.take(run, 1000));
+        }
+        assert!((5..10).all(|run| !window.take(run, 1001)), "a replay");
+        assert!(window.take(10, 1001), "which changed nothing");
+    }
+
+    #[test]
+    fn a_node_whose_clock_was_set_back_is_heard_when_it_says_so_itself() {
+        let mut window = Window::default();
+        assert!(window.take(10, 1000) && !window.take(3, 1));
+        window.begin(3);
+        assert!(window.take(3, 1) && !window.take(3, 1));
+        window.begin(3);
+        assert!(!window.take(3, 1), "saying it again changes nothing");
     }
 }

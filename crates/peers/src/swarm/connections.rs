@@ -17,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 use super::streams::Kind;
 use crate::control::{ControlRecord, HelloRecord, Link, hear, write_all};
 use crate::exchange::{Asker, ask_all, serve};
+use crate::frame::FrameError;
 use crate::identity::peer_of;
-use crate::shared::{Command, Shared, Traffic};
+use crate::shared::{Command, Shared, Traffic, lock};
 
 /// The most bulk streams that a peer may have open: one is enough, and one more while it begins anew.
 const BULK_STREAMS: usize = 2;
@@ -175,6 +176,7 @@ impl Connections {
                 entry.is_heard = true;
                 self.shared.tasks.spawn(hear(shared, link, stream));
             }
+            Kind::Bulk if !lock(&shared.gate).serves(link.node) => {}
             Kind::Bulk => {
                 let open = Arc::clone(&entry.bulk_streams);
                 if open.fetch_add(1, Ordering::Relaxed) >= BULK_STREAMS {
@@ -185,15 +187,23 @@ impl Connections {
                     let traffic = Arc::clone(&link.traffic);
                     let answers = async {
                         link.is_told.cancelled().await;
-                        serve(Arc::clone(&shared), traffic, Arc::clone(&link.uploads), link.node, stream).await
+                        serve(Arc::clone(&shared), traffic, Arc::clone(&link.uploads), stream).await
                     };
-                    let offence = tokio::select! {
+                    let ended = tokio::select! {
                         () = link.ends.cancelled() => None,
-                        offence = answers => offence,
+                        ended = answers => Some(ended),
                     };
                     open.fetch_sub(1, Ordering::Relaxed);
-                    if let Some(what) = offence {
-                        let _ = shared.commands.send(Command::Offence { node: link.node, what }).await;
+                    match ended {
+                        Some(FrameError::Stalled) => {
+                            tracing::debug!(node = %link.node, "takes nothing of what it asked for; it is given nothing for a while");
+                            lock(&shared.gate).has_stalled(link.node);
+                            link.ends.cancel();
+                        }
+                        Some(error) if error.is_offence() => {
+                            let _ = shared.commands.send(Command::Offence { node: link.node, what: error.to_string() }).await;
+                        }
+                        Some(_) | None => {}
                     }
                 });
             }
@@ -234,9 +244,19 @@ impl Connections {
         self.all.get(&connection).map(|entry| &entry.link)
     }
 
+    /// The connection to a peer that is in use.
+    pub(super) fn link_to(&self, node: NodeId) -> Option<&Arc<Link>> {
+        self.link(*self.chosen.get(&node)?)
+    }
+
     /// The peers that there is a connection to.
     pub(super) fn nodes(&self) -> HashSet<NodeId> {
         self.chosen.keys().copied().collect()
+    }
+
+    /// How many of those this node has dialled.
+    pub(super) fn dialled(&self) -> usize {
+        self.chosen.values().filter(|connection| self.link(**connection).is_some_and(|link| link.is_dialled)).count()
     }
 
     fn turn(&mut self, node: NodeId) -> Arc<Turn<()>> {

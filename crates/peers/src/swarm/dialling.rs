@@ -9,8 +9,8 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use tokio::time::Instant;
 
-use crate::book::{KnownPeer, MOST_ADDRESSES, MOST_KNOWN};
-use crate::control::ip_of;
+use crate::address::ip_of;
+use crate::book::{KnownPeer, MOST_ADDRESS_BYTES, MOST_ADDRESSES, MOST_KNOWN};
 
 /// The first wait after a failure; it doubles, and varies by a quarter.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
@@ -41,7 +41,7 @@ pub(crate) struct Dialling {
 struct Known {
     addresses: Vec<Multiaddr>,
     is_bootstrap: bool,
-    /// Whether it was ever connected: only then its addresses are more than a word.
+    /// Whether it was ever there when this node dialled: only then its addresses are more than a word.
     was_reached: bool,
     failures: u32,
     not_before: Option<Instant>,
@@ -62,13 +62,14 @@ impl Dialling {
         dialling
     }
 
-    /// Takes addresses of a peer; those that came first stay.
+    /// Takes addresses of a peer; those that came first stay. A peer without any is not known.
     pub(crate) fn learn(&mut self, node: NodeId, addresses: impl Iterator<Item = Multiaddr>) {
-        if Some(node) == self.own || (!self.known.contains_key(&node) && !self.make_room()) {
+        let mut addresses = addresses.filter(is_dialable).peekable();
+        if Some(node) == self.own || addresses.peek().is_none() || (!self.known.contains_key(&node) && !self.make_room()) {
             return;
         }
         let known = self.known.entry(node).or_default();
-        for address in addresses.filter(is_dialable) {
+        for address in addresses {
             if known.addresses.len() < MOST_ADDRESSES && !known.addresses.contains(&address) {
                 known.addresses.push(address);
                 self.has_changed = true;
@@ -76,17 +77,25 @@ impl Dialling {
         }
     }
 
-    /// Asks for a connection to a node, soon and for a while.
-    pub(crate) fn want(&mut self, node: NodeId) {
+    /// Asks for a connection to a node, soon and for a while. False if it is not known yet where it is.
+    pub(crate) fn want(&mut self, node: NodeId) -> bool {
         let now = Instant::now();
         self.wanted.retain(|_, until| *until > now);
-        if Some(node) != self.own && self.wanted.len() < MOST_WANTED {
-            self.wanted.insert(node, now + WANTED);
+        if Some(node) == self.own {
+            return false;
         }
+        if self.wanted.len() >= MOST_WANTED
+            && let Some(oldest) = self.wanted.iter().min_by_key(|(_, until)| **until).map(|(node, _)| *node)
+        {
+            self.wanted.remove(&oldest);
+        }
+        self.wanted.insert(node, now + WANTED);
+        self.known.contains_key(&node)
     }
 
-    /// Whom to dial, given who is connected and how many should be. They count as being dialled from then on.
-    pub(crate) fn next(&mut self, connected: &HashSet<NodeId>, wanted: usize) -> Vec<(NodeId, Vec<Multiaddr>)> {
+    /// Whom to dial, given who is connected, how many of them this node has dialled, and how many should be connected; half of them
+    /// should be dialled, so that those who come cannot be all that there is. They count as being dialled from then on.
+    pub(crate) fn next(&mut self, connected: &HashSet<NodeId>, dialled: usize, wanted: usize) -> Vec<(NodeId, Vec<Multiaddr>)> {
         let now = Instant::now();
         let due: Vec<NodeId> =
             self.known.iter().filter(|(node, known)| self.is_due(**node, known, connected, now)).map(|(n, _)| *n).collect();
@@ -94,7 +103,8 @@ impl Dialling {
         let is_wanted = |node: &NodeId| self.wanted.get(node).is_some_and(|until| *until > now);
         let (mut first, mut others): (Vec<NodeId>, Vec<NodeId>) = due.into_iter().partition(|node| is_bootstrap(node) || is_wanted(node));
         fastrand::shuffle(&mut others);
-        let missing = wanted.saturating_sub(connected.len() + self.under_way.len() + first.len());
+        let coming = self.under_way.len() + first.len();
+        let missing = wanted.saturating_sub(connected.len() + coming).max((wanted / 2).saturating_sub(dialled + coming));
         first.extend(others.into_iter().take(missing));
         first.truncate(MOST_DIALS.saturating_sub(self.under_way.len()));
         let addresses = |node: NodeId| self.known.get(&node).map(|known| (node, known.addresses.clone()));
@@ -117,18 +127,19 @@ impl Dialling {
     pub(crate) fn has_greeted(&mut self, node: NodeId, dialled_at: Option<&Multiaddr>) {
         self.awaited.remove(&node);
         self.wanted.remove(&node);
+        if let Some(known) = self.known.get_mut(&node) {
+            (known.failures, known.not_before) = (0, None);
+        }
+        let Some(address) = dialled_at else { return };
         if !self.known.contains_key(&node) && !self.make_room() {
             return;
         }
         let known = self.known.entry(node).or_default();
-        (known.failures, known.not_before) = (0, None);
         self.has_changed |= !known.was_reached;
         known.was_reached = true;
-        if let Some(address) = dialled_at {
-            known.addresses.retain(|other| other != address);
-            known.addresses.insert(0, address.clone());
-            known.addresses.truncate(MOST_ADDRESSES);
-        }
+        known.addresses.retain(|other| other != address);
+        known.addresses.insert(0, address.clone());
+        known.addresses.truncate(MOST_ADDRESSES);
     }
 
     /// A dial has failed, or the peer did not say hello.
@@ -189,20 +200,19 @@ impl Dialling {
         if self.known.len() < MOST_KNOWN {
             return true;
         }
-        let worst =
-            self.known.iter().filter(|(_, known)| !known.is_bootstrap && !known.was_reached).max_by_key(|(_, known)| known.failures);
-        let worst = worst.map(|(node, _)| *node);
-        worst.is_some_and(|node| self.known.remove(&node).is_some())
+        // Any one: of those that were never reached nobody can say who is real, and by chance most of them go that there are most of.
+        let strangers = self.known.iter().filter(|(_, known)| !known.is_bootstrap && !known.was_reached);
+        let any = strangers.min_by_key(|_| fastrand::u64(..)).map(|(node, _)| *node);
+        any.is_some_and(|node| self.known.remove(&node).is_some())
     }
 }
 
-/// Whether it is the address of one host and a port.
+/// Whether it is the address of one host, by number, and a port: names are for bootstraps, which the operator gives.
 fn is_dialable(address: &Multiaddr) -> bool {
-    let is_name = address.iter().any(|part| matches!(part, Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)));
-    let host = is_name || ip_of(address).is_some_and(|ip| !ip.is_unspecified() && !ip.is_multicast() && ip != Ipv4Addr::BROADCAST);
+    let host = ip_of(address).is_some_and(|ip| !ip.is_unspecified() && !ip.is_multicast() && ip != Ipv4Addr::BROADCAST);
     let port = address.iter().any(|part| matches!(part, Protocol::Tcp(1..) | Protocol::Udp(1..)));
     let is_plain = address.iter().all(|part| !matches!(part, Protocol::P2pCircuit | Protocol::P2p(_)));
-    host && port && is_plain
+    host && port && is_plain && address.len() <= MOST_ADDRESS_BYTES
 }
 
 #[cfg(test)]
@@ -226,7 +236,7 @@ mod tests {
             dialling.has_failed(node(2));
         }
         assert_eq!((dialling.len(), dialling.is_bootstrap(node(1))), (1, true));
-        assert!(dialling.next(&HashSet::new(), 16).is_empty(), "not before its time");
+        assert!(dialling.next(&HashSet::new(), 0, 16).is_empty(), "not before its time");
     }
 
     #[test]
@@ -235,11 +245,11 @@ mod tests {
         for number in 1..50 {
             dialling.learn(node(number), [address(number)].into_iter());
         }
-        let first = dialling.next(&HashSet::new(), 4);
-        assert_eq!((first.len(), dialling.next(&HashSet::new(), 4).len()), (4, 0));
+        let first = dialling.next(&HashSet::new(), 0, 4);
+        assert_eq!((first.len(), dialling.next(&HashSet::new(), 0, 4).len()), (4, 0));
         dialling.want(node(49));
         let is_under_way = first.iter().any(|(other, _)| *other == node(49));
-        assert!(is_under_way || dialling.next(&HashSet::new(), 4).iter().any(|(other, _)| *other == node(49)));
+        assert!(is_under_way || dialling.next(&HashSet::new(), 0, 4).iter().any(|(other, _)| *other == node(49)));
     }
 
     #[test]
@@ -253,5 +263,37 @@ mod tests {
         assert!(dialling.known.values().all(|known| known.addresses.len() <= MOST_ADDRESSES));
         assert!(dialling.known.contains_key(&node(1)) && dialling.known.contains_key(&node(2)));
         assert_eq!(dialling.changed_book().unwrap(), [KnownPeer { node: node(2), addresses: vec![address(2).to_string()] }]);
+    }
+
+    #[test]
+    fn half_of_the_connections_are_dialled_however_many_come() {
+        let mut dialling = Dialling::new(node(0), &[], &[]);
+        for number in 1..50 {
+            dialling.learn(node(number), [address(number)].into_iter());
+        }
+        let came: HashSet<NodeId> = (100..200).map(node).collect();
+        assert_eq!(dialling.next(&came, 5, 16).len(), 3);
+        assert!(dialling.next(&came, 5, 16).is_empty(), "three are under way");
+    }
+
+    #[test]
+    fn who_only_came_by_or_was_named_without_an_address_is_not_known() {
+        let mut dialling = Dialling::new(node(0), &[], &[]);
+        dialling.has_greeted(node(1), None);
+        let refused = ["/dns4/localhost/tcp/1", "/ip4/0.0.0.0/tcp/1", "/ip4/10.0.0.1", "/ip4/10.0.0.1/tcp/0"];
+        dialling.learn(node(2), refused.iter().map(|text| text.parse().unwrap()));
+        let long = (0..100).fold(address(1), |long, _| long.with(Protocol::Tcp(1)));
+        dialling.learn(node(3), [long].into_iter());
+        assert_eq!(dialling.len(), 0);
+        dialling.learn(node(4), [address(4)].into_iter());
+        dialling.has_greeted(node(4), None);
+        assert_eq!(dialling.changed_book(), Some(Vec::new()), "it may not be there for who dials");
+    }
+
+    #[test]
+    fn of_many_that_are_wanted_the_last_are_dialled() {
+        let mut dialling = Dialling::new(node(0), &[], &[]);
+        assert!((1..10_000).all(|number| !dialling.want(node(number))));
+        assert!(dialling.wanted.len() <= MOST_WANTED && dialling.wanted.contains_key(&node(9999)));
     }
 }

@@ -10,6 +10,7 @@
 //! | `dialling` | whom to dial, when, and where |
 //! | `gossip` | what is gossiped of holdings |
 //! | `listening` | begins to listen |
+//! | `muxer` | the streams of a TCP connection, and how much of them may wait unread |
 //! | `strangers` | why a peer is turned away |
 //!
 //! The loop waits for nothing but its events, so that nobody can hold it up. Bytes of chunks do not pass it.
@@ -19,6 +20,7 @@ mod connections;
 mod dialling;
 mod gossip;
 mod listening;
+mod muxer;
 mod run;
 mod setup;
 mod strangers;

@@ -10,7 +10,7 @@ use libp2p::core::ConnectedPoint;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, ListenError, SwarmEvent};
-use libp2p::{Multiaddr, Swarm, gossipsub, identify, ping};
+use libp2p::{Multiaddr, PeerId, Swarm, gossipsub, identify, ping};
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::DropGuard;
@@ -21,9 +21,10 @@ use super::gossip::Gossip;
 use super::listening::begin_to_listen;
 use super::setup::{self, Behaviour, BehaviourEvent};
 use super::strangers::reason_to_turn_away;
-use super::streams::{Kind, Refusal, StreamEvent};
+use super::streams::{Crowded, Kind, Refusal, StreamEvent};
+use crate::address::{at_address_of, is_loopback, reach_of};
 use crate::config::StartError;
-use crate::control::{HelloRecord, Link, at_address_of, is_loopback};
+use crate::control::{HelloRecord, Link};
 use crate::identity::{node_of, peer_of};
 use crate::shared::{Command, Shared, lock};
 
@@ -108,15 +109,7 @@ impl EventLoop {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Streams(event)) => self.take_stream(event),
             SwarmEvent::Behaviour(BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message })) => {
-                let author = message.source.as_ref().and_then(node_of);
-                let (acceptance, addresses) = match author {
-                    Some(author) => self.gossip.take(&self.shared, author, &message.data),
-                    None => (gossipsub::MessageAcceptance::Reject, Vec::new()),
-                };
-                if let Some(author) = author {
-                    lock(&self.shared.dialling).learn(author, addresses.into_iter().filter(|address| !is_loopback(address)));
-                }
-                self.swarm.behaviour_mut().gossip.report_message_validation_result(&message_id, &propagation_source, acceptance);
+                self.take_gossip(propagation_source, &message_id, &message);
             }
             SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { connection_id, info, .. })) => {
                 self.identified(connection_id, &info);
@@ -146,6 +139,8 @@ impl EventLoop {
             SwarmEvent::IncomingConnectionError { peer_id, error: ListenError::Denied { cause }, .. } => {
                 if let Some((node, refusal)) = peer_id.as_ref().and_then(node_of).zip(cause.downcast_ref::<Refusal>()) {
                     self.turn_away(format!("{node}: {refusal}"));
+                } else if let Some(crowded) = cause.downcast_ref::<Crowded>() {
+                    self.turn_away(crowded.to_string());
                 }
             }
             SwarmEvent::NewListenAddr { address, .. } => {
@@ -161,6 +156,22 @@ impl EventLoop {
             }
             // What is left is of no consequence here, and the enum may grow.
             _ => {}
+        }
+    }
+
+    fn take_gossip(&mut self, source: PeerId, id: &gossipsub::MessageId, message: &gossipsub::Message) {
+        let author = message.source.as_ref().and_then(node_of);
+        let taken = match node_of(&source).and_then(|node| self.connections.link_to(node)) {
+            Some(link) => self.gossip.take(&self.shared, link.node, &link.address, author, &message.data),
+            // Who has gone meanwhile cannot answer for it.
+            None => gossipsub::MessageAcceptance::Ignore.into(),
+        };
+        if let Some(author) = author {
+            lock(&self.shared.dialling).learn(author, taken.addresses.into_iter());
+        }
+        self.swarm.behaviour_mut().gossip.report_message_validation_result(id, &source, taken.acceptance);
+        if let Some((node, what)) = node_of(&source).zip(taken.offence) {
+            self.offence(node, what);
         }
     }
 
@@ -203,8 +214,9 @@ impl EventLoop {
             }
             Command::Greeted { link, hello } => self.greeted(&link, &hello),
             Command::Dial(node) => {
-                lock(&self.shared.dialling).want(node);
-                self.dial();
+                if lock(&self.shared.dialling).want(node) {
+                    self.dial();
+                }
             }
             Command::Heard(peers) => {
                 let mut dialling = lock(&self.shared.dialling);
@@ -214,11 +226,7 @@ impl EventLoop {
                 drop(dialling);
                 self.dial();
             }
-            Command::Offence { node, what } => {
-                lock(&self.shared.gate).offence(node);
-                self.turn_away(format!("{node}: it broke the protocol: {what}"));
-                self.disconnect(node);
-            }
+            Command::Offence { node, what } => self.offence(node, &what),
             Command::Drop(node) => self.disconnect(node),
             Command::Leaves(connection) => {
                 self.swarm.close_connection(connection);
@@ -230,13 +238,13 @@ impl EventLoop {
 
     fn greeted(&mut self, link: &Link, hello: &HelloRecord) {
         self.connections.greeted(link.connection);
+        self.gossip.begins(link.node, hello.run);
         {
             let mut dialling = lock(&self.shared.dialling);
             dialling.has_greeted(link.node, link.is_dialled.then_some(&link.address));
             dialling.learn(link.node, lock(&link.about).addresses.clone().into_iter());
-            let is_near = is_loopback(&link.address);
             let others = hello.addresses.iter().filter_map(|text| text.parse().ok());
-            dialling.learn(link.node, others.filter(|address| is_near || !is_loopback(address)));
+            dialling.learn(link.node, others.filter(|address| reach_of(address) >= reach_of(&link.address)));
         }
         self.note_awaited();
         self.learn_own_address(link, &hello.seen_at);
@@ -289,7 +297,8 @@ impl EventLoop {
 
     pub(super) fn dial(&mut self) {
         let connected = self.connections.nodes();
-        let dials = lock(&self.shared.dialling).next(&connected, self.shared.config.connections);
+        let dialled = self.connections.dialled();
+        let dials = lock(&self.shared.dialling).next(&connected, dialled, self.shared.config.connections);
         for (node, addresses) in dials {
             let Some(peer) = peer_of(node) else { continue };
             let allowed = lock(&self.shared.gate).admits(node).is_ok();
@@ -303,6 +312,12 @@ impl EventLoop {
             }
         }
         self.note_awaited();
+    }
+
+    fn offence(&mut self, node: NodeId, what: &str) {
+        lock(&self.shared.gate).offence(node);
+        self.turn_away(format!("{node}: it broke the protocol: {what}"));
+        self.disconnect(node);
     }
 
     fn disconnect(&mut self, node: NodeId) {

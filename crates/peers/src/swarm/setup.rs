@@ -11,8 +11,9 @@ use libp2p::core::transport::Boxed;
 use libp2p::core::upgrade::Version;
 use libp2p::gossipsub::{self, IdentTopic, MessageAuthenticity, MessageId, TopicHash, ValidationMode, WhitelistSubscriptionFilter};
 use libp2p::swarm::{self, NetworkBehaviour};
-use libp2p::{PeerId, Swarm, Transport, dns, identify, ping, quic, tcp, tls, yamux};
+use libp2p::{PeerId, Swarm, Transport, dns, identify, ping, quic, tcp, tls};
 
+use super::muxer::{self, MOST_STREAMS};
 use super::streams::Streams;
 use crate::config::{BOOTSTRAP_CONNECTIONS, StartError};
 use crate::shared::Shared;
@@ -27,19 +28,19 @@ const IDENTIFY_EVERY: Duration = Duration::from_secs(24 * 3600);
 const HEARTBEAT: Duration = Duration::from_secs(7);
 /// The most bytes in a gossip message with its envelope: more than the 16 KiB that one may have, or libp2p may take two for one.
 const GOSSIP_TRANSMIT_BYTES: usize = 64 * 1024;
-/// How long a gossip message is known again.
-const GOSSIP_MEMORY: Duration = Duration::from_secs(600);
-/// The most streams on a connection, those of all protocols together.
-const MOST_STREAMS: usize = 64;
+/// How long a gossip message is known again without being read; 165 bytes each. Later, the author's count says that it was heard.
+const GOSSIP_MEMORY: Duration = Duration::from_secs(120);
 /// The most bytes that the kernel holds of a TCP connection beyond what is on its way.
 #[cfg(target_os = "linux")]
 const MOST_UNSENT_BYTES: u32 = 64 * 1024;
 /// How long a QUIC connection lives without a sign, in ms, and how often it gives one.
 const QUIC_IDLE_MS: u32 = 60_000;
 const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(20);
-/// The most unread bytes of a QUIC stream and connection: what a fast line with a long way has in flight.
-const QUIC_STREAM_BYTES: u32 = 16 * 1024 * 1024;
-const QUIC_CONNECTION_BYTES: u32 = 32 * 1024 * 1024;
+/// The most unread bytes of a QUIC stream, and as many again of its connection's others: what a fast line with a long way has in
+/// flight. Libp2p has one setting for what comes in and what goes out.
+const QUIC_STREAM_BYTES: u32 = 8 * 1024 * 1024;
+/// The same for a connection to a bootstrap, which has a thousand and few bytes on each.
+const QUIC_STREAM_BYTES_OF_BOOTSTRAP: u32 = 1024 * 1024;
 /// How long a connection may take to be made, and may be idle without any stream.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(15);
@@ -85,13 +86,16 @@ pub(super) fn swarm(shared: &Arc<Shared>) -> Result<Swarm<Behaviour>, StartError
 fn transport(shared: &Shared) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StartError> {
     let key = shared.identity.keypair();
     let security = tls::Config::new(key).map_err(|error| StartError::Setup(error.to_string()))?;
-    let mut muxer = yamux::Config::default();
-    muxer.set_max_num_streams(MOST_STREAMS);
+    let (most_unread, stream_bytes) = if shared.is_bootstrap {
+        (muxer::MOST_UNREAD_BYTES_OF_BOOTSTRAP, QUIC_STREAM_BYTES_OF_BOOTSTRAP)
+    } else {
+        (muxer::MOST_UNREAD_BYTES, QUIC_STREAM_BYTES)
+    };
     let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
         .map(|stream, _| holding_back_little(stream))
         .upgrade(Version::V1Lazy)
         .authenticate(security)
-        .multiplex(muxer)
+        .multiplex(muxer::Upgrade::new(most_unread))
         .timeout(HANDSHAKE)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     if !shared.config.quic {
@@ -100,8 +104,8 @@ fn transport(shared: &Shared) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StartEr
     let mut config = quic::Config::new(key);
     config.max_idle_timeout = QUIC_IDLE_MS;
     config.keep_alive_interval = QUIC_KEEP_ALIVE;
-    config.max_stream_data = QUIC_STREAM_BYTES;
-    config.max_connection_data = QUIC_CONNECTION_BYTES;
+    config.max_stream_data = stream_bytes;
+    config.max_connection_data = 2 * stream_bytes;
     config.max_concurrent_stream_limit = MOST_STREAMS as u32;
     let quic = quic::tokio::Transport::new(config).map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     Ok(tcp.or_transport(quic).map(|either, _| either.into_inner()).boxed())

@@ -2,15 +2,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures::future::{Ready, ready};
-use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
 use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
+use libp2p::core::{ConnectedPoint, Endpoint};
 use libp2p::swarm::handler::{ConnectionEvent, FullyNegotiatedInbound, FullyNegotiatedOutbound};
 use libp2p::swarm::{
     ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler,
@@ -18,9 +17,9 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol};
 
-use crate::control::ip_of;
+use crate::address::{Network, network_of};
 use crate::identity::node_of;
-use crate::pace::Bucket;
+use crate::pace::Buckets;
 use crate::shared::{Shared, lock};
 
 /// How long the opening of a stream may take.
@@ -28,11 +27,15 @@ const OPENING: Duration = Duration::from_secs(10);
 /// The most streams that wait for the loop on one connection; what comes over that is closed.
 const MOST_WAITING: usize = 8;
 
-/// Connections that one host may begin in a second, and at once; each costs a handshake.
+/// Connections that one network may begin in a second, and at once; each costs a handshake.
 const CONNECTIONS_A_SECOND: f64 = 2.0;
 const CONNECTIONS_AT_ONCE: f64 = 64.0;
-/// The most hosts that are counted.
-const MOST_HOSTS: usize = 4096;
+/// The most networks of which that is counted.
+const MOST_NETWORKS: usize = 4096;
+/// The most connections that come from one network, which may be many hosts behind a router or one that has made up many ids; and
+/// the same on a bootstrap.
+const CONNECTIONS_OF_NETWORK: usize = 16;
+const CONNECTIONS_OF_NETWORK_ON_BOOTSTRAP: usize = 64;
 
 /// The kinds of stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,8 +67,9 @@ pub(crate) struct Streams {
     names: Names,
     queue: VecDeque<ToSwarm<StreamEvent, Kind>>,
     waker: Option<Waker>,
-    /// How fast each host may begin connections.
-    hosts: HashMap<IpAddr, Bucket>,
+    begun: Buckets<Network>,
+    /// The connections from each network that are open.
+    open: HashMap<Network, usize>,
 }
 
 impl Streams {
@@ -73,7 +77,8 @@ impl Streams {
     pub(crate) fn new(shared: Arc<Shared>) -> Option<Self> {
         let name = |kind| StreamProtocol::try_from_owned(shared.protocol(kind)).ok();
         let names = Names { control: name("control")?, bulk: name("bulk")? };
-        Some(Self { shared, names, queue: VecDeque::new(), waker: None, hosts: HashMap::new() })
+        let begun = Buckets::new(CONNECTIONS_A_SECOND, CONNECTIONS_AT_ONCE, MOST_NETWORKS);
+        Some(Self { shared, names, queue: VecDeque::new(), waker: None, begun, open: HashMap::new() })
     }
 
     /// Asks for a stream; an Outbound or Failed follows, unless the connection closes first.
@@ -91,6 +96,11 @@ impl Streams {
     }
 }
 
+/// Why nobody more is let in from a network.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} has as many connections as one network may have")]
+pub(crate) struct Crowded(Network);
+
 /// Why a peer is kept out.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -101,13 +111,10 @@ impl NetworkBehaviour for Streams {
     type ToSwarm = StreamEvent;
 
     fn handle_pending_inbound_connection(&mut self, _: ConnectionId, _: &Multiaddr, from: &Multiaddr) -> Result<(), ConnectionDenied> {
-        // This machine's own programs need no such limit, and share one address.
-        let Some(host) = ip_of(from).filter(|host| !host.is_loopback()) else { return Ok(()) };
-        if self.hosts.len() >= MOST_HOSTS && !self.hosts.contains_key(&host) {
-            self.hosts.clear();
+        match network_of(from) {
+            Some(network) if !self.begun.try_take(network, 1.0) => Err(ConnectionDenied::new(Refusal("its network connects too often"))),
+            Some(_) | None => Ok(()),
         }
-        let pace = self.hosts.entry(host).or_insert_with(|| Bucket::new(CONNECTIONS_A_SECOND, CONNECTIONS_AT_ONCE));
-        if pace.try_take(1.0) { Ok(()) } else { Err(ConnectionDenied::new(Refusal("its host connects too often"))) }
     }
 
     fn handle_established_inbound_connection(
@@ -115,9 +122,13 @@ impl NetworkBehaviour for Streams {
         _: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
-        _: &Multiaddr,
+        from: &Multiaddr,
     ) -> Result<Handler, ConnectionDenied> {
-        self.admit(&peer)
+        let most = if self.shared.is_bootstrap { CONNECTIONS_OF_NETWORK_ON_BOOTSTRAP } else { CONNECTIONS_OF_NETWORK };
+        match network_of(from) {
+            Some(network) if self.open.get(&network).is_some_and(|open| *open >= most) => Err(ConnectionDenied::new(Crowded(network))),
+            Some(_) | None => self.admit(&peer),
+        }
     }
 
     fn handle_established_outbound_connection(
@@ -131,7 +142,21 @@ impl NetworkBehaviour for Streams {
         self.admit(&peer)
     }
 
-    fn on_swarm_event(&mut self, _: FromSwarm) {}
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the library's enum may grow")]
+    fn on_swarm_event(&mut self, event: FromSwarm) {
+        let (endpoint, has_closed) = match &event {
+            FromSwarm::ConnectionEstablished(established) => (established.endpoint, false),
+            FromSwarm::ConnectionClosed(closed) => (closed.endpoint, true),
+            _ => return,
+        };
+        let ConnectedPoint::Listener { send_back_addr, .. } = endpoint else { return };
+        let Some(network) = network_of(send_back_addr) else { return };
+        let open = self.open.entry(network).or_default();
+        *open = if has_closed { open.saturating_sub(1) } else { *open + 1 };
+        if *open == 0 {
+            self.open.remove(&network);
+        }
+    }
 
     fn on_connection_handler_event(&mut self, _: PeerId, connection: ConnectionId, event: THandlerOutEvent<Self>) {
         let event = match event {
@@ -247,5 +272,42 @@ impl OutboundUpgrade<Stream> for Offer {
 
     fn upgrade_outbound(self, stream: Stream, name: StreamProtocol) -> Self::Future {
         ready(Ok((name, stream)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished};
+
+    use super::*;
+    use crate::Identity;
+    use crate::identity::peer_of;
+
+    #[test]
+    fn one_network_takes_some_of_the_connections_and_leaves_the_rest() {
+        let mut streams = Streams::new(Arc::new(Shared::for_test().0)).unwrap();
+        let here: Multiaddr = "/ip4/198.18.0.1/tcp/1".parse().unwrap();
+        let peer_id = peer_of(Identity::generate().id()).unwrap();
+        let mut comes = |from: &str| {
+            let from: Multiaddr = from.parse().unwrap();
+            let connection_id = ConnectionId::new_unchecked(1);
+            let is_let_in = streams.handle_established_inbound_connection(connection_id, peer_id, &here, &from).is_ok();
+            let endpoint = ConnectedPoint::Listener { local_addr: here.clone(), send_back_addr: from };
+            let (failed_addresses, other_established) = (&[][..], 0);
+            if is_let_in {
+                let established =
+                    ConnectionEstablished { peer_id, connection_id, endpoint: &endpoint, failed_addresses, other_established };
+                streams.on_swarm_event(FromSwarm::ConnectionEstablished(established));
+            }
+            is_let_in
+        };
+        let of_network = (0..100).filter(|host| comes(&format!("/ip4/198.18.5.{host}/tcp/9"))).count();
+        assert_eq!(of_network, CONNECTIONS_OF_NETWORK);
+        assert!(comes("/ip4/198.18.6.1/tcp/9") && (0..100).all(|_| comes("/ip4/127.0.0.1/tcp/9")));
+        let endpoint = ConnectedPoint::Listener { local_addr: here.clone(), send_back_addr: "/ip4/198.18.5.3/tcp/9".parse().unwrap() };
+        let connection_id = ConnectionId::new_unchecked(1);
+        let closed = ConnectionClosed { peer_id, connection_id, endpoint: &endpoint, cause: None, remaining_established: 0 };
+        streams.on_swarm_event(FromSwarm::ConnectionClosed(closed));
+        assert_eq!(streams.open.values().sum::<usize>(), CONNECTIONS_OF_NETWORK);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use larder_content::{FileKey, Holding, Subject};
-use larder_peers::{Config, Identity, Market, MarketConfig, StartError};
+use larder_peers::{Config, Identity, KnownPeer, Market, MarketConfig, StartError};
 
 use crate::node::{Start, pair, wait_for};
 
@@ -51,30 +51,36 @@ async fn a_port_in_use_is_named() {
     let one = Start::new().go().await;
     let address = one.address().split("/p2p/").next().unwrap().to_owned();
     let market = MarketConfig { address: "market".into(), listen: vec![address.clone()], ..MarketConfig::default() };
-    let error = Market::start(&Identity::generate(), market, Config::default(), Vec::new()).await.unwrap_err();
+    let error = Market::start(&Identity::generate(), market, Config::default(), Vec::new(), Vec::new()).await.unwrap_err();
     assert!(matches!(&error, StartError::Listen { .. }) && error.to_string().contains(&address), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_sides_that_dial_at_once_end_up_with_one_connection() {
     for _ in 0..5 {
-        let (one, two) = (Start::new().go().await, Start::new().go().await);
-        let known = |node: &crate::node::Node| larder_peers::KnownPeer {
-            node: node.id(),
-            addresses: vec![node.address().split("/p2p/").next().unwrap().to_owned()],
-        };
-        let (mut again_one, mut again_two) = (Start::new(), Start::new());
-        again_one.known = vec![known(&two)];
-        again_two.known = vec![known(&one), known(&two)];
-        let (third, fourth) = tokio::join!(again_one.go(), again_two.go());
-        third.market.connect(fourth.id());
-        for node in [&third, &fourth] {
-            node.sees(&two).await;
+        let (mut one, mut two) = (Start::new(), Start::new());
+        let (free_one, free_two) = (free_address(), free_address());
+        one.known = vec![KnownPeer { node: two.identity.id(), addresses: vec![free_two.clone()] }];
+        two.known = vec![KnownPeer { node: one.identity.id(), addresses: vec![free_one.clone()] }];
+        (one.market.listen, two.market.listen) = (vec![free_one], vec![free_two]);
+        let (one, two) = tokio::join!(one.go(), two.go());
+        one.sees(&two).await;
+        two.sees(&one).await;
+        // Whichever of the two connections is closed is closed by then.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        for (node, other) in [(&one, &two), (&two, &one)] {
+            let came_and_went = node.heard.lock().unwrap().came_and_went.clone();
+            let balance = came_and_went.iter().map(|(_, came)| if *came { 1 } else { -1 }).sum::<i32>();
+            assert!(balance == 1 && node.market.is_connected(other.id()), "{came_and_went:?}");
+            assert_eq!(node.market.status().peers.len(), 1);
         }
-        fourth.sees(&one).await;
-        third.sees(&fourth).await;
-        wait_for("one connection each", || third.market.status().peers.len() >= 2).await;
     }
+}
+
+/// An address that nobody listens on.
+fn free_address() -> String {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    format!("/ip4/127.0.0.1/tcp/{port}")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -82,7 +82,7 @@ async fn gossip_tells_a_third_that_is_not_connected() {
     }
     assert_eq!(two.market.holders(subject(9))[0].0, one.id());
     assert!(!two.market.is_connected(one.id()));
-    assert!(two.heard.lock().unwrap().sighted > 0);
+    assert!(!two.heard.lock().unwrap().sighted.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,6 +95,33 @@ async fn what_was_announced_before_a_peer_came_is_made_up_for() {
     let two = Start::to(&[&one]).go().await;
     wait_for("all rows", || two.market.status().holdings == 199).await;
     assert!(two.market.holders(subject(3)).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_that_starts_again_has_never_been_without_what_it_holds() {
+    let identity = Identity::generate();
+    let friend = Start::new().go().await;
+    let restart = || {
+        let mut start = Start::to(&[&friend]);
+        // All that is told is told at the hello.
+        start.config.announce_every = Duration::from_secs(3600);
+        (start.identity, start.held) = (identity.clone(), vec![subject(1), subject(2)]);
+        start
+    };
+    let is_known = |node: &Node| [1, 2].into_iter().all(|number| knows(node, number, identity.id(), Holding::Complete));
+    let before = restart().go().await;
+    wait_for("what it holds", || is_known(&friend)).await;
+    before.market.stop().await;
+    wait_for("the parting", || !friend.market.is_connected(identity.id())).await;
+
+    let again = restart().go().await;
+    friend.sees(&again).await;
+    // Who has not known it hears of it at once too; by then the friend has compared.
+    let newcomer = Start::to(&[&again]).go().await;
+    wait_for("what it holds", || is_known(&newcomer)).await;
+    assert!(is_known(&friend));
+    let sighted = |node: &Node| node.heard.lock().unwrap().sighted.clone();
+    assert!([&friend, &newcomer].into_iter().flat_map(sighted).all(|sighting| sighting.holding == Holding::Complete));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,5 @@
 //! What strangers send does not stop a node, and gets them thrown out with a reason.
 
-use std::time::Duration;
-
 use futures::AsyncWriteExt;
 use larder_content::{FileKey, Holding, Subject};
 
@@ -97,14 +95,34 @@ async fn a_million_announcements_stay_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_offender_comes_back_no_sooner_than_its_ban_ends() {
+async fn a_full_list_that_nobody_asked_for_changes_nothing() {
     let node = Start::new().go().await;
-    let mut start = Start::to(&[&node]);
-    start.config.connections = 0;
-    let peer = start.go().await;
-    peer.sees(&node).await;
-    node.market.ban(peer.id(), Duration::from_secs(3600));
-    wait_for("the parting", || !peer.market.is_connected(node.id())).await;
-    wait_for("a refused return", || node.market.status().refused.iter().any(|reason| reason.contains("banned"))).await;
-    assert!(!peer.market.is_connected(node.id()));
+    let mut raw = Raw::connect(&node.address(), &[CONTROL, BULK]).await;
+    let mut stream = raw.open(CONTROL).await;
+    // What it says of itself, and then, unasked, that this is nothing.
+    let all_of_nothing = frame(&[1, 9, 1, 1, 0]);
+    stream.write_all(&[hello(), news(0), all_of_nothing, news(900)].concat()).await.unwrap();
+    stream.flush().await.unwrap();
+    wait_for("all that came", || node.market.status().holdings == 1800).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_say_of_an_honest_holder_does_not_end_it() {
+    let holder = Start::new().go().await;
+    let seeker = Start::to(&[&holder]).go().await;
+    seeker.sees(&holder).await;
+    let subject = Subject::from(FileKey([1; 32]));
+    holder.market.announce(subject, Holding::Complete);
+    assert_eq!(seeker.market.look(&[subject]).await.len(), 1);
+    let mut raw = Raw::connect(&seeker.address(), &[CONTROL, BULK]).await;
+    let mut stream = raw.open(CONTROL).await;
+    // Of a node that is not known: that it has it, and then that it has not.
+    let says = |node: [u8; 32], holding: u8| frame(&[&[1, 3, 0, 1, 1][..], &subject.0, &node, &[holding]].concat());
+    let words = [hello(), says([7; 32], 0), says([7; 32], 2), says(holder.id().0, 2), news(0)].concat();
+    stream.write_all(&words).await.unwrap();
+    stream.flush().await.unwrap();
+    wait_for("all that came", || seeker.market.status().holdings == 902).await;
+    let sighted = seeker.heard.lock().unwrap().sighted.clone();
+    assert!(sighted.iter().all(|sighting| sighting.holding != Holding::Gone));
+    assert_eq!(seeker.market.holders(subject)[0], (holder.id(), Holding::Complete));
 }

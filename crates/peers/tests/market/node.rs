@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use larder_content::{CHUNK_BYTES, ChunkHash, ChunkLayout, FileMessage, NodeId, VerifiedChunks};
-use larder_peers::{Config, Event, Identity, KnownPeer, Market, MarketConfig, PIECE_CHUNKS, Piece, Upload, Wanted};
+use larder_content::{CHUNK_BYTES, ChunkHash, ChunkLayout, FileMessage, NodeId, Subject, VerifiedChunks};
+use larder_peers::{Config, Event, Identity, KnownPeer, Market, MarketConfig, PIECE_CHUNKS, Piece, Sighting, Upload, Wanted};
 use tokio::time::{Instant, sleep};
 
 /// Long past what anything here takes.
@@ -25,7 +25,7 @@ pub(crate) struct Node {
 pub(crate) struct Heard {
     pub(crate) told: Vec<(NodeId, FileMessage)>,
     pub(crate) came_and_went: Vec<(NodeId, bool)>,
-    pub(crate) sighted: usize,
+    pub(crate) sighted: Vec<Sighting>,
     pub(crate) books: Vec<Vec<KnownPeer>>,
     pub(crate) cancelled: usize,
     /// Whether claims that it hands out are false.
@@ -38,13 +38,14 @@ pub(crate) struct Start {
     pub(crate) market: MarketConfig,
     pub(crate) config: Config,
     pub(crate) known: Vec<KnownPeer>,
+    pub(crate) held: Vec<Subject>,
 }
 
 impl Start {
     pub(crate) fn new() -> Self {
         let market = MarketConfig { address: "market".into(), listen: vec!["/ip4/127.0.0.1/tcp/0".into()], ..MarketConfig::default() };
         let config = Config { announce_every: Duration::from_millis(100), ..Config::default() };
-        Self { identity: Identity::generate(), market, config, known: Vec::new() }
+        Self { identity: Identity::generate(), market, config, known: Vec::new(), held: Vec::new() }
     }
 
     pub(crate) fn to(bootstraps: &[&Node]) -> Self {
@@ -54,7 +55,7 @@ impl Start {
     }
 
     pub(crate) async fn go(self) -> Node {
-        let (market, mut events) = Market::start(&self.identity, self.market, self.config, self.known).await.unwrap();
+        let (market, mut events) = Market::start(&self.identity, self.market, self.config, self.known, self.held).await.unwrap();
         let heard: Arc<Mutex<Heard>> = Arc::default();
         let (takes, gives) = (Arc::clone(&heard), market.clone());
         tokio::spawn(async move {
@@ -63,7 +64,7 @@ impl Start {
                     Event::Connected(node) => takes.lock().unwrap().came_and_went.push((node, true)),
                     Event::Disconnected(node) => takes.lock().unwrap().came_and_went.push((node, false)),
                     Event::Told { from, message } => takes.lock().unwrap().told.push((from, message)),
-                    Event::Sighted(_) => takes.lock().unwrap().sighted += 1,
+                    Event::Sighted(sighting) => takes.lock().unwrap().sighted.push(sighting),
                     Event::Book(book) => takes.lock().unwrap().books.push(book),
                     Event::Asked(upload) => {
                         tokio::spawn(answer(gives.clone(), Arc::clone(&takes), upload));

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use futures::StreamExt;
 use futures::future::{Ready, ready};
-use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
 use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo, Version};
@@ -62,48 +62,13 @@ fn swarm(names: &[&str]) -> Swarm<Behaviour> {
         .unwrap()
         .with_behaviour(|key| Behaviour {
             identify: identify::Behaviour::new(identify::Config::new("raw".into(), key.public()).with_agent_version("raw/1".into())),
-            plain: Plain { offer, queue: VecDeque::new(), inbound: None },
+            plain: Plain { offer, queue: VecDeque::new() },
         })
         .unwrap()
         .with_swarm_config(|config| {
             config.with_idle_connection_timeout(Duration::from_secs(60)).with_substream_upgrade_protocol_override(Version::V1Lazy)
         })
         .build()
-}
-
-#[allow(dead_code, reason = "only the measurement uses it")]
-/// How many MiB a second go over one stream between two plain nodes, in writes of 1 MiB.
-pub(crate) async fn bare_stream(bytes: u64) -> f64 {
-    let mut giver = swarm(&["/bare"]);
-    giver.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
-    let address = loop {
-        if let SwarmEvent::NewListenAddr { address, .. } = giver.select_next_some().await {
-            break address;
-        }
-    };
-    let (_wanted, to_open) = mpsc::channel(1);
-    let (streams, _opened) = mpsc::channel(1);
-    let (inbound, mut accepted) = mpsc::channel(1);
-    giver.behaviour_mut().plain.inbound = Some(inbound);
-    tokio::spawn(run(giver, to_open, streams, watch::channel(None).0));
-    let mut taker = Raw::connect(&address.to_string(), &["/bare"]).await;
-    let mut output = taker.open("/bare").await;
-    output.write_all(&[1]).await.unwrap();
-    output.flush().await.unwrap();
-    let mut from = accepted.recv().await.unwrap();
-    let began = Instant::now();
-    tokio::spawn(async move {
-        let block = vec![7; 1 << 20];
-        for _ in 0..bytes >> 20 {
-            from.write_all(&block).await.unwrap();
-        }
-        from.close().await.unwrap();
-    });
-    let (mut buffer, mut received) = (vec![0; 1 << 20], 0);
-    while received < bytes {
-        received += output.read(&mut buffer).await.unwrap() as u64;
-    }
-    (bytes >> 20) as f64 / began.elapsed().as_secs_f64()
 }
 
 #[allow(clippy::wildcard_enum_match_arm, reason = "the library's enum may grow")]
@@ -145,14 +110,11 @@ struct Behaviour {
 struct Plain {
     offer: Offer,
     queue: VecDeque<ToSwarm<Stream, StreamProtocol>>,
-    /// Where streams go that the other side opens; they are held where there is none.
-    inbound: Option<mpsc::Sender<Stream>>,
 }
 
 impl Plain {
     fn handler(&self) -> Handler {
-        let inbound = self.inbound.clone();
-        Handler { offer: self.offer.clone(), wanted: VecDeque::new(), opened: VecDeque::new(), held: Vec::new(), inbound }
+        Handler { offer: self.offer.clone(), wanted: VecDeque::new(), opened: VecDeque::new(), held: Vec::new() }
     }
 }
 
@@ -196,8 +158,8 @@ struct Handler {
     offer: Offer,
     wanted: VecDeque<StreamProtocol>,
     opened: VecDeque<Stream>,
+    /// Streams that the other side opened.
     held: Vec<Stream>,
-    inbound: Option<mpsc::Sender<Stream>>,
 }
 
 impl ConnectionHandler for Handler {
@@ -232,10 +194,7 @@ impl ConnectionHandler for Handler {
     #[allow(clippy::wildcard_enum_match_arm, reason = "the library's enum may grow")]
     fn on_connection_event(&mut self, event: ConnectionEvent<'_, Offer, Offer, (), ()>) {
         match event {
-            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, .. }) => match &self.inbound {
-                Some(inbound) => inbound.try_send(protocol).unwrap(),
-                None => self.held.push(protocol),
-            },
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, .. }) => self.held.push(protocol),
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, .. }) => self.opened.push_back(protocol),
             _ => {}
         }
