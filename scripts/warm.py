@@ -76,7 +76,14 @@ class Node(Running):
         done = run([*words, *(word for address in bootstrap for word in ("--bootstrap", address))], self.environment)
         assert done.code == 0, done.complaints
         super().__init__([LARDER, "run", *([] if bootstrap else ["--bootstrap"])], self.environment, folder, "daemon")
-        self.address = self.said(r"larder: ready, \w+, listening on (\S+)")
+
+    def __enter__(self):
+        try:
+            self.address = self.said(r"larder: ready, \w+, listening on (\S+)")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
 
     def wait_for_peers(self):
         until = time.monotonic() + READY_SECONDS

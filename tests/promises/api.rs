@@ -63,8 +63,7 @@ pub(crate) fn get(node: &Node, path: &str) -> Answer {
 
 /// A definition with one op, `serve`, that needs `resources`.
 fn definition(resources: &Value) -> Value {
-    let args = json!({"image": "ubuntu", "cmd": ["ls"], "gpu": true, "resources": resources});
-    json!({"version": "0.1", "type": "container", "meta": {"trigger": "cli"}, "ops": [{"type": "container/run", "id": "serve", "args": args}]})
+    crate::node::definition(&[("serve", resources.clone())])
 }
 
 /// Submits a job that is laid below the folder `root` of the node's, and gives its id.

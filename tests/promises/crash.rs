@@ -1,12 +1,12 @@
 //! A kill at any moment tears nothing, and loses nothing that was recorded.
 
 use std::path::Path;
-use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
 use fastrand::Rng;
 use larder_harness::faults::{Fault, Rule};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::disk::Mount;
@@ -190,14 +190,14 @@ fn a_kill_while_blobs_are_removed_leaves_no_torn_blob() {
     assert_eq!(names(&blobs), Vec::<String>::new());
 }
 
-fn is_resumable_after(signal: &str) {
+fn is_resumable_after(signal: Signal) {
     let files = mixed();
     let hub = files.hub(RATE);
     let node = Node::new(&hub);
     let (job, root) = (node.job("job", resource()), node.folder().join("root"));
     let running = prepare(&node, &job, &root);
     until("half of it is there", || hub.counts().content().body_bytes >= files.bytes() / 2);
-    assert!(Command::new("kill").args([signal, &running.id().to_string()]).status().unwrap().success());
+    running.signal(signal);
     running.wait().says(1, &["stopped", "what was fetched is kept"]);
     assert_eq!(files.torn(&root.join("data")), Vec::<String>::new());
     let recorded = recorded(&node);
@@ -210,10 +210,10 @@ fn is_resumable_after(signal: &str) {
 
 #[test]
 fn ctrl_c_leaves_a_state_that_the_same_command_goes_on_from() {
-    is_resumable_after("-INT");
+    is_resumable_after(Signal::INT);
 }
 
 #[test]
 fn a_request_to_terminate_leaves_a_state_that_the_same_command_goes_on_from() {
-    is_resumable_after("-TERM");
+    is_resumable_after(Signal::TERM);
 }

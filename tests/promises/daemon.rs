@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use larder_harness::hub::{HubBuilder, Repo};
 use larder_peers::Identity;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::api::get;
@@ -33,7 +33,7 @@ pub(crate) fn run(node: &Node, arguments: &[&str]) -> Running {
 #[track_caller]
 pub(crate) fn end(daemon: Running, signal: Signal) -> Finished {
     let asked = Instant::now();
-    kill_process(Pid::from_raw(daemon.id().try_into().unwrap()).unwrap(), signal).unwrap();
+    daemon.signal(signal);
     let finished = daemon.wait();
     assert!(asked.elapsed() < ENDS_WITHIN, "it took {:?}: {}", asked.elapsed(), finished.stderr);
     finished.ok()
@@ -255,6 +255,19 @@ fn commands_are_carried_out_by_the_daemon_that_holds_the_store() {
     end(daemon, Signal::TERM);
     // The store is free, and what the daemon did is there.
     assert_eq!(node.run(&["resources", "--json"]).ok().json["leases"][0]["lease"], lease[1]);
+}
+
+#[test]
+fn whoever_opens_a_store_that_needed_repair_says_so() {
+    let node = Node::of_endpoint("http://127.0.0.1:9");
+    node.run(&["resources"]).ok();
+    let spoil = || std::fs::write(node.home().join("temp/of-a-crash"), "half").unwrap();
+    spoil();
+    assert!(node.run(&["resources"]).ok().stderr.contains("the store was repaired"));
+    spoil();
+    let daemon = run(&node, &[]);
+    assert!(daemon.stderr().contains("the store was repaired"), "{}", daemon.stderr());
+    end(daemon, Signal::TERM);
 }
 
 #[test]

@@ -294,7 +294,7 @@ fn a_key_that_is_no_text_is_an_error_and_leaves_nothing() {
 
 #[test]
 fn a_repository_of_very_many_files_is_laid_in_little_memory() {
-    let count = if rounds(1) > 100 { MANY_SMALL_FILES } else { SMALL_FILES };
+    let count = if rounds(1) > 1 { MANY_SMALL_FILES } else { SMALL_FILES };
     let hub = HubBuilder::new().repo(Repo::model("org/name").at("main", Tree::synthetic(count, 20))).start().unwrap();
     let node = Node::new(&hub);
     let job = node.job("many", json!([{"type": "HF", "repo": "org/name", "target": "/data"}]));

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use larder_harness::hub::{HubServer, Repo};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::crash::recorded;
@@ -107,22 +108,35 @@ fn wrong_input_of_a_command_that_joined_has_the_exit_code_of_wrong_input() {
     first.wait().ok();
 }
 
-#[test]
-fn a_command_that_joined_goes_on_by_itself_when_the_first_is_killed() {
+/// A command that joined goes on by itself after the first was ended in the middle.
+fn goes_on_after(end: impl FnOnce(Running)) {
     let hub = slow();
     let node = Node::new(&hub);
     let job = node.job("job", resource());
     let first = started(&node, &hub, &job, "first");
     let second = joined(start(&node, &job, "second"));
     until("half is there", || hub.counts().content().body_bytes > files().bytes() / 2);
-    first.kill();
+    end(first);
     second.wait().ok();
     assert_laid(&node, "second");
     assert_eq!(recorded(&node), files().bytes());
 }
 
 #[test]
-fn a_command_that_joined_goes_on_by_itself_when_the_first_is_interrupted_or_done() {
+fn a_command_that_joined_goes_on_by_itself_when_the_first_is_killed() {
+    goes_on_after(|first| drop(first.kill()));
+}
+
+#[test]
+fn a_command_that_joined_goes_on_by_itself_when_the_first_is_interrupted() {
+    goes_on_after(|first| {
+        first.signal(Signal::INT);
+        first.wait().says(1, &["stopped"]);
+    });
+}
+
+#[test]
+fn a_command_that_joined_goes_on_by_itself_when_the_first_is_done() {
     let hub = slow();
     hub.publish(Repo::model("org/small").at("main", Files::of_sizes([("s.bin", 3 * MIB)]).tree())).unwrap();
     let node = Node::new(&hub);

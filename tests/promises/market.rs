@@ -103,9 +103,7 @@ fn a_bootstrap_that_is_down_at_the_start_is_found_when_it_comes() {
     let mut bootstrap = Member::with(Node::new(&hub), MARKET, &listen, &[]);
     bootstrap.prepare(&files, "first");
     bootstrap.stop();
-    // A busy machine makes peers slow: that is no reason here to ask the origin for more.
-    let node = Node::new(&hub).with("LARDER_JOBS_PATIENCE", "0");
-    let member = Member::with(node, MARKET, ANYWHERE, &[&bootstrap.address]);
+    let member = Member::start(&hub, MARKET, &[&bootstrap.address]);
     // Alone, and no worse for it.
     let other = Files::of_sizes([("other.bin", MIB)]);
     hub.publish(larder_harness::hub::Repo::model("org/other").at("main", other.tree())).unwrap();
@@ -143,16 +141,30 @@ fn three_jobs_at_once_fetch_a_file_once() {
 
 #[test]
 fn peers_that_stall_lie_or_have_nothing_harm_no_job() {
-    let files = Files::of_sizes([("model.safetensors", 24 * MIB), ("config.json", 900)]);
+    let large = Files::of_sizes([("model.safetensors", 24 * MIB)]);
+    let both = Files::of_sizes([("model.safetensors", 24 * MIB), ("config.json", 900)]);
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    for kind in [Rogue::Stalls, Rogue::SendsFalse, Rogue::SwearsFalse, Rogue::Refuses] {
+    let kinds = [
+        (Rogue::Stalls, &both, "0", None),
+        (Rogue::SendsFalse, &both, "0", Some("it lied")),
+        // The one chunk of a small file shows it; of a large file all must have come.
+        (Rogue::SwearsFalse, &both, "0", Some("it lied")),
+        (Rogue::SwearsFalse, &large, "0", Some("what came from peers does not match")),
+        (Rogue::Refuses, &both, "0", Some("a peer did not bring it")),
+    ];
+    for (kind, files, patience, logged) in kinds {
         let hub = files.hub(FAST);
         let bootstrap = Member::start(&hub, MARKET, &[]);
-        let rogue = rogue(&runtime, &bootstrap.address, kind, Known::of(&files, &hub));
-        let member = Member::start(&hub, MARKET, &[&bootstrap.address, &rogue.listening()[0]]);
+        let rogue = rogue(&runtime, &bootstrap.address, kind, Known::of(files, &hub));
+        let node = Node::new(&hub).with("LARDER_LOG", "larder_node=debug,warn").with("LARDER_JOBS_PATIENCE", patience);
+        let member = Member::with(node, MARKET, ANYWHERE, &[&bootstrap.address, &rogue.listening()[0]]);
         member.knows(2);
-        let from = member.prepare(&files, "job");
+        let from = member.prepare(files, "job");
         assert_eq!(from["origin"], files.bytes(), "{kind:?}: {from}");
+        let sent = hub.counts().content().body_bytes;
+        assert!((files.bytes()..files.bytes() * 5 / 4).contains(&sent), "{kind:?}: the origin sent {sent} of {} bytes", files.bytes());
+        let noticed = logged.map_or_else(|| member.has_seen_a_stall(), |logged| member.log().contains(logged));
+        assert!(noticed, "{kind:?} was never met with: {}", member.log());
         runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), rogue.stop()).await }).unwrap();
     }
 }

@@ -70,6 +70,12 @@ impl Member {
         until("it has sent some", || self.status()["markets"][0]["sent_bytes"].as_u64().is_some_and(|sent| sent > bytes));
     }
 
+    /// Whether a peer that is connected has stalled.
+    pub(crate) fn has_seen_a_stall(&self) -> bool {
+        let peers = self.node.run(&["peers", "--json"]).ok().json["peers"].clone();
+        peers.as_array().unwrap().iter().any(|peer| peer["stalls"].as_u64() > Some(0))
+    }
+
     /// Prepares the repository of the files in a folder of this name, and gives the bytes by source.
     #[track_caller]
     pub(crate) fn prepare(&self, files: &Files, root: &str) -> Value {
@@ -78,10 +84,10 @@ impl Member {
         report["totals"]["from"].clone()
     }
 
-    /// Begins to prepare it, with all the patience there is.
+    /// Begins to prepare it.
     pub(crate) fn begin(&self, root: &str) -> Running {
         let job = self.node.job_of_ops(root, &[("serve", resource())]);
-        self.node.start(&["prepare", &job, "--json", "--patience", "none", "--root", self.node.folder().join(root).to_str().unwrap()])
+        self.node.start(&["prepare", &job, "--json", "--root", self.node.folder().join(root).to_str().unwrap()])
     }
 
     /// Waits for what was begun, and gives the bytes by source.

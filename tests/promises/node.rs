@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use larder_harness::hub::HubServer;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -37,7 +38,9 @@ impl Node {
         let node = Self { folder, home, environment: Vec::new() };
         // The servers of the tests are on this machine.
         let node = node.with("HF_ENDPOINT", endpoint).with("LARDER_STORE_FREE_FLOOR_BYTES", "0");
-        node.with("LARDER_ORIGIN_PRIVATE_HOSTS", "*")
+        let node = node.with("LARDER_ORIGIN_PRIVATE_HOSTS", "*");
+        // A busy machine makes peers slow: that is no reason here to ask the origin for more.
+        node.with("LARDER_JOBS_PATIENCE", "0")
     }
 
     /// The same with another home.
@@ -89,13 +92,7 @@ impl Node {
 
     /// Writes a job definition of the market's shape.
     pub(crate) fn job_of_ops(&self, name: &str, ops: &[(&str, Value)]) -> String {
-        let op = |(id, resources): &(&str, Value)| {
-            let args = json!({"image": "ubuntu", "cmd": ["ls"], "gpu": true, "resources": resources});
-            json!({"type": "container/run", "id": id, "args": args})
-        };
-        let ops: Vec<Value> = ops.iter().map(op).collect();
-        let job = json!({"version": "0.1", "type": "container", "meta": {"trigger": "cli"}, "ops": ops});
-        self.write(name, &job.to_string())
+        self.write(name, &definition(ops).to_string())
     }
 
     /// Writes a text where the definitions are: the one place in the node's folder where secrets may lie.
@@ -115,6 +112,16 @@ impl Node {
         let root = self.folder.path().join(root).display().to_string();
         self.run(&["prepare", job, "--json", "--root", &root])
     }
+}
+
+/// A job definition of the market's shape, with ops that need resources.
+pub(crate) fn definition(ops: &[(&str, Value)]) -> Value {
+    let op = |(id, resources): &(&str, Value)| {
+        let args = json!({"image": "ubuntu", "cmd": ["ls"], "gpu": true, "resources": resources});
+        json!({"type": "container/run", "id": id, "args": args})
+    };
+    let ops: Vec<Value> = ops.iter().map(op).collect();
+    json!({"version": "0.1", "type": "container", "meta": {"trigger": "cli"}, "ops": ops})
 }
 
 /// The `larder` of this build, which lies beside the folder of the test executables.
@@ -177,6 +184,11 @@ impl Running {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.id().try_into().unwrap()).unwrap(), signal).unwrap();
+    }
+
     /// Kills it as `kill -9` does, and waits until it is gone.
     pub(crate) fn kill(mut self) -> Finished {
         let _ = self.child.kill();
@@ -211,6 +223,10 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // What libfaketime leaves of a process that was killed.
+        for name in ["faketime_shm_", "sem.faketime_sem_"] {
+            let _ = std::fs::remove_file(format!("/dev/shm/{name}{}", self.id()));
+        }
     }
 }
 
@@ -297,7 +313,7 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// How often a loop of tries is done: `LARDER_ROUNDS`, or `default` if that is not set.
+/// How often a loop of tries is done: `default` times, and `LARDER_ROUNDS` times as often if that is set.
 pub(crate) fn rounds(default: u64) -> u64 {
-    std::env::var("LARDER_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(default)
+    std::env::var("LARDER_ROUNDS").ok().and_then(|text| text.parse().ok()).map_or(default, |rounds: u64| rounds.saturating_mul(default))
 }

@@ -113,22 +113,22 @@ fn falsified(bytes: &[u8]) -> Vec<u8> {
 }
 
 async fn misbehave(market: Market, kind: Rogue, mut upload: Upload, bytes: Vec<u8>) {
-    let false_bytes = falsified(&bytes);
+    let size = bytes.len() as u64;
     match (upload.wanted.clone(), kind) {
         (_, Rogue::Refuses) => upload.refuse(),
         (Wanted::Chunks(_), Rogue::Stalls) => upload.gone().await,
         (Wanted::Hashes(run), _) => {
-            let hashes = hashes(if kind == Rogue::SwearsFalse { &false_bytes } else { &bytes });
+            let hashes = hashes(size, 0, if kind == Rogue::SwearsFalse { falsified(&bytes) } else { bytes });
             let at = |index: u64| usize::try_from(index).unwrap().min(hashes.len());
             upload.send_hashes(hashes[at(run.start)..at(run.end)].to_vec()).await;
         }
         (Wanted::Chunks(run), Rogue::SendsFalse | Rogue::SwearsFalse | Rogue::SendsOther | Rogue::SignsFalse) => {
-            let signed = hashes(if kind == Rogue::SignsFalse { &false_bytes } else { &bytes });
             for index in run {
                 let (place, chunk) = (usize::try_from(index).unwrap(), usize::try_from(CHUNK_BYTES).unwrap());
-                let part = false_bytes[place * chunk..((place + 1) * chunk).min(false_bytes.len())].to_vec();
-                let claim = kind.fetches().then(|| market.claim(upload.file, index, vec![signed[place]]));
-                let piece = Piece { first: index, bytes: part.into(), claim, content: upload.content };
+                let right = &bytes[place * chunk..((place + 1) * chunk).min(bytes.len())];
+                let signed = || hashes(size, index, if kind == Rogue::SignsFalse { falsified(right) } else { right.to_vec() });
+                let claim = kind.fetches().then(|| market.claim(upload.file, index, signed()));
+                let piece = Piece { first: index, bytes: falsified(right).into(), claim, content: upload.content };
                 if upload.send(piece).await.is_err() {
                     return;
                 }
@@ -137,10 +137,9 @@ async fn misbehave(market: Market, kind: Rogue, mut upload: Upload, bytes: Vec<u
     }
 }
 
-/// The hashes of all chunks.
-fn hashes(bytes: &[u8]) -> Vec<ChunkHash> {
-    let layout = ChunkLayout::new(bytes.len() as u64);
-    VerifiedChunks::read_from_origin(layout, 0, bytes.to_vec().into()).unwrap().hashes().to_vec()
+/// The hashes of chunks from `first` on, of a file of this size.
+fn hashes(size: u64, first: u64, bytes: Vec<u8>) -> Vec<ChunkHash> {
+    VerifiedChunks::read_from_origin(ChunkLayout::new(size), first, bytes.into()).unwrap().hashes().to_vec()
 }
 
 /// The key that the market has for a file of the hub's repository.

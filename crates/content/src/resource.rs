@@ -15,6 +15,18 @@ pub enum Resource {
     Ollama(OllamaResource),
 }
 
+impl Resource {
+    /// The files asked for; empty means all.
+    #[must_use]
+    pub fn files(&self) -> &[RelativePath] {
+        match self {
+            Self::Hub(hub) => &hub.files,
+            Self::Bucket(bucket) => &bucket.files,
+            Self::Ollama(_) => &[],
+        }
+    }
+}
+
 /// A repository of a HuggingFace hub at a revision, or some of its files.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HubResource {

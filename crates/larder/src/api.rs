@@ -172,26 +172,17 @@ fn routes(api: Api) -> Router {
 
 async fn submit_job(State(api): State<Api>, body: Result<Bytes, BytesRejection>) -> Result<Response, Refusal> {
     let body = body.map_err(|rejection| Refusal::new(rejection.status(), "the request is too large, or was cut off"))?;
-    let (config, name) = (api.config.clone(), |order: &NodeCommand| match order {
-        NodeCommand::Prepare(request) => request.name.clone(),
-        NodeCommand::Pull(_)
-        | NodeCommand::Status
-        | NodeCommand::Resources
-        | NodeCommand::Verify
-        | NodeCommand::Gc { .. }
-        | NodeCommand::Release { .. } => String::new(),
-    });
+    let config = api.config.clone();
     // A definition may be large, and what is wrong with it is told at once.
     let read = tokio::task::spawn_blocking(move || {
         let request = submit::read(&config, &body)?;
-        let order = config.order(NodeCommand::Status);
-        let origins = order.origins().map_err(|error| error.to_string())?;
+        let origins = config.origin_settings().origins(None).map_err(|error| error.to_string())?;
         larder_node::plan(&request, &origins, &config.home).map_err(|error| error.to_string())?;
-        Ok(order.with(NodeCommand::Prepare(request)))
+        Ok((request.name.clone(), config.order(NodeCommand::Prepare(request))))
     });
-    let order = read.await.map_err(|panic| Refusal::failed(format!("a defect of Larder, please report it: {panic}")))?;
-    let order = order.map_err(|message: String| Refusal::wrong(message))?;
-    let job = api.jobs.submit(name(&order.command), order).ok_or_else(|| {
+    let read = read.await.map_err(|panic| Refusal::failed(format!("a defect of Larder, please report it: {panic}")))?;
+    let (name, order) = read.map_err(|message: String| Refusal::wrong(message))?;
+    let job = api.jobs.submit(name, order).ok_or_else(|| {
         Refusal::new(
             StatusCode::TOO_MANY_REQUESTS,
             format!("{MAX_ACTIVE} jobs are at work, which is the most: submit it when one has ended"),

@@ -13,6 +13,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Order {
     pub(crate) command: NodeCommand,
+    pub(crate) settings: OriginSettings,
+}
+
+/// What origins are asked with.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct OriginSettings {
     /// The hub to ask.
     pub(crate) hub_endpoint: String,
     /// The hub's token. It travels in the store's own socket only, which none but its owner can open.
@@ -134,8 +140,11 @@ pub(crate) async fn execute(node: &Node, order: Order, progress: &Progress) -> T
 
 async fn carry_out(node: &Node, order: Order, progress: &Progress) -> Result<Outcome, NodeError> {
     match &order.command {
-        NodeCommand::Prepare(request) => Ok(Outcome::Ready(node.prepare(order.origins()?, request, progress).await?)),
-        NodeCommand::Pull(request) => Ok(Outcome::Ready(node.pull(order.origins()?, request, progress).await?)),
+        NodeCommand::Prepare(request) => Ok(Outcome::Ready(node.prepare(order.settings.origins(None)?, request, progress).await?)),
+        NodeCommand::Pull(request) => {
+            let origins = order.settings.origins(Some(&request.resource))?;
+            Ok(Outcome::Ready(node.pull(origins, request, progress).await?))
+        }
         NodeCommand::Status => node.status().await.map(Outcome::Status),
         NodeCommand::Resources => node.blocking(inventory).await.map(Outcome::Resources),
         NodeCommand::Verify => node.blocking(verify).await.map(Outcome::Verified),
@@ -155,23 +164,19 @@ async fn carry_out(node: &Node, order: Order, progress: &Progress) -> Result<Out
 impl Order {
     /// Another command with the same settings.
     pub(crate) fn with(&self, command: NodeCommand) -> Self {
-        Self { command, ..self.clone() }
+        Self { command, settings: self.settings.clone() }
     }
+}
 
-    pub(crate) fn origins(&self) -> Result<Arc<Origins>, NodeError> {
+impl OriginSettings {
+    /// The origins. The host of `own`, which no stranger wrote, may be a private one.
+    pub(crate) fn origins(&self, own: Option<&str>) -> Result<Arc<Origins>, NodeError> {
         let input = |error: OriginError| NodeError::Input(error.to_string());
         let stall = Duration::from_millis(self.stall_ms);
-        let private_hosts = PrivateHosts::parse(&self.private_hosts).map_err(input)?;
-        let private_hosts = match &self.command {
-            // No stranger wrote it.
-            NodeCommand::Pull(pull) => private_hosts.with_host_of(pull.resource.trim()),
-            NodeCommand::Prepare(_)
-            | NodeCommand::Status
-            | NodeCommand::Resources
-            | NodeCommand::Verify
-            | NodeCommand::Gc { .. }
-            | NodeCommand::Release { .. } => private_hosts,
-        };
+        let mut private_hosts = PrivateHosts::parse(&self.private_hosts).map_err(input)?;
+        if let Some(own) = own {
+            private_hosts = private_hosts.with_host_of(own.trim());
+        }
         let (endpoint, token) = (self.hub_endpoint.clone(), self.hub_token.clone().map(Secret::new));
         let hub = HubConfig { endpoint, token, stall, private_hosts: private_hosts.clone() };
         let bucket = BucketConfig { stall, private_hosts, ..BucketConfig::default() };

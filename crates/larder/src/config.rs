@@ -18,7 +18,7 @@ use larder_node::EngineConfig;
 use larder_origin::{HubConfig, PrivateHosts};
 use larder_store::StoreConfig;
 
-use crate::command::{NodeCommand, Order};
+use crate::command::{NodeCommand, Order, OriginSettings};
 use larder_node::{NodeConfig, Patience, PeersConfig};
 
 pub(crate) use fields::{explained, suggestion};
@@ -135,9 +135,14 @@ impl Config {
 
     /// An order with the settings of this configuration.
     pub(crate) fn order(&self, command: NodeCommand) -> Order {
+        Order { command, settings: self.origin_settings() }
+    }
+
+    /// What origins are asked with.
+    pub(crate) fn origin_settings(&self) -> OriginSettings {
         let hub_token = self.hub.token.as_ref().map(|token| token.expose().to_owned());
         let stall_ms = u64::try_from(self.hub.stall.as_millis()).unwrap_or(u64::MAX);
-        Order { command, hub_endpoint: self.hub.endpoint.clone(), hub_token, stall_ms, private_hosts: self.private_hosts.clone() }
+        OriginSettings { hub_endpoint: self.hub.endpoint.clone(), hub_token, stall_ms, private_hosts: self.private_hosts.clone() }
     }
 }
 

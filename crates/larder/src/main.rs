@@ -184,7 +184,7 @@ fn fail(json: bool, message: &str, code: u8) -> ExitCode {
 }
 
 fn plan(config: &Config, request: &Prepare, json: bool) -> anyhow::Result<ExitCode> {
-    let made = config.order(NodeCommand::Resources).origins().and_then(|origins| larder_node::plan(request, &origins, &config.home));
+    let made = config.origin_settings().origins(None).and_then(|origins| larder_node::plan(request, &origins, &config.home));
     match made {
         Ok(made) if json => say(serde_json::to_string_pretty(&made)?.lines())?,
         Ok(made) => say(print::plan(&made))?,

@@ -54,7 +54,7 @@ pub(crate) async fn run(config: &Config, order: Order, mut tell: impl FnMut(Tell
     }
 }
 
-/// Opens the store, in the name of this command.
+/// Opens the store, in the name of this command, and says what had to be repaired.
 ///
 /// # Errors
 /// As [`Store::open`].
@@ -63,14 +63,15 @@ pub(crate) async fn open(config: &Config) -> Result<Store, StoreError> {
     let words = std::env::args_os().take(2).map(|word| word.to_string_lossy().into_owned());
     let holder = words.collect::<Vec<_>>().join(" ");
     let opened = tokio::task::spawn_blocking(move || Store::open(&home, settings, &holder)).await;
-    opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    let store = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+    if !store.recovery().is_nothing() {
+        tracing::warn!(home = %config.home.display(), "the store was repaired: {}", store.recovery());
+    }
+    Ok(store)
 }
 
 async fn own(config: &Config, store: Store, order: Order, mut tell: impl FnMut(Telling)) {
     let failed = |message: String| Telling::Failed { message, wrong_input: false };
-    if !store.recovery().is_nothing() {
-        tracing::warn!(home = %config.home.display(), "the store was repaired: {}", store.recovery());
-    }
     // What takes moments needs no peers.
     let settings = if order.command.is_brief() { Ok(config.alone()) } else { config.joining() };
     let settings = match settings {

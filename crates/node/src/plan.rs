@@ -59,7 +59,7 @@ pub fn plan(request: &Prepare, origins: &Origins, home: &Path) -> Result<PlanRep
                     id: address,
                     target: entry.target.as_written().to_owned(),
                     readonly: !entry.writable,
-                    files: files(resource),
+                    files: resource.files().iter().map(ToString::to_string).collect(),
                     credentials: has_own_credentials(resource),
                 });
             }
@@ -108,15 +108,6 @@ fn on_one_file_system(one: &Path, other: &Path) -> Option<bool> {
 
 fn is_wsl() -> bool {
     std::fs::read_to_string("/proc/sys/kernel/osrelease").is_ok_and(|release| release.to_lowercase().contains("microsoft"))
-}
-
-fn files(resource: &larder_content::Resource) -> Vec<String> {
-    let files = match resource {
-        larder_content::Resource::Hub(hub) => &hub.files,
-        larder_content::Resource::Bucket(bucket) => &bucket.files,
-        larder_content::Resource::Ollama(_) => return Vec::new(),
-    };
-    files.iter().map(ToString::to_string).collect()
 }
 
 fn has_own_credentials(resource: &larder_content::Resource) -> bool {

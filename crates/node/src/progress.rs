@@ -89,6 +89,11 @@ impl Meter {
         self.peers.fetch_add(bytes, Relaxed);
     }
 
+    /// What came from peers turned out to be something else, and is thrown away.
+    pub(crate) fn take_back_peers(&self, bytes: u64) {
+        self.peers.fetch_sub(bytes, Relaxed);
+    }
+
     pub(crate) fn add_origin(&self, bytes: u64) {
         self.origin.fetch_add(bytes, Relaxed);
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use larder_content::{ContentId, Resource, Scope};
+use larder_content::{ContentId, Scope};
 use larder_origin::{Listing, Origins};
 use larder_store::{Store, StoreError, StoredListing};
 
@@ -15,15 +15,10 @@ const FRESH: Duration = Duration::from_secs(24 * 3600);
 /// The name a resource's listing is kept under: its address, where that is asked, and for which files.
 fn listing_name(origins: &Origins, want: &Want) -> String {
     let address = [origins.endpoint(&want.resource), &want.address].join(" ");
-    let files = match &want.resource {
-        Resource::Hub(hub) => &hub.files,
-        Resource::Bucket(bucket) => &bucket.files,
-        Resource::Ollama(_) => return address,
-    };
-    if files.is_empty() {
+    if want.resource.files().is_empty() {
         return address;
     }
-    let names: Vec<&str> = files.iter().map(larder_content::RelativePath::as_str).collect();
+    let names: Vec<&str> = want.resource.files().iter().map(larder_content::RelativePath::as_str).collect();
     format!("{address} {}", ContentId::of(names.join("\0").as_bytes()))
 }
 

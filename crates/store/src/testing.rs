@@ -12,6 +12,11 @@ use tempfile::TempDir;
 use crate::disk::RealDisk;
 use crate::{Blob, Store, StoreConfig};
 
+/// How often a loop of tries is done: `default` times, and `LARDER_ROUNDS` times as often if that is set.
+pub(crate) fn rounds(default: u64) -> u64 {
+    std::env::var("LARDER_ROUNDS").ok().and_then(|text| text.parse().ok()).map_or(default, |rounds: u64| rounds.saturating_mul(default))
+}
+
 pub(crate) fn sha256(bytes: &[u8]) -> OriginDigest {
     OriginDigest::whole(Algorithm::Sha256, &Sha256::digest(bytes)).unwrap()
 }

@@ -88,11 +88,6 @@ impl Market {
         Ok(())
     }
 
-    /// The bootstrap node, if there is one.
-    pub fn bootstrap(&mut self) -> Option<&mut Node> {
-        self.bootstrap.as_mut()
-    }
-
     /// Adds a node, and gives its number. Its daemon does not run yet.
     ///
     /// # Errors

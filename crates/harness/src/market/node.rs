@@ -140,12 +140,6 @@ impl Node {
         self.listen.iter().map(|address| format!("{address}/p2p/{}", self.peer())).collect()
     }
 
-    /// Sets a variable in the environment of the processes that are started from now on.
-    pub fn set(&mut self, name: &str, value: &str) {
-        self.environment.retain(|(other, _)| other != name);
-        self.environment.push((name.to_owned(), value.to_owned()));
-    }
-
     /// Starts a command of `larder`.
     ///
     /// # Errors
@@ -242,13 +236,5 @@ impl Node {
         if let Some(mut daemon) = self.daemon.take() {
             daemon.kill();
         }
-    }
-
-    /// Tells the daemon to end, and waits until it has.
-    ///
-    /// # Errors
-    /// Fails if it did not end within 6 s, and was killed.
-    pub fn stop(&mut self) -> anyhow::Result<()> {
-        self.daemon.take().map_or(Ok(()), |mut daemon| daemon.stop())
     }
 }

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -160,7 +160,6 @@ impl Race {
         let waited = wait_for("nodes to make the job ready", limit, || Ok(self.look()?.then_some(())));
         let late: Vec<String> = self.runners.iter().filter(|runner| runner.seconds.is_none()).map(Runner::told).collect();
         waited.with_context(|| late.join("\n"))?;
-        ensure!(late.is_empty(), "all have come in");
         let prepared = |runner: &mut Runner| -> anyhow::Result<Prepared> {
             let status = runner.process.ended()?;
             Ok(Prepared {

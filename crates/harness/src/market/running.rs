@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::machine::Memory;
@@ -16,7 +16,7 @@ use super::node::Place;
 use crate::process::spawn;
 
 /// How long a process may take to end once it is told to.
-pub(crate) const END_WITHIN: Duration = Duration::from_secs(6);
+const END_WITHIN: Duration = Duration::from_secs(6);
 /// The lines of a log that an error shows.
 const SHOWN_LINES: usize = 12;
 /// Waits for a line on standard input, then becomes the program that its arguments name.
@@ -159,16 +159,6 @@ impl Running {
             self.ended = self.child.wait().ok().or(self.ended);
         }
     }
-
-    /// Tells it to end, and waits until it has.
-    ///
-    /// # Errors
-    /// Fails if it did not end within 6 s, and was killed.
-    pub fn stop(&mut self) -> anyhow::Result<()> {
-        let late = end_all(&mut [self]);
-        ensure!(late == 0, "did not end within {END_WITHIN:?} of SIGTERM: {}", self.told());
-        Ok(())
-    }
 }
 
 impl Drop for Running {
@@ -177,19 +167,14 @@ impl Drop for Running {
     }
 }
 
-/// Tells all to end at once, and kills those that have not within 6 s; says how many that were.
-pub(crate) fn end_all(all: &mut [&mut Running]) -> usize {
+/// Tells all to end at once, and kills those that have not within 6 s.
+pub(crate) fn end_all(all: &mut [&mut Running]) {
     let until = Instant::now() + END_WITHIN;
     all.iter_mut().for_each(|running| running.signal(Signal::TERM));
     while Instant::now() < until && all.iter_mut().any(|running| running.is_running()) {
         std::thread::sleep(Duration::from_millis(5));
     }
-    let mut late = 0;
-    for running in all.iter_mut().filter_map(|running| running.is_running().then_some(running)) {
-        running.kill();
-        late += 1;
-    }
-    late
+    all.iter_mut().for_each(|running| running.kill());
 }
 
 /// The last lines of a log.

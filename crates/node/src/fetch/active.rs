@@ -1,9 +1,10 @@
 //! One file while it is being fetched, and those who wait for it.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
-use larder_content::{Algorithm, ContentId, Mismatch, NodeId, OriginDigest, PartSizes, Resource, Scope};
+use larder_content::{Algorithm, ChunkLayout, ContentId, Mismatch, NodeId, OriginDigest, PartSizes, Resource, Scope};
 use larder_engine::{GroupId, ReadId};
 use larder_store::{Blob, Partial};
 use tokio::sync::oneshot;
@@ -101,6 +102,16 @@ impl Waiter {
     }
 }
 
+impl Waiter {
+    /// So many bytes are not there after all; those that came from peers did not.
+    fn take_back(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.peer_bytes);
+        self.counted -= bytes;
+        self.peer_bytes -= bytes;
+        self.meter.take_back_peers(bytes);
+    }
+}
+
 /// What to do after a reading whose bytes do not match.
 pub(super) enum Next {
     /// Read it again.
@@ -152,7 +163,7 @@ impl Active {
     pub(super) fn begin(&mut self, reading: u64) {
         self.reading = reading;
         self.body = Body::Opening;
-        self.had = 0;
+        self.take_back(self.had);
         (self.shared, self.from_peers) = (None, false);
     }
 
@@ -162,6 +173,19 @@ impl Active {
         for (place, waiter) in self.waiters.iter_mut().enumerate() {
             waiter.count(bytes, if place == 0 { supply } else { Supply::Cache });
         }
+    }
+
+    /// So many bytes were thrown away.
+    pub(super) fn take_back(&mut self, bytes: u64) {
+        self.had = self.had.saturating_sub(bytes);
+        self.waiters.iter_mut().for_each(|waiter| waiter.take_back(bytes));
+    }
+
+    /// Runs of chunks were thrown away.
+    pub(super) fn take_back_runs(&mut self, runs: &[Range<u64>]) {
+        let layout = ChunkLayout::new(self.source.file.size);
+        let places = runs.iter().map(|run| layout.bytes(run.start, run.end));
+        self.take_back(places.map(|place| place.end - place.start).sum());
     }
 
     /// Decides what follows a reading that came to `content` and did not match.

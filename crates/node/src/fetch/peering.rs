@@ -179,6 +179,9 @@ impl Driver {
     }
 
     pub(super) fn compared(&mut self, key: FileKey, peer: Peer, content: ContentId, compared: Compared) {
+        if let (Compared::Known { dropped, .. }, Some(active)) = (&compared, self.active.get_mut(&key)) {
+            active.take_back_runs(dropped);
+        }
         self.engine.handle(Event::Hashes { file: key, peer, content, compared }, self.now());
     }
 
@@ -197,7 +200,9 @@ impl Driver {
         active.refuted += 1;
         tracing::warn!(file = %active.source.file.locator, "what came from peers does not match: it is fetched anew");
         shared.disbelieve();
-        self.engine.handle(Event::Refuted { file: key, missing: shared.foreign() }, self.now());
+        let missing = shared.foreign();
+        active.take_back_runs(&missing);
+        self.engine.handle(Event::Refuted { file: key, missing }, self.now());
         true
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use larder_content::{CHUNK_BYTES, ContentId, OriginFile, RelativePath, Scope};
 
 use crate::crash::{CrashDisk, Loss};
-use crate::testing::{all, bytes, chunks, config, file, md5, public, sha256};
+use crate::testing::{all, bytes, chunks, config, file, md5, public, rounds, sha256};
 use crate::{Blob, BlobName, Lay, Store, Tree};
 
 pub(super) const WRITABLE: Lay = Lay::Writable { owner: None };
@@ -233,9 +233,7 @@ fn crash_everywhere(losses: &[Loss], index_behind: bool) {
     assert!(steps > 50, "the job has {steps} effects only");
     // Where the index keeps every row, it is the order of rows that is tested, and a crash is cheap.
     let every_step = losses == [Loss::Nothing] && !index_behind;
-    let rounds: u64 =
-        std::env::var("LARDER_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(if every_step { 1_000 } else { 20 });
-    let stride = (steps / rounds).max(1);
+    let stride = (steps / rounds(if every_step { 1_000 } else { 20 })).max(1);
     let begin = u64::from(std::process::id()) % stride;
     for cut_at in (begin..steps).step_by(usize::try_from(stride).unwrap()) {
         for loss in losses {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use larder_content::{CHUNK_BYTES, Scope};
 
-use crate::testing::{bytes, chunks, config, public, put, store_at};
+use crate::testing::{bytes, chunks, config, public, put, rounds, store_at};
 use crate::{Recovery, Store};
 
 /// Names the store of the process that is to be killed.
@@ -37,9 +37,8 @@ fn writes_until_it_is_killed() {
 fn a_process_that_is_killed_leaves_nothing_torn_and_its_store_free() {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path().join("home");
-    let rounds: u64 = std::env::var("LARDER_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(5);
     let mut blobs = 0;
-    for round in 0..rounds {
+    for round in 0..rounds(5) {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--ignored", "--exact", "tests::kills::writes_until_it_is_killed"])
             .env(HOME, &home)
