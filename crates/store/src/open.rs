@@ -106,7 +106,7 @@ impl Store {
 impl Shared {
     /// The quota that is set, or half of what the store could have of the disk.
     fn quota(&self) -> Result<u64, StoreError> {
-        let held = self.blob_bytes.load(Ordering::Relaxed) + self.partial_bytes()?;
+        let held = self.blob_bytes.load(Ordering::Relaxed) + self.coming_bytes()?.0;
         let default = || Ok(self.home.free_bytes()?.saturating_add(held) / 2);
         self.config.quota_bytes.map_or_else(default, Ok)
     }

@@ -127,9 +127,7 @@ impl Partial {
     /// The bytes of the chunks that are there.
     #[must_use]
     pub fn have_bytes(&self) -> u64 {
-        let tree = &lock(&self.coming.chunks).tree;
-        let missing = tree.missing().into_iter().map(|run| self.coming.layout.bytes(run.start, run.end));
-        self.size() - missing.map(|bytes| bytes.end - bytes.start).sum::<u64>()
+        self.coming.have_bytes()
     }
 
     /// Writes chunks, then records them. Chunks that are there, or being written by someone else, are left out.
@@ -180,6 +178,14 @@ impl Partial {
 
     pub(crate) fn shared(&self) -> &Shared {
         &self.store.shared
+    }
+}
+
+impl Coming {
+    pub(crate) fn have_bytes(&self) -> u64 {
+        let missing = lock(&self.chunks).tree.missing();
+        let missing = missing.into_iter().map(|run| self.layout.bytes(run.start, run.end));
+        self.layout.size() - missing.map(|bytes| bytes.end - bytes.start).sum::<u64>()
     }
 }
 

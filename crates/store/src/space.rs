@@ -1,12 +1,16 @@
 //! Room: what the store holds, what may be evicted, and what is promised to jobs.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use larder_content::FileKey;
+
 use crate::blobs::BlobName;
 use crate::index::Row;
 use crate::lease::seconds;
+use crate::partial::{Coming, file_name};
 use crate::records::{BlobRow, PartialRow};
 use crate::{Limit, Shared, Store, StoreError, lock};
 
@@ -94,7 +98,7 @@ impl Store {
         let shared = &*self.shared;
         Ok(Space {
             blob_bytes: shared.blob_bytes.load(Ordering::Relaxed),
-            partial_bytes: shared.partial_bytes()?,
+            partial_bytes: shared.coming_bytes()?.0,
             reserved_bytes: *lock(&shared.reserved_bytes),
             quota_bytes: shared.quota_bytes,
             free_bytes: shared.home.free_bytes()?,
@@ -115,9 +119,25 @@ impl Room {
 }
 
 impl Shared {
+    /// The bytes of files that are still coming, and those for which blocks are taken though they have not come.
+    pub(crate) fn coming_bytes(&self) -> Result<(u64, u64), StoreError> {
+        let open: HashMap<FileKey, Arc<Coming>> =
+            lock(&self.partials).iter().filter_map(|(key, coming)| Some((*key, coming.upgrade()?))).collect();
+        let (mut there, mut ahead) = (0, 0);
+        for (key, _) in self.index.partials()?.iter().filter(|(_, row)| row.sealed_as.is_none()) {
+            let taken = self.home.status(&file_name(key))?.map_or(0, |status| status.disk_bytes);
+            // Of what nobody is writing, blocks are all that is known.
+            let has = open.get(key).map_or(taken, |coming| coming.have_bytes().min(taken));
+            there += has;
+            ahead += taken - has;
+        }
+        Ok((there, ahead))
+    }
+
     fn room(&self, reserved: u64) -> Result<Room, StoreError> {
-        let held = self.blob_bytes.load(Ordering::Relaxed) + self.partial_bytes()?;
-        let disk = self.home.free_bytes()?.saturating_sub(self.config.free_floor_bytes);
+        let (coming, ahead) = self.coming_bytes()?;
+        let held = self.blob_bytes.load(Ordering::Relaxed) + coming;
+        let disk = (self.home.free_bytes()? + ahead).saturating_sub(self.config.free_floor_bytes);
         Ok(Room { quota: self.quota_bytes.saturating_sub(held + reserved), disk: disk.saturating_sub(reserved) })
     }
 

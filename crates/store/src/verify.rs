@@ -13,7 +13,7 @@ use crate::blobs::BlobName;
 use crate::index::Row;
 use crate::lease::seconds;
 use crate::partial::file_name;
-use crate::records::{BlobRow, ChunkRow, PartialRow};
+use crate::records::{BlobRow, ChunkRow};
 use crate::release::Released;
 use crate::{Shared, Store, StoreError, lock};
 
@@ -141,16 +141,6 @@ impl Shared {
                 Ok(None)
             }
         }
-    }
-
-    /// Bytes on disk of files that are still coming.
-    pub(crate) fn partial_bytes(&self) -> Result<u64, StoreError> {
-        let mut bytes = 0;
-        let coming = |row: &PartialRow| row.sealed_as.is_none();
-        for (key, _) in self.index.partials()?.iter().filter(|(_, row)| coming(row)) {
-            bytes += self.home.status(&file_name(key))?.map_or(0, |status| status.disk_bytes);
-        }
-        Ok(bytes)
     }
 }
 

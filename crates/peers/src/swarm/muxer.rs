@@ -1,6 +1,6 @@
 //! Yamux with a bound on what a peer may have us hold unread, which libp2p's own upgrade leaves at 1 GiB a connection.
 //!
-//! Source: libp2p-yamux 0.48, whose upgrade this is but for the bound and for how many streams may wait to be taken.
+//! Does what libp2p-yamux 0.48 does, with that bound, one on the streams that wait to be taken, and longer frames.
 
 use std::collections::VecDeque;
 use std::future::{Ready, ready};
@@ -16,6 +16,8 @@ use yamux::{Connection, Mode, Stream};
 
 /// The most streams on a connection, those of all protocols together: ours need 12.
 pub(super) const MOST_STREAMS: usize = 32;
+/// The longest frame of a stream: what the control stream may have to wait for.
+const MOST_FRAME_BYTES: usize = 64 * 1024;
 /// What yamux grants each stream at the least.
 const LEAST_WINDOW_BYTES: usize = 256 * 1024;
 /// The most unread bytes of a connection: one stream may come to two thirds of it, which is what a gigabit with 130 ms
@@ -35,6 +37,7 @@ impl Upgrade {
     pub(super) fn new(most_unread_bytes: usize) -> Self {
         let mut config = yamux::Config::default();
         config.set_max_num_streams(MOST_STREAMS);
+        config.set_split_send_size(MOST_FRAME_BYTES);
         config.set_max_connection_receive_window(Some(most_unread_bytes));
         Self(config)
     }
