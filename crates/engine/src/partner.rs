@@ -29,6 +29,8 @@ pub(crate) struct Partner {
     /// When it was sighted first.
     pub(crate) since: Time,
     pub(crate) answered: bool,
+    /// When it said anything last.
+    pub(crate) spoke: Time,
     /// Whether it is said to have all, though it has not said so itself.
     pub(crate) said_complete: bool,
     /// Whether it is told what comes.
@@ -60,6 +62,7 @@ impl Partner {
             excused_until: now,
             since: now,
             answered: false,
+            spoke: now,
             said_complete: false,
             follows: false,
             progress,

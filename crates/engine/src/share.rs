@@ -448,9 +448,9 @@ impl Share {
         let before = self.fetchers().filter(|node| readers::rank(self.key, *node, u64::MAX) < mine).count();
         let before = u32::try_from(before).unwrap_or(u32::MAX);
         let whole = self.count as f64 * CHUNK_BYTES as f64 / self.rate.bytes_per_second.max(1e6);
-        let reads = |partner: &Partner| partner.live && !partner.reading.is_empty() && now < partner.progress.silent_at(SILENCE);
+        let reads = |partner: &Partner| partner.live && !partner.reading.is_empty() && now < partner.spoke + SILENCE * 2;
         let waited = now.saturating_sub(since);
-        // Who only says that it reads holds up the others no longer than the reading takes.
+        // That it says so is enough: it holds up the others no longer than the reading takes.
         waited >= (SILENCE + Duration::from_secs_f64(2.0 * whole)).saturating_mul(before)
             || waited >= SILENCE.saturating_mul(before) && !self.partners.values().any(reads)
     }

@@ -52,7 +52,7 @@ impl Engine {
         let Some(share) = self.share_with(key, peer) else { return };
         let new = matches!(message.body, FileWord::Follow) && share.meet(node, most, now);
         let Some(partner) = share.partners.get_mut(&node) else { return };
-        partner.answered = true;
+        (partner.answered, partner.spoke) = (true, now);
         match message.body {
             FileWord::Follow => {
                 partner.follows = true;
@@ -80,8 +80,7 @@ impl Engine {
             FileWord::Have(runs) => {
                 let mut has = Runs::default();
                 runs.into_iter().take(MOST_RUNS).for_each(|run| has.insert(run));
-                // In a repair what it had comes anew.
-                if (share.gain(node, &has) || share.repair.is_some())
+                if share.gain(node, &has)
                     && let Some(partner) = share.partners.get_mut(&node)
                 {
                     partner.progress.beat(now);

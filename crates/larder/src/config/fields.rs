@@ -35,7 +35,12 @@ pub(super) const FIELDS: [Field; 18] = [
     field("origin", "private_hosts", "\"\"", PRIVATE_HOSTS),
     field("jobs", "patience", "1.5", PATIENCE),
     field("peers", "key", "\"identity.key\"", KEY),
-    field("peers", "connections", "16", "Peers that connections are kept up to, in each market. Each costs about 0.3 MB of memory."),
+    field(
+        "peers",
+        "connections",
+        "16",
+        "Peers that connections are kept up to, in each market. Each costs about 0.1 MB of memory, and some MB while files move.",
+    ),
     field("peers", "upload_bytes_per_second", "0", "The most bytes a second that are sent to peers, in each market. 0 means no cap."),
     field("peers", "download_bytes_per_second", "0", "The most bytes a second that are taken from peers, in each market. 0 means no cap."),
     field("peers", "quic", "true", "Whether QUIC is spoken beside TCP."),
