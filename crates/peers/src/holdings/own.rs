@@ -30,11 +30,13 @@ impl Own {
         if self.rows.len() >= MOST_ROWS_A_NODE && !self.rows.contains_key(&subject) {
             return false;
         }
+        // Who heard that this node fetches it would else fetch it beside this node, not from it.
+        let is_done = self.get(&subject) == Some(Holding::Fetching);
         self.remove(subject);
         self.rows.insert(subject, (holding, until));
         self.sum = self.sum.wrapping_add(digest_of(subject, holding));
         self.untold.insert(subject);
-        self.is_urgent |= holding == Holding::Fetching;
+        self.is_urgent |= holding == Holding::Fetching || is_done;
         true
     }
 
