@@ -233,7 +233,9 @@ impl Engine {
         }
         if !share.untold.is_empty() && share.tell_at.is_none() {
             // Many files share the line on which it is told.
-            let files = u32::try_from(self.files.len() / FILES_TOLD).unwrap_or(u32::MAX).max(1);
+            let told = |file: &&WantedFile| file.share.as_ref().is_some_and(|share| !share.whole);
+            let files = self.files.values().filter(told).count() / FILES_TOLD;
+            let files = u32::try_from(files).unwrap_or(u32::MAX).max(1);
             share.tell_at = Some(now + self.config.tell_every.saturating_mul(files));
         }
         if !share.undeclared && share.tell_at.is_none_or(|at| at > now) {
