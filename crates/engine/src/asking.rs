@@ -35,12 +35,18 @@ impl Engine {
     }
 
     pub(crate) fn review_due(&mut self, now: Time) {
-        while let Some((_, key)) = self.reviews.first().copied().filter(|(at, _)| *at <= now) {
-            self.reviews.pop_first();
-            if let Some(file) = self.files.get_mut(&key) {
-                file.review_at = None;
+        loop {
+            while let Some((_, key)) = self.reviews.first().copied().filter(|(at, _)| *at <= now) {
+                self.reviews.pop_first();
+                if let Some(file) = self.files.get_mut(&key) {
+                    file.review_at = None;
+                }
+                self.review(key, now);
             }
-            self.review(key, now);
+            let Some(peer) = self.freed.pop_first() else { break };
+            while let Some(key) = self.links.get_mut(&peer).filter(|link| link.has_room(now)).and_then(Link::next_waiting) {
+                self.review(key, now);
+            }
         }
         if self.links.len() > MOST_LINKS {
             self.links.retain(|_, link| link.asked > 0 || !link.is_usable(now));
@@ -161,10 +167,11 @@ impl Engine {
     fn ask_one(&mut self, key: FileKey, share: &Share, node: NodeId, content: Option<ContentId>, in_order: bool, now: Time) -> bool {
         let peer = Peer { market: share.market, node };
         let link = self.links.entry(peer).or_default();
-        if !link.is_usable(now) || link.asked >= link.window() {
+        if !link.has_room(now) {
+            link.waits(key);
             return false;
         }
-        let (most, own) = (if share.whole { u64::MAX } else { link.run() }, link.time_for(1));
+        let (most, own) = (if share.whole { u64::MAX } else { link.run() }, link.time_for(CHUNK_BYTES));
         let Some(partner) = share.partners.get(&node) else { return false };
         let Some(file) = self.files.get_mut(&key) else { return false };
         let mut run = partner.has.shared_with(&file.waiting, 0, most);
@@ -172,7 +179,7 @@ impl Engine {
             self.steal(key, share, node, own, now);
             let Some(file) = self.files.get_mut(&key) else { return false };
             run = partner.has.shared_with(&file.waiting, 0, most);
-        } else if !in_order {
+        } else if !in_order && !share.whole {
             let samples = (0..SAMPLES).filter_map(|_| partner.has.shared_with(&file.waiting, self.random.below(share.count), most));
             run = samples.chain(run).min_by_key(|run| share.rarity(run));
         }
@@ -180,7 +187,8 @@ impl Engine {
         let Some(file) = self.files.get_mut(&key) else { return false };
         file.waiting.remove(chunks.clone());
         file.asking += 1;
-        self.links.entry(peer).or_default().asked_for(chunks.end - chunks.start, now);
+        let bytes = file.bytes(&chunks);
+        self.links.entry(peer).or_default().asked_for(bytes, now);
         self.begin(key, chunks, From::Peer { peer, content }, now);
         true
     }

@@ -78,6 +78,12 @@ impl WantedFile {
         self.waiting.is_empty() && self.reading + self.asking == 0
     }
 
+    /// How many bytes these chunks have.
+    pub(crate) fn bytes(&self, chunks: &Range<u64>) -> u64 {
+        let bytes = self.layout.bytes(chunks.start, chunks.end);
+        bytes.end - bytes.start
+    }
+
     /// Where it is to stand.
     pub(crate) fn belongs(&self, config: &Config, now: Time) -> Place {
         let shared = self.share.as_ref().filter(|_| !self.whole).map(|share| share.at_once);

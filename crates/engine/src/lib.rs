@@ -106,6 +106,8 @@ pub struct Engine {
     /// How many of them are from origins.
     origin_reads: usize,
     links: BTreeMap<Peer, Link>,
+    /// The peers of whose bytes fewer are awaited than when it was last looked at who waits for them.
+    freed: BTreeSet<Peer>,
     /// When it was last asked what to do.
     looked_at: Time,
     /// When which shared file is looked at next.
@@ -130,6 +132,7 @@ impl Engine {
             reads: BTreeMap::new(),
             origin_reads: 0,
             links: BTreeMap::new(),
+            freed: BTreeSet::new(),
             looked_at: Time::ZERO,
             reviews: BTreeSet::new(),
             next_read: 0,
@@ -225,8 +228,7 @@ impl Engine {
         read.heard = now;
         let (key, from, arrived) = (read.file, read.from, first..read.chunks.start);
         let Some(file) = self.files.get_mut(&key) else { return };
-        let place = file.layout.bytes(arrived.start, arrived.end);
-        let bytes = place.end - place.start;
+        let bytes = file.bytes(&arrived);
         self.paces.brought(file.group, bytes, now);
         match from {
             From::Origin => {
@@ -238,8 +240,9 @@ impl Engine {
             From::Peer { peer, .. } => {
                 if let Some(link) = self.links.get_mut(&peer) {
                     link.brought(bytes, now);
-                    link.settled(arrived.end - arrived.start);
+                    link.settled(bytes);
                 }
+                self.freed.insert(peer);
             }
         }
         if let Some(share) = file.share.as_deref_mut() {
@@ -345,25 +348,25 @@ impl Engine {
     /// Ends a read: what did not arrive waits again.
     fn take_back(&mut self, id: ReadId) -> Option<Read> {
         let read = self.reads.remove(&id)?;
-        match read.from {
-            From::Origin => self.origin_reads -= 1,
-            From::Peer { peer, .. } => {
-                if let Some(link) = self.links.get_mut(&peer) {
-                    link.settled(read.chunks.end - read.chunks.start);
-                }
-            }
-        }
+        // A file that is not wanted any more has no reads.
         let file = self.files.get_mut(&read.file)?;
         file.put_back(read.chunks.clone());
         match read.from {
             From::Origin => {
+                self.origin_reads -= 1;
                 file.reading -= 1;
                 self.turns.ended(file.group);
                 if let Some(source) = self.sources.get_mut(&file.origin) {
                     source.ends();
                 }
             }
-            From::Peer { .. } => file.asking -= 1,
+            From::Peer { peer, .. } => {
+                file.asking -= 1;
+                if let Some(link) = self.links.get_mut(&peer) {
+                    link.settled(file.bytes(&read.chunks));
+                }
+                self.freed.insert(peer);
+            }
         }
         Some(read)
     }

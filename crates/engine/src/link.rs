@@ -1,8 +1,10 @@
 //! A peer as its deliveries show it: how fast it is, how much to ask of it at once, and whether it can be relied on.
 
+use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::time::Duration;
 
-use larder_content::CHUNK_BYTES;
+use larder_content::{CHUNK_BYTES, FileKey};
 
 use crate::{Config, Time};
 
@@ -10,8 +12,8 @@ use crate::{Config, Time};
 const MEASURE: Duration = Duration::from_millis(200);
 /// How much of the peer's delivery is asked for ahead.
 const AHEAD: Duration = Duration::from_millis(500);
-/// The fewest and the most chunks that are asked of one peer at once.
-const WINDOW: std::ops::RangeInclusive<u64> = 2..=256;
+/// The fewest and the most bytes that are asked of one peer at once.
+const WINDOW: std::ops::RangeInclusive<u64> = 2 * CHUNK_BYTES..=256 * CHUNK_BYTES;
 /// In what time half of a pause is forgotten.
 const FORGETS: Duration = Duration::from_secs(10);
 /// The longest that one chunk may take, however steadily its bytes come: 13 kB/s.
@@ -106,8 +108,11 @@ impl Pulse {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Link {
     pub(crate) rate: Rate,
-    /// Chunks that it was asked for and that have not come.
+    /// Bytes that it was asked for and that have not come.
     pub(crate) asked: u64,
+    /// The files of which it was not asked for more because it was asked for enough, and the last whose turn it was.
+    waiting: BTreeSet<FileKey>,
+    turn: Option<FileKey>,
     /// Bytes that came from it, or the first that were asked for.
     pub(crate) pulse: Pulse,
     /// When the last whole chunk came, or the first was asked for.
@@ -134,11 +139,30 @@ impl Link {
         self.rests_until <= now
     }
 
-    pub(crate) fn asked_for(&mut self, chunks: u64, now: Time) {
+    /// Whether it may be asked for more.
+    pub(crate) fn has_room(&self, now: Time) -> bool {
+        self.is_usable(now) && self.asked < self.window()
+    }
+
+    /// A file waits until it may be asked for more.
+    pub(crate) fn waits(&mut self, file: FileKey) {
+        self.waiting.insert(file);
+    }
+
+    /// The waiting file whose turn it is; it waits no more.
+    pub(crate) fn next_waiting(&mut self) -> Option<FileKey> {
+        let after = self.turn.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.waiting.range((after, Bound::Unbounded)).next().or_else(|| self.waiting.first()).copied()?;
+        self.waiting.remove(&next);
+        self.turn = Some(next);
+        Some(next)
+    }
+
+    pub(crate) fn asked_for(&mut self, bytes: u64, now: Time) {
         if self.asked == 0 {
             self.start(now);
         }
-        self.asked += chunks;
+        self.asked += bytes;
         self.rate.busy(now);
     }
 
@@ -148,9 +172,9 @@ impl Link {
         self.chunk = now;
     }
 
-    /// Chunks that were asked for came, or will not come.
-    pub(crate) fn settled(&mut self, chunks: u64) {
-        self.asked = self.asked.saturating_sub(chunks);
+    /// Bytes that were asked for came, or will not come.
+    pub(crate) fn settled(&mut self, bytes: u64) {
+        self.asked = self.asked.saturating_sub(bytes);
         if self.asked == 0 {
             self.rate.idle();
         }
@@ -182,29 +206,30 @@ impl Link {
     /// Leaves it alone for a while, the longer the more often it stalled.
     pub(crate) fn stalled(&mut self, config: &Config, now: Time, spread: f64) {
         self.record.stalls += 1;
+        self.waiting.clear();
         let rest = (config.peer_stall * 2).saturating_mul(2u32.saturating_pow(self.stalls_in_a_row)).min(LONGEST_REST);
         self.stalls_in_a_row += 1;
         self.rests_until = now.saturating_add(rest.mul_f64(spread));
     }
 
-    /// How many chunks it may be asked for at once.
-    pub(crate) fn window(&self) -> u64 {
+    /// How many bytes it may be asked for at once: the question that reaches that is the last.
+    fn window(&self) -> u64 {
         if self.is_doubtful() {
             return 1;
         }
-        let ahead = self.rate.bytes_per_second * AHEAD.as_secs_f64() / CHUNK_BYTES as f64;
+        let ahead = self.rate.bytes_per_second * AHEAD.as_secs_f64();
         // A float becomes the nearest number there is.
         (ahead as u64).clamp(*WINDOW.start(), *WINDOW.end())
     }
 
     /// How many chunks to ask for in one go: an eighth of a second's delivery, so that what it holds up can move elsewhere.
     pub(crate) fn run(&self) -> u64 {
-        (self.window() / 4).clamp(1, 16)
+        (self.window() / CHUNK_BYTES / 4).clamp(1, 16)
     }
 
-    /// How long it takes, as far as its rate tells, until so many more chunks have come.
+    /// How long it takes, as far as its rate tells, until so many bytes more have come.
     pub(crate) fn time_for(&self, more: u64) -> Duration {
         let rate = if self.rate.bytes_per_second > 0.0 { self.rate.bytes_per_second } else { 1e6 };
-        Duration::from_secs_f64((self.asked + more) as f64 * CHUNK_BYTES as f64 / rate.max(1.0))
+        Duration::from_secs_f64((self.asked + more) as f64 / rate.max(1.0))
     }
 }

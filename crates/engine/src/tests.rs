@@ -8,6 +8,7 @@ mod faults;
 mod market;
 mod patience;
 mod schedules;
+mod small;
 mod strangers;
 mod swarm;
 mod turns;

@@ -4,11 +4,11 @@ use larder_content::{ContentId, FileMessage, FileWord, Holding, NodeId};
 
 use super::*;
 
-const CONTENT: ContentId = ContentId([7; 32]);
+pub(super) const CONTENT: ContentId = ContentId([7; 32]);
 const CHUNKS: u64 = 512;
-const TICK: Duration = Duration::from_millis(100);
+pub(super) const TICK: Duration = Duration::from_millis(100);
 
-fn peer(number: u8) -> Peer {
+pub(super) fn peer(number: u8) -> Peer {
     Peer { market: MarketId(1), node: NodeId([number; 32]) }
 }
 
@@ -24,7 +24,7 @@ fn engine(known: &[(u8, Holding)]) -> Engine {
     engine
 }
 
-fn say(engine: &mut Engine, from: u8, body: FileWord, now: Time) {
+pub(super) fn say(engine: &mut Engine, from: u8, body: FileWord, now: Time) {
     engine.handle(Event::Told { peer: peer(from), message: FileMessage { file: key(1), body } }, now);
 }
 
@@ -59,7 +59,7 @@ fn go_on(engine: &mut Engine, from: Time, until: Time, mut play: impl FnMut(&mut
 }
 
 /// The reads from peers among actions.
-fn asked(actions: &[Action]) -> Vec<Started> {
+pub(super) fn asked(actions: &[Action]) -> Vec<Started> {
     let of_peer = |action: &&Action| matches!(action, Action::Read { from: From::Peer { .. }, .. });
     reads(&actions.iter().filter(of_peer).cloned().collect::<Vec<_>>())
 }
@@ -185,27 +185,6 @@ fn partners_that_were_misled_stay_partners() {
     let before = share(&engine).unwrap().chunks();
     engine.handle(Event::Contradicted { file: key(1), content: CONTENT }, 4 * SECOND);
     assert!(before < CHUNKS && share(&engine).unwrap().chunks() == CHUNKS);
-}
-
-#[test]
-fn a_small_file_is_not_cut_by_what_someone_says_it_has() {
-    let mut engine = Engine::new(Config::default(), 1);
-    let sharing = Sharing {
-        market: MarketId(1),
-        me: NodeId([99; 32]),
-        patience: None,
-        whole: true,
-        known: vec![],
-        looked: Duration::ZERO,
-        company: true,
-    };
-    let layout = ChunkLayout::new(4 * larder_content::CHUNK_BYTES);
-    let (origin, group, sharing) = (OriginId(1), GroupId(1), Some(Box::new(sharing)));
-    engine.handle(Event::Wanted { file: key(1), layout, missing: vec![0..4], origin, group, sharing }, Time::ZERO);
-    say(&mut engine, 1, FileWord::Follow, Time::ZERO);
-    say(&mut engine, 1, FileWord::Have(vec![1..2, 3..4]), Time::ZERO);
-    let started = (0..100).flat_map(|tick| reads(&actions(&mut engine, TICK * tick)));
-    assert_eq!(started.map(|read| read.2).collect::<Vec<_>>(), [0..4]);
 }
 
 #[test]

@@ -101,7 +101,8 @@ fn patience_that_is_over_is_helped_by_the_origin() {
     market.nodes[1].patience = Some(3.0);
     let straight = 512.0 * CHUNK_BYTES as f64 / 50e6;
     let took = market.run(100 * SECOND);
-    assert!(market.copies() > 0.2 && took < 1.5 * 3.0 * straight, "{took} s, {} copies", market.copies());
+    // Some seconds until it is known how fast the origin is.
+    assert!(market.copies() > 0.2 && took < 3.0 * straight + 5.0, "{took} s, {} copies", market.copies());
 }
 
 #[test]
