@@ -78,9 +78,13 @@ impl Share {
             return;
         }
         while free > 0 {
+            if self.begun >= self.most_begun(now) {
+                return;
+            }
             let Some(extent) = self.next_extent(around) else { break };
             self.mine.insert(extent);
             self.undeclared = true;
+            self.begun += 1;
             free -= 1;
         }
         if free == 0 {
@@ -131,8 +135,7 @@ impl Share {
         candidates.peek()?;
         if !crowd {
             // From the start, so that the proof follows; but where others may begin at the same time, first where nobody else does.
-            let first = self.company && self.had.is_empty() && self.mine.is_empty();
-            return if first { candidates.min_by_key(|extent| readers::rank(self.key, self.me, *extent)) } else { candidates.next() };
+            return if self.ramps(now) { candidates.min_by_key(|extent| readers::rank(self.key, self.me, *extent)) } else { candidates.next() };
         }
         let candidates: Vec<u64> = candidates.collect();
         let by_rank = |extent: &&u64| readers::rank(self.key, self.me, **extent);

@@ -117,6 +117,8 @@ pub(crate) struct Link {
     pub(crate) pulse: Pulse,
     /// When the last whole chunk came, or the first was asked for.
     chunk: Time,
+    /// When it said last that it has more.
+    said: Time,
     /// It is not relied on before.
     pub(crate) rests_until: Time,
     stalls_in_a_row: u32,
@@ -188,9 +190,17 @@ impl Link {
         self.rate.add(bytes, now);
     }
 
+    /// It says that it has more: it lives, so that what it sends may only be held up.
+    pub(crate) fn says_more(&mut self, now: Time) {
+        self.said = now;
+    }
+
     /// When it will have sent nothing of what it was asked for too long, or no whole chunk for much longer.
     pub(crate) fn stalls_at(&self, config: &Config) -> Option<Time> {
-        (self.asked > 0).then(|| self.pulse.silent_at(config.peer_stall).min(self.chunk.saturating_add(LONGEST_CHUNK)))
+        let silent = self.pulse.silent_at(config.peer_stall);
+        // For words it is waited twice as long, and no longer.
+        let talking = (self.said + config.peer_stall).min(self.pulse.last() + config.peer_stall * 2);
+        (self.asked > 0).then(|| silent.max(talking).min(self.chunk.saturating_add(LONGEST_CHUNK)))
     }
 
     /// Whether it stalled and has sent nothing since: it is tried again, and nothing is left to it.

@@ -31,7 +31,7 @@ pub struct Sharing {
     pub known: Vec<(NodeId, Holding)>,
     /// How long they were looked for: who is of use may have been heard in that time.
     pub looked: Duration,
-    /// Whether there are other nodes that may begin to fetch it at the same time.
+    /// Whether this node is connected to any other of the market, through which one that begins at the same time is heard of.
     pub company: bool,
 }
 

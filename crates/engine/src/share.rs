@@ -31,7 +31,7 @@ const HASHES: Duration = Duration::from_secs(10);
 const HASH: Duration = Duration::from_micros(100);
 /// How long a reader may deliver nothing, at least, before its extents may be read by others.
 pub(crate) const SILENCE: Duration = Duration::from_secs(2);
-/// How long a lone node among others takes until it reads at full speed: another that began at the same time is heard of by then.
+/// How long a node in a market takes until it reads all that it may: another that began at the same time is heard of by then.
 const RAMP: Duration = Duration::from_millis(750);
 /// Ranges of the origin that all who fetch one file have under way together.
 const RANGES: usize = 16;
@@ -79,6 +79,8 @@ pub(crate) struct Share {
     /// The extents that this node reads from the origin, declared; and those that it reads beside others, out of patience.
     pub(crate) mine: BTreeSet<u64>,
     pub(crate) spare: BTreeSet<u64>,
+    /// How many extents it has begun to read.
+    pub(crate) begun: u64,
     /// Whether what is declared is not told yet.
     pub(crate) undeclared: bool,
     pub(crate) assigned: (Vec<NodeId>, Vec<NodeId>),
@@ -158,6 +160,7 @@ impl Share {
             availability: vec![0; usize::try_from(count).unwrap_or_default()],
             mine: BTreeSet::new(),
             spare: BTreeSet::new(),
+            begun: 0,
             undeclared: false,
             assigned: (Vec::new(), Vec::new()),
             idle_since: None,
@@ -419,14 +422,8 @@ impl Share {
         } else if let Some(since) = self.repair {
             self.repairs |= self.is_turn_to_repair(since, now);
             if self.repairs { RANGES } else { 0 }
-        } else if fetchers > 0 {
-            (RANGES / (fetchers + 1)).max(1)
-        } else if self.company {
-            let part = now.saturating_sub(self.began).as_secs_f64() / RAMP.as_secs_f64();
-            // A float becomes the nearest number there is.
-            ((part * RANGES as f64) as usize).clamp(1, RANGES)
         } else {
-            RANGES
+            (RANGES / (fetchers + 1)).max(1)
         };
         self.at_once = if self.hopeless { 0 } else { base + self.extra };
         self.range_chunks = if fetchers > 0 { SHARED_RANGE_CHUNKS } else { u64::MAX };
@@ -455,11 +452,22 @@ impl Share {
             || waited >= SILENCE.saturating_mul(before) && !self.partners.values().any(reads)
     }
 
+    /// Whether another that began at the same time may not have been heard of yet.
+    pub(crate) fn ramps(&self, now: Time) -> bool {
+        self.company && now < self.began + RAMP
+    }
+
+    /// How many extents this node may have begun until then: few at first, since others may begin the same.
+    pub(crate) fn most_begun(&self, now: Time) -> u64 {
+        let part = now.saturating_sub(self.began).as_secs_f64() / RAMP.as_secs_f64();
+        // A float becomes the nearest number there is.
+        if self.ramps(now) { 1 + (part * part * RANGES as f64) as u64 } else { u64::MAX }
+    }
+
     /// When the ramp or a turn takes the next step, or the wait for answers is over.
     pub(crate) fn next_step(&self, now: Time) -> Time {
-        let ramps = self.company && now < self.began + RAMP && self.fetchers().next().is_none();
         let next = now
-            + if ramps {
+            + if self.ramps(now) {
                 RAMP / 16
             } else if self.idle_since.is_some() {
                 SCAN

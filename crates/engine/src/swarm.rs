@@ -84,6 +84,9 @@ impl Engine {
                     && let Some(partner) = share.partners.get_mut(&node)
                 {
                     partner.progress.beat(now);
+                    if let Some(link) = self.links.get_mut(&peer) {
+                        link.says_more(now);
+                    }
                 }
             }
             FileWord::Reading(runs) => {

@@ -32,6 +32,15 @@ fn those_who_send_nothing_for_seconds_but_go_on_keep_what_they_read() {
 }
 
 #[test]
+fn those_who_have_not_heard_of_each_other_read_little_of_an_origin_that_is_fast() {
+    let mut market = Market::new(512, 8, 200e6, 1e9, 1e9, 1);
+    market.nodes.iter_mut().for_each(|node| (node.blind, node.wants_at) = (true, Time::ZERO));
+    market.run(20 * SECOND);
+    let left: u32 = market.left.iter().sum();
+    assert!(left <= 540, "{left} chunks of 512");
+}
+
+#[test]
 fn one_that_only_talks_is_not_waited_for() {
     let mut market = Market::new(512, 4, 10e6, 100e6, 10e6, 1);
     market.nodes[3].kind = Kind::Talks;

@@ -34,7 +34,7 @@ impl Driver {
         let share = active.share.clone()?;
         let market = self.markets.get(share.market)?.clone();
         let layout = ChunkLayout::new(active.source.file.size);
-        let company = market.status().peers.iter().any(|peer| !peer.is_bootstrap);
+        let company = !market.status().peers.is_empty();
         let sharing = Sharing {
             market: share.market,
             me: market.id(),
