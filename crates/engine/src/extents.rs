@@ -135,7 +135,11 @@ impl Share {
         candidates.peek()?;
         if !crowd {
             // From the start, so that the proof follows; but where others may begin at the same time, first where nobody else does.
-            return if self.ramps(now) { candidates.min_by_key(|extent| readers::rank(self.key, self.me, *extent)) } else { candidates.next() };
+            return if self.ramps(now) {
+                candidates.min_by_key(|extent| readers::rank(self.key, self.me, *extent))
+            } else {
+                candidates.next()
+            };
         }
         let candidates: Vec<u64> = candidates.collect();
         let by_rank = |extent: &&u64| readers::rank(self.key, self.me, **extent);
