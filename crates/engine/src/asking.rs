@@ -8,6 +8,7 @@ use larder_content::{CHUNK_BYTES, ContentId, FileKey, FileWord, NodeId};
 
 use crate::file::WantedFile;
 use crate::link::Link;
+use crate::partner::Partner;
 use crate::share::{Content, Share, Standing, Surroundings};
 use crate::swarm::{followers, have};
 use crate::{Action, Engine, From, Peer, Read, Time};
@@ -36,17 +37,14 @@ impl Engine {
 
     pub(crate) fn review_due(&mut self, now: Time) {
         loop {
-            while let Some((_, key)) = self.reviews.first().copied().filter(|(at, _)| *at <= now) {
-                self.reviews.pop_first();
-                if let Some(file) = self.files.get_mut(&key) {
-                    file.review_at = None;
+            // Those that wait for a place first: else who has it keeps it.
+            while let Some(peer) = self.freed.pop_first() {
+                while let Some(key) = self.links.get_mut(&peer).filter(|link| link.has_room(now)).and_then(Link::next_waiting) {
+                    self.review(key, now);
                 }
-                self.review(key, now);
             }
-            let Some(peer) = self.freed.pop_first() else { break };
-            while let Some(key) = self.links.get_mut(&peer).filter(|link| link.has_room(now)).and_then(Link::next_waiting) {
-                self.review(key, now);
-            }
+            let Some((_, key)) = self.reviews.first().copied().filter(|(at, _)| *at <= now) else { break };
+            self.review(key, now);
         }
         if self.links.len() > MOST_LINKS {
             self.links.retain(|_, link| link.asked > 0 || !link.is_usable(now));
@@ -55,13 +53,17 @@ impl Engine {
 
     /// Looks at one file anew: whom to ask for what, what to read from the origin, what to tell.
     fn review(&mut self, key: FileKey, now: Time) {
-        let Some(mut share) = self.files.get_mut(&key).and_then(|file| file.share.take()) else { return };
+        let Some(file) = self.files.get_mut(&key) else { return };
+        if let Some(at) = file.review_at.take() {
+            self.reviews.remove(&(at, key));
+        }
+        let Some(mut share) = file.share.take() else { return };
         if !share.sealing {
             self.leave_the_mute(&mut share, now);
             self.look_about(key, &mut share, now);
             self.judge(key, &mut share, now);
             self.learn_content(key, &mut share, now);
-            self.ask(key, &mut share, now);
+            self.ask(key, &share, now);
             self.take_extents(key, &mut share, now);
             self.wait_for_none_in_doubt(key, &share, now);
         }
@@ -147,11 +149,10 @@ impl Engine {
     }
 
     /// Asks partners for chunks, a run of each in turn, as long as there is something to ask.
-    fn ask(&mut self, key: FileKey, share: &mut Share, now: Time) {
-        let nodes: Vec<NodeId> =
-            share.partners.iter().filter(|(_, partner)| partner.live && partner.answered).map(|(node, _)| *node).collect();
+    fn ask(&mut self, key: FileKey, share: &Share, now: Time) {
+        let partners = share.partners.iter().filter(|(_, partner)| partner.live && partner.answered);
         let mut nodes: Vec<(NodeId, Option<ContentId>)> =
-            nodes.into_iter().filter_map(|node| Some((node, may_ask(share, node)?))).collect();
+            partners.filter_map(|(node, partner)| Some((*node, may_ask(share, partner)?))).collect();
         if nodes.is_empty() {
             return;
         }
@@ -166,14 +167,16 @@ impl Engine {
     /// Asks one partner for one run; tells whether there may be more to ask of it.
     fn ask_one(&mut self, key: FileKey, share: &Share, node: NodeId, content: Option<ContentId>, in_order: bool, now: Time) -> bool {
         let peer = Peer { market: share.market, node };
+        let Some(partner) = share.partners.get(&node) else { return false };
+        let Some(file) = self.files.get_mut(&key) else { return false };
         let link = self.links.entry(peer).or_default();
         if !link.has_room(now) {
-            link.waits(key);
+            if partner.has.shared_with(&file.waiting, 0, 1).is_some() {
+                link.waits(file.group, key);
+            }
             return false;
         }
         let (most, own) = (if share.whole { u64::MAX } else { link.run() }, link.time_for(CHUNK_BYTES));
-        let Some(partner) = share.partners.get(&node) else { return false };
-        let Some(file) = self.files.get_mut(&key) else { return false };
         let mut run = partner.has.shared_with(&file.waiting, 0, most);
         if run.is_none() {
             self.steal(key, share, node, own, now);
@@ -181,7 +184,7 @@ impl Engine {
             run = partner.has.shared_with(&file.waiting, 0, most);
         } else if !in_order && !share.whole {
             let samples = (0..SAMPLES).filter_map(|_| partner.has.shared_with(&file.waiting, self.random.below(share.count), most));
-            run = samples.chain(run).min_by_key(|run| share.rarity(run));
+            run = samples.chain(run).min_by_key(|run| share.available(run.start));
         }
         let Some(chunks) = run else { return false };
         let Some(file) = self.files.get_mut(&key) else { return false };
@@ -197,11 +200,9 @@ impl Engine {
     fn steal(&mut self, key: FileKey, share: &Share, node: NodeId, own: Duration, now: Time) {
         let Some(partner) = share.partners.get(&node) else { return };
         let slow = self.reads.iter().filter_map(|(id, read)| {
-            let From::Peer { peer, .. } = read.from else { return None };
-            let begun = read.heard > read.began || peer.node == node || read.file != key;
-            let has = (read.chunks.clone()).all(|chunk| partner.has.contains(chunk));
-            let takes = self.links.get(&peer).map(|link: &Link| link.time_for(0)).filter(|_| !begun && has)?;
-            Some((takes, *id))
+            let peer = read.peer().filter(|peer| peer.node != node && read.file == key && !read.begun)?;
+            let has = read.chunks.clone().all(|chunk| partner.has.contains(chunk));
+            Some((self.links.get(&peer).filter(|_| has)?.time_for(0), *id))
         });
         // The one asked for last is the last to come.
         if let Some((takes, id)) = slow.max()
@@ -263,23 +264,29 @@ impl Engine {
     /// Gives up a file that its origin will not give when no peer brings it either.
     fn give_up_if_hopeless(&mut self, key: FileKey, now: Time) {
         let Some(file) = self.files.get(&key) else { return };
-        let hopeless = |share: &Share| {
-            share.hopeless && !share.sealing && share.partners.values().all(|partner| !partner.live || partner.stuck_at(now))
-        };
-        if file.asking == 0 && file.reading == 0 && file.share.as_deref().is_some_and(hopeless) {
+        let hopeless = file.share.as_ref().is_some_and(|share| share.hopeless && !share.sealing);
+        if hopeless && file.asking == 0 && file.reading == 0 && !self.is_hoped_for(key, now) {
             self.forget(key);
             self.actions.push_back(Action::GiveUp { file: key });
         }
     }
+
+    /// Whether a peer may yet bring what the origin of a file does not: one that counts, or one that only rests or is busy with others.
+    pub(crate) fn is_hoped_for(&self, key: FileKey, now: Time) -> bool {
+        let Some((file, share)) = self.files.get(&key).and_then(|file| Some((file, file.share.as_deref()?))) else { return false };
+        share.partners.iter().any(|(node, partner)| {
+            let link = self.links.get(&Peer { market: share.market, node: *node });
+            partner.live && !partner.stuck_at(now)
+                || link.is_some_and(|link| link.is_hopeful(now)) && partner.has.shared_with(&file.waiting, 0, 1).is_some()
+        })
+    }
 }
 
 /// Whether a partner may be asked, and if so by what content it is asked.
-fn may_ask(share: &Share, node: NodeId) -> Option<Option<ContentId>> {
-    let partner = share.partners.get(&node)?;
-    match (partner.complete, share.content) {
-        (Some(complete), Content::Known(known)) => (complete == known).then_some(Some(complete)),
-        (Some(complete), Content::Unknown | Content::Asked(..)) => (share.whole && !share.is_refuted(complete)).then_some(Some(complete)),
-        (None, Content::Known(_)) => Some(None),
-        (None, Content::Unknown | Content::Asked(..)) => (share.repair.is_none() && !share.whole).then_some(None),
+fn may_ask(share: &Share, partner: &Partner) -> Option<Option<ContentId>> {
+    let known = matches!(share.content, Content::Known(_));
+    match partner.complete {
+        Some(complete) => (share.is_of_use(complete) && (known || share.whole)).then_some(Some(complete)),
+        None => (known || share.repair.is_none() && !share.whole).then_some(None),
     }
 }

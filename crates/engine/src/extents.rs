@@ -2,7 +2,6 @@
 //!
 //! Invariant: what a live partner has declared, and delivers, is not taken.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -57,14 +56,9 @@ impl Share {
         let (waiting, now) = (around.waiting, around.now);
         let (extent, count) = (self.extent, self.mine.len());
         let under_way = |number: &u64| reads.iter().any(|read| read.start / extent <= *number && *number < read.end.div_ceil(extent));
-        let runs: BTreeSet<u64> = self
-            .mine
-            .iter()
-            .copied()
-            .filter(|number| waiting.from(self.run_of(*number).start).is_some_and(|run| run.start < self.run_of(*number).end))
-            .collect();
-        self.mine.retain(|number| runs.contains(number) || under_way(number));
-        self.spare.retain(|number| waiting.from(*number * extent).is_some_and(|run| run.start < (number + 1) * extent));
+        let waits = |number: &u64| waiting.meets(&(number * extent..(number + 1) * extent));
+        self.mine.retain(|number| waits(number) || under_way(number));
+        self.spare.retain(waits);
         self.undeclared |= self.mine.len() != count;
         let mut free = self.at_once.saturating_sub(reads.len());
         let ready =
@@ -125,9 +119,7 @@ impl Share {
         let all = !around.asking && !crowd;
         let free = |extent: &u64| {
             let run = self.run_of(*extent);
-            let read = |partner: &Partner| {
-                partner.live && !partner.stuck && partner.reading.from(run.start).is_some_and(|read| read.start < run.end)
-            };
+            let read = |partner: &Partner| partner.live && !partner.stuck && partner.reading.meets(&run);
             !self.mine.contains(extent) && self.wants(*extent, waiting, all).is_some() && !self.partners.values().any(read)
         };
         let own = |extent: &u64| self.assigned.1.get(usize::try_from(*extent).unwrap_or(usize::MAX)) == Some(&self.me);
@@ -168,18 +160,16 @@ impl Share {
         let mut reading = Runs::default();
         runs.into_iter().for_each(|run| reading.insert(run.start..run.end.min(self.count)));
         partner.reads(reading, now);
-        if self.repairs || now >= partner.progress.silent_at(SILENCE) {
+        if self.repairs || now >= partner.delivery.silent_at(SILENCE) {
             return Vec::new();
         }
-        let both = |extent: &u64| {
-            let run = self.run_of(*extent);
-            self.partners[&node].reading.from(run.start).is_some_and(|read| read.start < run.end)
-        };
+        let both = |extent: &u64| self.partners[&node].reading.meets(&self.run_of(*extent));
         let left: Vec<u64> =
             self.mine.iter().copied().filter(both).filter(|extent| readers::goes_before(self.key, *extent, node, self.me)).collect();
         for extent in &left {
             self.mine.remove(extent);
             self.undeclared = true;
+            self.begun -= 1;
         }
         left.into_iter().map(|extent| self.run_of(extent)).collect()
     }

@@ -88,6 +88,8 @@ struct Read {
     began: Time,
     /// When it last brought a chunk, or began.
     heard: Time,
+    /// Whether anything of it has come.
+    begun: bool,
     from: From,
 }
 
@@ -214,9 +216,9 @@ impl Engine {
 
     /// Bytes come, though no whole chunk.
     fn heard(&mut self, id: ReadId, now: Time) {
-        if let Some(Read { from: From::Peer { peer, .. }, .. }) = self.reads.get(&id)
-            && let Some(link) = self.links.get_mut(peer)
-        {
+        let Some(read) = self.reads.get_mut(&id) else { return };
+        read.begun = true;
+        if let Some(link) = read.peer().and_then(|peer| self.links.get_mut(&peer)) {
             link.pulse.beat(now);
         }
     }
@@ -225,7 +227,7 @@ impl Engine {
         let Some(read) = self.reads.get_mut(&id).filter(|_| chunks > 0) else { return };
         let first = read.chunks.start;
         read.chunks.start = first.saturating_add(chunks).min(read.chunks.end);
-        read.heard = now;
+        (read.heard, read.begun) = (now, true);
         let (key, from, arrived) = (read.file, read.from, first..read.chunks.start);
         let Some(file) = self.files.get_mut(&key) else { return };
         let bytes = file.bytes(&arrived);
@@ -279,8 +281,11 @@ impl Engine {
             Outcome::RangeIgnored => file.whole = true,
             Outcome::Refused | Outcome::Lied | Outcome::Misled(_) => hopeless = true,
         }
-        if let Some(share) = file.share.as_deref_mut().filter(|share| hopeless && share.partners.values().any(|partner| partner.live)) {
-            share.hopeless = true;
+        let whole = file.whole;
+        if hopeless && self.is_hoped_for(key, now) {
+            if let Some(share) = self.files.get_mut(&key).and_then(|file| file.share.as_deref_mut()) {
+                share.hopeless = true;
+            }
             self.cancel_reads_of(key, |read| read.from == From::Origin);
             self.review_at(key, now);
             return;
@@ -290,7 +295,7 @@ impl Engine {
             self.actions.push_back(Action::GiveUp { file: key });
             return;
         }
-        if file.whole {
+        if whole {
             self.cancel_reads_of(key, |_| true);
         }
         self.review_at(key, now);
@@ -420,7 +425,7 @@ impl Engine {
     fn begin(&mut self, file: FileKey, chunks: Range<u64>, from: From, now: Time) {
         let read = ReadId(self.next_read);
         self.next_read += 1;
-        self.reads.insert(read, Read { file, chunks: chunks.clone(), began: now, heard: now, from });
+        self.reads.insert(read, Read { file, chunks: chunks.clone(), began: now, heard: now, begun: false, from });
         self.actions.push_back(Action::Read { read, file, chunks, from });
     }
 

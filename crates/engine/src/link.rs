@@ -1,12 +1,12 @@
 //! A peer as its deliveries show it: how fast it is, how much to ask of it at once, and whether it can be relied on.
 
-use std::collections::BTreeSet;
-use std::ops::Bound;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use larder_content::{CHUNK_BYTES, FileKey};
 
-use crate::{Config, Time};
+use crate::partner::HOPE;
+use crate::{Config, GroupId, Time};
 
 /// How long a rate is measured before it counts.
 const MEASURE: Duration = Duration::from_millis(200);
@@ -110,9 +110,9 @@ pub(crate) struct Link {
     pub(crate) rate: Rate,
     /// Bytes that it was asked for and that have not come.
     pub(crate) asked: u64,
-    /// The files of which it was not asked for more because it was asked for enough, and the last whose turn it was.
-    waiting: BTreeSet<FileKey>,
-    turn: Option<FileKey>,
+    /// The files of which it was not asked for more because it was asked for enough; their groups take turns, this is the last.
+    waiting: BTreeMap<GroupId, VecDeque<FileKey>>,
+    turn: Option<GroupId>,
     /// Bytes that came from it, or the first that were asked for.
     pub(crate) pulse: Pulse,
     /// When the last whole chunk came, or the first was asked for.
@@ -146,18 +146,30 @@ impl Link {
         self.is_usable(now) && self.asked < self.window()
     }
 
+    /// Whether it brought something of late, so that it is to be hoped for although it rests or is busy.
+    pub(crate) fn is_hopeful(&self, now: Time) -> bool {
+        self.record.verified_bytes > 0 && !self.is_doubtful() && now.saturating_sub(self.pulse.last()) < HOPE
+    }
+
     /// A file waits until it may be asked for more.
-    pub(crate) fn waits(&mut self, file: FileKey) {
-        self.waiting.insert(file);
+    pub(crate) fn waits(&mut self, group: GroupId, file: FileKey) {
+        let files = self.waiting.entry(group).or_default();
+        if !files.contains(&file) {
+            files.push_back(file);
+        }
     }
 
     /// The waiting file whose turn it is; it waits no more.
     pub(crate) fn next_waiting(&mut self) -> Option<FileKey> {
-        let after = self.turn.map_or(Bound::Unbounded, Bound::Excluded);
-        let next = self.waiting.range((after, Bound::Unbounded)).next().or_else(|| self.waiting.first()).copied()?;
-        self.waiting.remove(&next);
-        self.turn = Some(next);
-        Some(next)
+        let after = self.waiting.keys().find(|group| Some(**group) > self.turn);
+        let group = *after.or_else(|| self.waiting.keys().next())?;
+        let files = self.waiting.get_mut(&group)?;
+        let next = files.pop_front();
+        if files.is_empty() {
+            self.waiting.remove(&group);
+        }
+        self.turn = Some(group);
+        next
     }
 
     pub(crate) fn asked_for(&mut self, bytes: u64, now: Time) {
@@ -176,6 +188,7 @@ impl Link {
 
     /// Bytes that were asked for came, or will not come.
     pub(crate) fn settled(&mut self, bytes: u64) {
+        debug_assert!(bytes <= self.asked, "{bytes} bytes settle {}", self.asked);
         self.asked = self.asked.saturating_sub(bytes);
         if self.asked == 0 {
             self.rate.idle();

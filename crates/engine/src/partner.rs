@@ -1,5 +1,6 @@
 //! A node that holds or fetches a file, as the engine sees it.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use larder_content::ContentId;
@@ -10,7 +11,7 @@ use crate::link::Pulse;
 use crate::runs::Runs;
 
 /// How long a partner may bring nothing and still is the hope of a file that its origin does not give.
-const HOPE: Duration = Duration::from_secs(30);
+pub(crate) const HOPE: Duration = Duration::from_secs(30);
 
 /// A node that holds or fetches the file.
 #[derive(Debug)]
@@ -35,9 +36,10 @@ pub(crate) struct Partner {
     pub(crate) said_complete: bool,
     /// Whether it is told what comes.
     pub(crate) follows: bool,
-    /// What came of it, for anyone.
+    /// What is new of it, for anyone; and of that, what it said that it reads.
     pub(crate) progress: Pulse,
-    /// Whether nothing came of it for long, whether it counts, and whether what it reads is open to others.
+    pub(crate) delivery: Pulse,
+    /// Whether nothing is new of it for long, whether it counts, and whether what it reads is open to others.
     pub(crate) silent: bool,
     pub(crate) live: bool,
     pub(crate) stuck: bool,
@@ -65,6 +67,7 @@ impl Partner {
             spoke: now,
             said_complete: false,
             follows: false,
+            delivery: progress.clone(),
             progress,
             silent: false,
             live: true,
@@ -78,10 +81,24 @@ impl Partner {
     /// It says that it reads other chunks than before: it has time to deliver from then on, but not again and again.
     pub(crate) fn reads(&mut self, reading: Runs, now: Time) {
         if self.reading != reading && now >= self.excused_until {
-            self.progress.start(now);
+            self.start(now);
             self.excused_until = now + HOPE;
         }
         self.reading = reading;
+    }
+
+    /// It has time from now on.
+    pub(crate) fn start(&mut self, now: Time) {
+        self.progress.start(now);
+        self.delivery.start(now);
+    }
+
+    /// It has chunks that it had not.
+    pub(crate) fn gets_on(&mut self, new: &[Range<u64>], now: Time) {
+        self.progress.beat(now);
+        if new.iter().any(|run| self.reading.meets(run)) {
+            self.delivery.beat(now);
+        }
     }
 
     /// Whether nothing has come of it for so long that nothing is to be expected.

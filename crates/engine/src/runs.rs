@@ -69,6 +69,11 @@ impl Runs {
         self.0.range(..=chunk).next_back().is_some_and(|(_, end)| *end > chunk)
     }
 
+    /// Whether any of these chunks is there.
+    pub(crate) fn meets(&self, run: &Range<u64>) -> bool {
+        self.from(run.start).is_some_and(|first| first.start < run.end)
+    }
+
     /// What there is of the first run that reaches `from` or comes after it.
     pub(crate) fn from(&self, from: u64) -> Option<Range<u64>> {
         if let Some((_, end)) = self.0.range(..=from).next_back()

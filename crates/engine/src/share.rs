@@ -50,6 +50,7 @@ pub(crate) struct Share {
     pub(crate) me: NodeId,
     pub(crate) whole: bool,
     pub(crate) patience: Option<f64>,
+    /// Since when it is looked for.
     began: Time,
     /// Until when those who are said to have all of it are waited for.
     answers_until: Time,
@@ -141,7 +142,7 @@ impl Share {
             me,
             whole,
             patience,
-            began: now,
+            began: now.saturating_sub(looked),
             answers_until: (now + ANSWER).saturating_sub(looked),
             company,
             count,
@@ -217,14 +218,14 @@ impl Share {
         mute.map(name).collect()
     }
 
-    /// A partner has chunks; tells whether that is new.
-    pub(crate) fn gain(&mut self, node: NodeId, runs: &Runs) -> bool {
-        let Some(partner) = self.partners.get_mut(&node) else { return false };
+    /// A partner has chunks; gives those that are new.
+    pub(crate) fn gain(&mut self, node: NodeId, runs: &Runs) -> Vec<Range<u64>> {
+        let Some(partner) = self.partners.get_mut(&node) else { return Vec::new() };
         let new: Vec<Range<u64>> = runs.iter().flat_map(|run| partner.has.insert(run)).collect();
         if partner.counted {
             self.available_at(&new, true);
         }
-        !new.is_empty()
+        new
     }
 
     /// A partner has chunks no more.
@@ -319,11 +320,6 @@ impl Share {
         usize::try_from(chunk).ok().and_then(|place| self.availability.get(place)).copied().unwrap_or_default()
     }
 
-    /// How rare the first chunk of a run is.
-    pub(crate) fn rarity(&self, run: &Range<u64>) -> u16 {
-        self.available(run.start)
-    }
-
     pub(crate) fn refute(&mut self, content: ContentId) {
         if self.refuted.len() < MOST_REFUTED && !self.refuted.contains(&content) {
             self.refuted.push(content);
@@ -410,7 +406,8 @@ impl Share {
             partner.relied_on = !standing.doubtful;
             partner.live = counts && (partner.answered || now.saturating_sub(partner.since) < ANSWER);
             // A reader that delivers nothing while the origin does not move for this node either waits for the origin.
-            partner.stuck = partner.silent && (around.origin_moves || alone || !around.asking);
+            let delivers = now < partner.delivery.silent_at(silence);
+            partner.stuck = !delivers && (around.origin_moves || alone || !around.asking);
         }
         let counts: Vec<(NodeId, bool)> =
             self.partners.iter().map(|(node, partner)| (*node, partner.live && partner.complete.is_none())).collect();
@@ -454,7 +451,8 @@ impl Share {
 
     /// Whether another that began at the same time may not have been heard of yet.
     pub(crate) fn ramps(&self, now: Time) -> bool {
-        self.company && now < self.began + RAMP
+        let hurries = self.patience.is_some_and(|patience| patience <= 1.0);
+        self.company && !hurries && now < self.began + RAMP
     }
 
     /// How many extents this node may have begun until then: few at first, since others may begin the same.
@@ -467,7 +465,7 @@ impl Share {
     /// When the ramp or a turn takes the next step, or the wait for answers is over.
     pub(crate) fn next_step(&self, now: Time) -> Time {
         let next = now
-            + if self.ramps(now) {
+            + if self.at_once > 0 && self.begun >= self.most_begun(now) {
                 RAMP / 16
             } else if self.idle_since.is_some() {
                 SCAN

@@ -80,10 +80,9 @@ impl Engine {
             FileWord::Have(runs) => {
                 let mut has = Runs::default();
                 runs.into_iter().take(MOST_RUNS).for_each(|run| has.insert(run));
-                if share.gain(node, &has)
-                    && let Some(partner) = share.partners.get_mut(&node)
-                {
-                    partner.progress.beat(now);
+                let new = share.gain(node, &has);
+                if let Some(partner) = share.partners.get_mut(&node).filter(|_| !new.is_empty()) {
+                    partner.gets_on(&new, now);
                     if let Some(link) = self.links.get_mut(&peer) {
                         link.says_more(now);
                     }
@@ -264,7 +263,7 @@ impl Engine {
             self.paces.slept();
             self.links.values_mut().for_each(|link| link.start(now));
             let shares = self.files.values_mut().filter_map(|file| file.share.as_deref_mut());
-            shares.flat_map(|share| share.partners.values_mut()).for_each(|partner| partner.progress.start(now));
+            shares.flat_map(|share| share.partners.values_mut()).for_each(|partner| partner.start(now));
             return;
         }
         let silent = self.links.iter().filter(|(_, link)| link.stalls_at(&self.config).is_some_and(|at| at <= now));

@@ -1,12 +1,13 @@
 //! The engine's promises: what every file may count on here, whose turn it is, what origins do wrong, and random schedules.
 
-use larder_content::ChunkLayout;
+use larder_content::{ChunkLayout, ContentId, FileMessage, FileWord, Holding, NodeId};
 
 use super::*;
 
 mod faults;
 mod market;
 mod patience;
+mod places;
 mod schedules;
 mod small;
 mod strangers;
@@ -14,6 +15,9 @@ mod swarm;
 mod turns;
 
 const SECOND: Duration = Duration::from_secs(1);
+const MARKET: MarketId = MarketId(1);
+/// What files are.
+const CONTENT: ContentId = ContentId([7; 32]);
 
 fn key(number: u64) -> FileKey {
     let mut key = [0; 32];
@@ -38,6 +42,43 @@ fn want_from(engine: &mut Engine, number: u64, chunks: u64, group: u64, origin: 
     engine.handle(event, Time::ZERO);
 }
 
+fn peer(number: u8) -> Peer {
+    Peer { market: MARKET, node: NodeId([number; 32]) }
+}
+
+/// Shared in a market by a node that is connected to others, without a limit to patience.
+fn sharing(known: Vec<(NodeId, Holding)>) -> Sharing {
+    let me = NodeId([99; 32]);
+    Sharing { market: MARKET, me, patience: None, whole: false, known, looked: Duration::ZERO, company: true }
+}
+
+/// Wants a file of so many bytes with others.
+fn want_shared(engine: &mut Engine, number: u64, bytes: u64, group: u64, sharing: Sharing) {
+    let layout = ChunkLayout::new(bytes);
+    let (origin, group, sharing) = (OriginId(1), GroupId(group), Some(Box::new(sharing)));
+    engine.handle(Event::Wanted { file: key(number), layout, missing: vec![0..layout.count()], origin, group, sharing }, Time::ZERO);
+}
+
+fn say(engine: &mut Engine, from: u8, file: FileKey, body: FileWord, now: Time) {
+    engine.handle(Event::Told { peer: peer(from), message: FileMessage { file, body } }, now);
+}
+
+/// A holder says that it has all of a file.
+fn holds(engine: &mut Engine, from: u8, file: FileKey) {
+    say(engine, from, file, FileWord::Follow, Time::ZERO);
+    say(engine, from, file, FileWord::Complete(CONTENT), Time::ZERO);
+}
+
+/// The chunk hashes that were asked for come, and nothing contradicts them.
+fn show_hashes(engine: &mut Engine, actions: &[Action], now: Time) {
+    for action in actions {
+        if let Action::FetchHashes { file, peer, content } = action {
+            let compared = Compared::Known { fits: vec![], dropped: vec![], contradicted: vec![] };
+            engine.handle(Event::Hashes { file: *file, peer: *peer, content: *content, compared }, now);
+        }
+    }
+}
+
 fn actions(engine: &mut Engine, now: Time) -> Vec<Action> {
     std::iter::from_fn(|| engine.next_action(now)).collect()
 }
@@ -56,6 +97,12 @@ fn reads(actions: &[Action]) -> Vec<Started> {
         | Action::Ban { .. } => None,
     };
     actions.iter().filter_map(read).collect()
+}
+
+/// The reads from peers among actions.
+fn asked(actions: &[Action]) -> Vec<Started> {
+    let of_peer = |action: &&Action| matches!(action, Action::Read { from: From::Peer { .. }, .. });
+    reads(&actions.iter().filter(of_peer).cloned().collect::<Vec<_>>())
 }
 
 fn end(engine: &mut Engine, read: ReadId, outcome: Outcome, now: Time) {

@@ -1,16 +1,13 @@
 //! Engines of a whole market, with lines and an origin that share their bytes evenly: a fluid model in small steps.
 
-use std::collections::BTreeSet;
 
 use super::*;
-use larder_content::{CHUNK_BYTES, ContentId, FileMessage, FileWord, Holding, NodeId};
+use larder_content::CHUNK_BYTES;
 
 const STEP: Duration = Duration::from_millis(5);
 /// How long a message takes.
 const DELAY: Duration = Duration::from_millis(10);
-const CONTENT: ContentId = ContentId([7; 32]);
 const FALSE_CONTENT: ContentId = ContentId([9; 32]);
-const MARKET: MarketId = MarketId(1);
 
 /// What a node does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,16 +130,7 @@ impl Market {
             .filter(|_| !self.nodes[number].blind)
             .map(|other| (id(other), if self.nodes[other].done_at.is_some() { Holding::Complete } else { Holding::Fetching }))
             .collect();
-        let company = self.nodes.len() > 1;
-        let sharing = Sharing {
-            market: MARKET,
-            me: id(number),
-            patience: self.nodes[number].patience,
-            whole: false,
-            known,
-            looked: Duration::ZERO,
-            company,
-        };
+        let sharing = Sharing { me: id(number), patience: self.nodes[number].patience, ..sharing(known) };
         let event = Event::Wanted {
             file: key(1),
             layout: larder_content::ChunkLayout::new(self.chunks * CHUNK_BYTES),
@@ -273,7 +261,8 @@ impl Market {
             return;
         }
         for talker in (0..self.nodes.len()).filter(|node| self.nodes[*node].kind == Kind::Talks) {
-            for body in [FileWord::Have(vec![0..self.chunks / 2]), FileWord::Reading(vec![self.chunks / 2..self.chunks])] {
+            let told = u64::try_from(self.now.as_millis() / 500).unwrap_or(u64::MAX).min(self.chunks / 2);
+            for body in [FileWord::Have(vec![0..told]), FileWord::Reading(vec![self.chunks / 2..self.chunks])] {
                 for other in (0..self.nodes.len()).filter(|other| *other != talker && self.nodes[*other].wanted) {
                     let message = FileMessage { file: key(1), body: body.clone() };
                     self.mail.push((self.now + DELAY, other, Event::Told { peer: peer(talker), message }));

@@ -1,38 +1,19 @@
 //! When the origin helps a job that peers serve.
 
-use larder_content::{CHUNK_BYTES, ContentId, FileMessage, FileWord, Holding, NodeId};
+use larder_content::CHUNK_BYTES;
 
 use super::*;
-
-const CONTENT: ContentId = ContentId([7; 32]);
 
 /// A warm market of one peer, which sends all that it is asked for at 15 MB/s once `silent` is over: how many reads of the origin
 /// there are for `files` files of 32 MiB that a job with the default patience wants together, on a node that is stopped for a while after
 /// half a second.
 fn read_from_origin(files: u64, silent: Duration, stopped: Duration) -> usize {
     const BYTES_PER_MILLISECOND: u64 = 15_000;
-    let peer = Peer { market: MarketId(1), node: NodeId([1; 32]) };
+    let peer = peer(1);
     let mut engine = Engine::new(Config::default(), 1);
     for number in 0..files {
-        let known = vec![(peer.node, Holding::Complete)];
-        let sharing = Sharing {
-            market: peer.market,
-            me: NodeId([9; 32]),
-            patience: Some(1.5),
-            whole: false,
-            known,
-            looked: Duration::ZERO,
-            company: true,
-        };
-        let event = Event::Wanted {
-            file: key(number),
-            layout: ChunkLayout::new(128 * CHUNK_BYTES),
-            missing: vec![0..128],
-            origin: OriginId(1),
-            group: GroupId(1),
-            sharing: Some(Box::new(sharing)),
-        };
-        engine.handle(event, Time::ZERO);
+        let sharing = Sharing { patience: Some(1.5), ..sharing(vec![(peer.node, Holding::Complete)]) };
+        want_shared(&mut engine, number, 128 * CHUNK_BYTES, 1, sharing);
     }
     let (mut asked, mut complete, mut from_origin, mut sent) = (VecDeque::new(), 0, 0, 0);
     let mut now = Time::ZERO;

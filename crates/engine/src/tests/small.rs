@@ -1,50 +1,29 @@
 //! Files so small that they are moved whole.
 
-use larder_content::{FileMessage, FileWord, NodeId};
-
-use super::strangers::{CONTENT, TICK, asked, peer, say};
 use super::*;
 
 /// Wants a file of four chunks that is moved whole.
-fn want(engine: &mut Engine, file: FileKey) {
-    let sharing = Sharing {
-        market: MarketId(1),
-        me: NodeId([99; 32]),
-        patience: None,
-        whole: true,
-        known: vec![],
-        looked: Duration::ZERO,
-        company: true,
-    };
-    let layout = ChunkLayout::new(4 * larder_content::CHUNK_BYTES);
-    let (origin, group, sharing) = (OriginId(1), GroupId(1), Some(Box::new(sharing)));
-    engine.handle(Event::Wanted { file, layout, missing: vec![0..4], origin, group, sharing }, Time::ZERO);
-}
-
-/// A peer says that it has all of a file.
-fn holds(engine: &mut Engine, from: u8, file: FileKey) {
-    for body in [FileWord::Follow, FileWord::Complete(CONTENT)] {
-        engine.handle(Event::Told { peer: peer(from), message: FileMessage { file, body } }, Time::ZERO);
-    }
+fn want_small(engine: &mut Engine, number: u64) {
+    want_shared(engine, number, 4 * larder_content::CHUNK_BYTES, 1, Sharing { whole: true, ..sharing(vec![]) });
 }
 
 #[test]
 fn a_small_file_is_not_cut_by_what_someone_says_it_has() {
     let mut engine = Engine::new(Config::default(), 1);
-    want(&mut engine, key(1));
-    say(&mut engine, 1, FileWord::Follow, Time::ZERO);
-    say(&mut engine, 1, FileWord::Have(vec![1..2, 3..4]), Time::ZERO);
-    let started = (0..100).flat_map(|tick| reads(&actions(&mut engine, TICK * tick)));
+    want_small(&mut engine, 1);
+    say(&mut engine, 1, key(1), FileWord::Follow, Time::ZERO);
+    say(&mut engine, 1, key(1), FileWord::Have(vec![1..2, 3..4]), Time::ZERO);
+    let started = (0..100).flat_map(|tick| reads(&actions(&mut engine, SECOND * tick / 10)));
     assert_eq!(started.map(|read| read.2).collect::<Vec<_>>(), [0..4]);
 }
 
 #[test]
 fn a_small_file_that_many_have_is_asked_for_whole() {
     let mut engine = Engine::new(Config::default(), 1);
-    want(&mut engine, key(1));
+    want_small(&mut engine, 1);
     (1..9).for_each(|holder| holds(&mut engine, holder, key(1)));
     for turn in 0..10 {
-        let now = TICK * turn;
+        let now = SECOND * turn / 10;
         let asked = asked(&actions(&mut engine, now));
         assert_eq!(asked.iter().map(|read| read.2.clone()).collect::<Vec<_>>(), [0..4]);
         end(&mut engine, asked[0].0, Outcome::Broken, now);
@@ -55,7 +34,7 @@ fn a_small_file_that_many_have_is_asked_for_whole() {
 fn a_holder_is_asked_for_the_next_files_as_soon_as_it_has_brought_some() {
     let mut engine = Engine::new(Config::default(), 1);
     for number in 0..40 {
-        want(&mut engine, key(number));
+        want_small(&mut engine, number);
         holds(&mut engine, 1, key(number));
     }
     let mut brought = BTreeSet::new();

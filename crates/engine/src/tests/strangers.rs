@@ -1,40 +1,24 @@
 //! What a stranger can say or leave undone, and what it costs at most.
 
-use larder_content::{ContentId, FileMessage, FileWord, Holding, NodeId};
-
 use super::*;
 
-pub(super) const CONTENT: ContentId = ContentId([7; 32]);
 const CHUNKS: u64 = 512;
-pub(super) const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(100);
 
-pub(super) fn peer(number: u8) -> Peer {
-    Peer { market: MarketId(1), node: NodeId([number; 32]) }
-}
-
-/// An engine that wants one file of [`CHUNKS`] without a limit to patience, beside the peers of `known`.
+/// An engine that wants one file of [`CHUNKS`] beside the peers of `known`.
 fn engine(known: &[(u8, Holding)]) -> Engine {
     let mut engine = Engine::new(Config::default(), 1);
     let known = known.iter().map(|(number, holding)| (peer(*number).node, *holding)).collect();
-    let sharing =
-        Sharing { market: MarketId(1), me: NodeId([99; 32]), patience: None, whole: false, known, looked: Duration::ZERO, company: true };
-    let layout = ChunkLayout::new(CHUNKS * larder_content::CHUNK_BYTES);
-    let (origin, group, sharing) = (OriginId(1), GroupId(1), Some(Box::new(sharing)));
-    engine.handle(Event::Wanted { file: key(1), layout, missing: vec![0..CHUNKS], origin, group, sharing }, Time::ZERO);
+    want_shared(&mut engine, 1, CHUNKS * larder_content::CHUNK_BYTES, 1, sharing(known));
     engine
 }
 
-pub(super) fn say(engine: &mut Engine, from: u8, body: FileWord, now: Time) {
-    engine.handle(Event::Told { peer: peer(from), message: FileMessage { file: key(1), body } }, now);
-}
-
-/// A holder that says it has all, and can show the hashes.
+/// A holder says that it has all, and can show the hashes.
 fn complete(engine: &mut Engine, from: u8, now: Time) {
-    say(engine, from, FileWord::Complete(CONTENT), now);
-    let asked = actions(engine, now);
-    assert!(asked.iter().any(|action| matches!(action, Action::FetchHashes { peer: asked, .. } if *asked == peer(from))), "{asked:?}");
-    let compared = Compared::Known { fits: vec![], dropped: vec![], contradicted: vec![] };
-    engine.handle(Event::Hashes { file: key(1), peer: peer(from), content: CONTENT, compared }, now);
+    say(engine, from, key(1), FileWord::Complete(CONTENT), now);
+    let actions = actions(engine, now);
+    assert!(actions.iter().any(|action| matches!(action, Action::FetchHashes { peer: asked, .. } if *asked == peer(from))), "{actions:?}");
+    show_hashes(engine, &actions, now);
 }
 
 /// Plays on until `until`: the origin gives all it is asked for within a tick, and `play` says what peers do with what they are
@@ -56,12 +40,6 @@ fn go_on(engine: &mut Engine, from: Time, until: Time, mut play: impl FnMut(&mut
         now += TICK;
     }
     from_origin
-}
-
-/// The reads from peers among actions.
-pub(super) fn asked(actions: &[Action]) -> Vec<Started> {
-    let of_peer = |action: &&Action| matches!(action, Action::Read { from: From::Peer { .. }, .. });
-    reads(&actions.iter().filter(of_peer).cloned().collect::<Vec<_>>())
 }
 
 #[test]
@@ -96,13 +74,13 @@ fn a_holder_that_keeps_a_part_to_itself_does_not_keep_it_from_the_origin() {
 #[test]
 fn one_that_only_follows_or_only_talks_stops_no_reading() {
     let mut engine = engine(&[]);
-    say(&mut engine, 1, FileWord::Follow, Time::ZERO);
-    say(&mut engine, 2, FileWord::Follow, Time::ZERO);
+    say(&mut engine, 1, key(1), FileWord::Follow, Time::ZERO);
+    say(&mut engine, 2, key(1), FileWord::Follow, Time::ZERO);
     let all: Range<u64> = 0..CHUNKS;
     let from_origin = go_on(&mut engine, Time::ZERO, 30 * SECOND, |engine, _, now| {
-        say(engine, 2, FileWord::Have(vec![]), now);
+        say(engine, 2, key(1), FileWord::Have(vec![]), now);
         let reading = if now.as_millis().is_multiple_of(200) { vec![all.clone()] } else { vec![] };
-        say(engine, 2, FileWord::Reading(reading), now);
+        say(engine, 2, key(1), FileWord::Reading(reading), now);
     });
     assert_eq!(from_origin, CHUNKS);
 }
@@ -113,7 +91,7 @@ fn nodes_that_never_answer_make_room_for_one_that_does() {
     let mut engine = engine(&made_up);
     actions(&mut engine, Time::ZERO);
     let later = 3 * SECOND;
-    say(&mut engine, 70, FileWord::Follow, later);
+    say(&mut engine, 70, key(1), FileWord::Follow, later);
     complete(&mut engine, 70, later);
     let asked = asked(&actions(&mut engine, later));
     assert!(!asked.is_empty());
@@ -123,14 +101,14 @@ fn nodes_that_never_answer_make_room_for_one_that_does() {
 fn one_that_cannot_show_what_it_says_is_not_asked_again_and_another_is() {
     let mut engine = engine(&[(1, Holding::Complete), (2, Holding::Complete)]);
     let now = SECOND / 10;
-    say(&mut engine, 1, FileWord::Complete(ContentId([1; 32])), now);
+    say(&mut engine, 1, key(1), FileWord::Complete(ContentId([1; 32])), now);
     let first = actions(&mut engine, now);
     assert!(first.iter().any(|action| matches!(action, Action::FetchHashes { .. })));
-    say(&mut engine, 2, FileWord::Complete(CONTENT), now);
+    say(&mut engine, 2, key(1), FileWord::Complete(CONTENT), now);
     let missing = Event::Hashes { file: key(1), peer: peer(1), content: ContentId([1; 32]), compared: Compared::Missing };
     engine.handle(missing, now);
-    say(&mut engine, 1, FileWord::Follow, now);
-    say(&mut engine, 1, FileWord::Complete(ContentId([3; 32])), now);
+    say(&mut engine, 1, key(1), FileWord::Follow, now);
+    say(&mut engine, 1, key(1), FileWord::Complete(ContentId([3; 32])), now);
     let next = actions(&mut engine, now);
     assert!(next.iter().any(|action| matches!(action, Action::FetchHashes { peer: asked, .. } if *asked == peer(2))), "{next:?}");
     assert!(!next.iter().any(|action| matches!(action, Action::FetchHashes { peer: asked, .. } if *asked == peer(1))), "{next:?}");
@@ -139,13 +117,13 @@ fn one_that_cannot_show_what_it_says_is_not_asked_again_and_another_is() {
 #[test]
 fn what_a_list_dropped_comes_again_though_its_giver_is_gone() {
     let mut engine = engine(&[(1, Holding::Complete)]);
-    say(&mut engine, 1, FileWord::Follow, Time::ZERO);
-    say(&mut engine, 1, FileWord::Have(vec![0..CHUNKS]), Time::ZERO);
+    say(&mut engine, 1, key(1), FileWord::Follow, Time::ZERO);
+    say(&mut engine, 1, key(1), FileWord::Have(vec![0..CHUNKS]), Time::ZERO);
     let came = asked(&actions(&mut engine, Time::ZERO))[0].clone();
     finish(&mut engine, came.clone(), SECOND);
-    say(&mut engine, 1, FileWord::Knows(CONTENT), SECOND);
+    say(&mut engine, 1, key(1), FileWord::Knows(CONTENT), SECOND);
     assert!(actions(&mut engine, SECOND).iter().any(|action| matches!(action, Action::FetchHashes { .. })));
-    say(&mut engine, 1, FileWord::Nothing, SECOND);
+    say(&mut engine, 1, key(1), FileWord::Nothing, SECOND);
     let dropped = vec![came.2.clone()];
     let compared = Compared::Known { fits: vec![], dropped, contradicted: vec![] };
     engine.handle(Event::Hashes { file: key(1), peer: peer(1), content: CONTENT, compared }, SECOND);
@@ -165,8 +143,8 @@ fn a_file_of_which_nothing_is_in_doubt_is_proven_again() {
 fn partners_that_were_misled_stay_partners() {
     let mut engine = engine(&[(1, Holding::Complete), (2, Holding::Fetching)]);
     complete(&mut engine, 1, Time::ZERO);
-    say(&mut engine, 2, FileWord::Follow, Time::ZERO);
-    say(&mut engine, 2, FileWord::Have(vec![0..CHUNKS]), Time::ZERO);
+    say(&mut engine, 2, key(1), FileWord::Follow, Time::ZERO);
+    say(&mut engine, 2, key(1), FileWord::Have(vec![0..CHUNKS]), Time::ZERO);
     let mut refused = 0;
     for turn in 0..40 {
         let now = TICK * turn;
@@ -190,9 +168,54 @@ fn partners_that_were_misled_stay_partners() {
 #[test]
 fn ranges_that_overlap_and_end_nowhere_are_the_chunks_that_there_are() {
     let mut engine = engine(&[]);
-    say(&mut engine, 1, FileWord::Follow, Time::ZERO);
+    say(&mut engine, 1, key(1), FileWord::Follow, Time::ZERO);
     let all = vec![0..u64::MAX; 1000];
-    (0..1000).for_each(|_| say(&mut engine, 1, FileWord::Have(all.clone()), Time::ZERO));
+    (0..1000).for_each(|_| say(&mut engine, 1, key(1), FileWord::Have(all.clone()), Time::ZERO));
     let share = engine.files[&key(1)].share.as_ref().unwrap();
     assert_eq!(share.partners[&peer(1).node].has.runs().chunks(), CHUNKS);
+}
+
+#[test]
+fn one_that_tells_of_new_chunks_is_waited_for_twice_as_long_and_no_longer() {
+    let mut engine = engine(&[(1, Holding::Fetching)]);
+    say(&mut engine, 1, key(1), FileWord::Follow, Time::ZERO);
+    say(&mut engine, 1, key(1), FileWord::Have(vec![0..1]), Time::ZERO);
+    let read = asked(&actions(&mut engine, Time::ZERO))[0].0;
+    let stops_at = (1..100).map(|turn| TICK * turn).find(|now| {
+        if now.as_millis().is_multiple_of(500) {
+            let chunk = u64::try_from(now.as_millis() / 500).unwrap();
+            say(&mut engine, 1, key(1), FileWord::Have(vec![chunk..chunk + 1]), *now);
+        }
+        actions(&mut engine, *now).contains(&Action::Cancel { read })
+    });
+    assert_eq!(stops_at, Some(4 * SECOND));
+}
+
+#[test]
+fn a_holder_that_breaks_off_is_hoped_for_when_the_origin_has_nothing() {
+    let mut engine = engine(&[(1, Holding::Complete)]);
+    complete(&mut engine, 1, Time::ZERO);
+    let mut brought = 0;
+    let mut open: VecDeque<Started> = VecDeque::new();
+    for turn in 0..600 {
+        let now = TICK * turn;
+        for action in actions(&mut engine, now) {
+            assert!(!matches!(action, Action::GiveUp { .. }), "given up after {now:?} with {brought} chunks");
+            match action {
+                Action::Read { read, from: From::Origin, .. } => end(&mut engine, read, Outcome::Refused, now),
+                Action::Read { read, file, chunks, .. } => open.push_back((read, file, chunks)),
+                Action::Cancel { read } => open.retain(|(open, ..)| *open != read),
+                _ => {}
+            }
+        }
+        for (number, next) in open.drain(..).enumerate() {
+            if turn % 10 == 9 && number == 0 {
+                end(&mut engine, next.0, Outcome::Broken, now);
+            } else {
+                brought += next.2.end - next.2.start;
+                finish(&mut engine, next, now);
+            }
+        }
+    }
+    assert_eq!(brought, CHUNKS);
 }
