@@ -98,8 +98,8 @@ impl Streams {
 
 /// Why nobody more is let in from a network.
 #[derive(Debug, thiserror::Error)]
-#[error("{0} has as many connections as one network may have")]
-pub(crate) struct Crowded(Network);
+#[error("{0} {1}")]
+pub(crate) struct Crowded(Network, &'static str);
 
 /// Why a peer is kept out.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +112,7 @@ impl NetworkBehaviour for Streams {
 
     fn handle_pending_inbound_connection(&mut self, _: ConnectionId, _: &Multiaddr, from: &Multiaddr) -> Result<(), ConnectionDenied> {
         match network_of(from) {
-            Some(network) if !self.begun.try_take(network, 1.0) => Err(ConnectionDenied::new(Refusal("its network connects too often"))),
+            Some(network) if !self.begun.try_take(network, 1.0) => Err(ConnectionDenied::new(Crowded(network, "connects too often"))),
             Some(_) | None => Ok(()),
         }
     }
@@ -126,7 +126,9 @@ impl NetworkBehaviour for Streams {
     ) -> Result<Handler, ConnectionDenied> {
         let most = if self.shared.is_bootstrap { CONNECTIONS_OF_NETWORK_ON_BOOTSTRAP } else { CONNECTIONS_OF_NETWORK };
         match network_of(from) {
-            Some(network) if self.open.get(&network).is_some_and(|open| *open >= most) => Err(ConnectionDenied::new(Crowded(network))),
+            Some(network) if self.open.get(&network).is_some_and(|open| *open >= most) => {
+                Err(ConnectionDenied::new(Crowded(network, "has as many connections as one network may have")))
+            }
             Some(_) | None => self.admit(&peer),
         }
     }
