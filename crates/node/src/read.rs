@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::future::BoxFuture;
-use larder_content::{CHUNK_BYTES, ChunkHash, ChunkLayout, OriginFile, Resource, VerifiedChunks};
+use larder_content::{CHUNK_BYTES, ChunkLayout, OriginFile, Resource, VerifiedChunks};
 use larder_origin::{Access, OriginError, Origins};
 use larder_store::{Partial, SealError, Store, StoreError};
 
@@ -121,10 +121,8 @@ async fn write(
         let chunks = VerifiedChunks::read_from_origin(layout, first, bytes.clone()).map_err(|error| defect(&error))?;
         partial.write(&chunks)?;
         // What was there may be what a peer sent for it: the origin knows better.
-        let differs = |(chunk, hash): &(u64, &ChunkHash)| partial.hash(*chunk).is_some_and(|there| there != **hash);
-        let others: Vec<u64> = chunks.indices().zip(chunks.hashes()).filter(differs).map(|(chunk, _)| chunk).collect();
-        if !others.is_empty() {
-            others.into_iter().try_for_each(|chunk| partial.forget(chunk..chunk + 1))?;
+        if chunks.indices().zip(chunks.hashes()).any(|(chunk, hash)| partial.hash(chunk).is_some_and(|there| there != *hash)) {
+            partial.forget(chunks.indices())?;
             partial.write(&chunks)?;
         }
         wrote(&chunks);
