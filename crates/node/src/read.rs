@@ -55,7 +55,7 @@ impl Source {
         }
         let (file, bytes) = (self.file.clone(), slab.freeze());
         let sealed = tokio::task::spawn_blocking(move || {
-            let chunks = VerifiedChunks::read_from_origin(ChunkLayout::new(file.size), 0, bytes).map_err(|error| defect(&error))?;
+            let chunks = VerifiedChunks::hashed(ChunkLayout::new(file.size), 0, bytes).map_err(|error| defect(&error))?;
             Ok(store.put(&file, scope, &chunks)?)
         });
         sealed.await.map_err(|panic| defect(&panic))?
@@ -118,7 +118,7 @@ async fn write(
     wrote: impl FnOnce(&VerifiedChunks) + Send + 'static,
 ) -> Result<BytesMut, ReadError> {
     let written = tokio::task::spawn_blocking(move || {
-        let chunks = VerifiedChunks::read_from_origin(layout, first, bytes.clone()).map_err(|error| defect(&error))?;
+        let chunks = VerifiedChunks::hashed(layout, first, bytes.clone()).map_err(|error| defect(&error))?;
         partial.write(&chunks)?;
         // What was there may be what a peer sent for it: the origin knows better.
         if chunks.indices().zip(chunks.hashes()).any(|(chunk, hash)| partial.hash(chunk).is_some_and(|there| there != *hash)) {

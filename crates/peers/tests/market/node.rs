@@ -117,7 +117,7 @@ pub(crate) fn bytes_of(first: u64, end: u64) -> Bytes {
 
 /// The hashes of some chunks of the file.
 pub(crate) fn hashes_of(first: u64, end: u64) -> Vec<ChunkHash> {
-    VerifiedChunks::read_from_origin(ChunkLayout::new(FILE_BYTES), first, bytes_of(first, end)).unwrap().hashes().to_vec()
+    VerifiedChunks::hashed(ChunkLayout::new(FILE_BYTES), first, bytes_of(first, end)).unwrap().hashes().to_vec()
 }
 
 /// What every test node gives for the hashes of some chunks, of however large a file.
