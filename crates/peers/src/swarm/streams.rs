@@ -286,6 +286,15 @@ mod tests {
     use crate::identity::peer_of;
 
     #[test]
+    fn a_network_that_connects_too_often_is_named() {
+        let mut streams = Streams::new(Arc::new(Shared::for_test().0)).unwrap();
+        let from: Multiaddr = "/ip4/198.18.5.1/tcp/9".parse().unwrap();
+        let mut refused = (0..100)
+            .filter_map(|number| streams.handle_pending_inbound_connection(ConnectionId::new_unchecked(number), &from, &from).err());
+        assert_eq!(refused.next().unwrap().downcast_ref::<Crowded>().unwrap().to_string(), "198.18.5.0/24 connects too often");
+    }
+
+    #[test]
     fn one_network_takes_some_of_the_connections_and_leaves_the_rest() {
         let mut streams = Streams::new(Arc::new(Shared::for_test().0)).unwrap();
         let here: Multiaddr = "/ip4/198.18.0.1/tcp/1".parse().unwrap();
