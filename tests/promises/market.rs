@@ -145,18 +145,18 @@ fn peers_that_stall_lie_or_have_nothing_harm_no_job() {
     let both = Files::of_sizes([("model.safetensors", 24 * MIB), ("config.json", 900)]);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let kinds = [
-        (Rogue::Stalls, &both, "0", None),
-        (Rogue::SendsFalse, &both, "0", Some("it lied")),
+        (Rogue::Stalls, &both, None),
+        (Rogue::SendsFalse, &both, Some("it lied")),
         // The one chunk of a small file shows it; of a large file all must have come.
-        (Rogue::SwearsFalse, &both, "0", Some("it lied")),
-        (Rogue::SwearsFalse, &large, "0", Some("what came from peers does not match")),
-        (Rogue::Refuses, &both, "0", Some("a peer did not bring it")),
+        (Rogue::SwearsFalse, &both, Some("it lied")),
+        (Rogue::SwearsFalse, &large, Some("what came from peers does not match")),
+        (Rogue::Refuses, &both, Some("a peer did not bring it")),
     ];
-    for (kind, files, patience, logged) in kinds {
+    for (kind, files, logged) in kinds {
         let hub = files.hub(FAST);
         let bootstrap = Member::start(&hub, MARKET, &[]);
         let rogue = rogue(&runtime, &bootstrap.address, kind, Known::of(files, &hub));
-        let node = Node::new(&hub).with("LARDER_LOG", "larder_node=debug,warn").with("LARDER_JOBS_PATIENCE", patience);
+        let node = Node::new(&hub).with("LARDER_LOG", "larder_node=debug,warn");
         let member = Member::with(node, MARKET, ANYWHERE, &[&bootstrap.address, &rogue.listening()[0]]);
         member.knows(2);
         let from = member.prepare(files, "job");

@@ -139,7 +139,7 @@ async fn misbehave(market: Market, kind: Rogue, mut upload: Upload, bytes: Vec<u
 
 /// The hashes of chunks from `first` on, of a file of this size.
 fn hashes(size: u64, first: u64, bytes: Vec<u8>) -> Vec<ChunkHash> {
-    VerifiedChunks::read_from_origin(ChunkLayout::new(size), first, bytes.into()).unwrap().hashes().to_vec()
+    VerifiedChunks::hashed(ChunkLayout::new(size), first, bytes.into()).unwrap().hashes().to_vec()
 }
 
 /// The key that the market has for a file of the hub's repository.

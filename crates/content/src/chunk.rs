@@ -94,8 +94,7 @@ impl ChunkLayout {
 
 /// A run of consecutive chunks whose bytes were hashed.
 ///
-/// There are two ways to make one: by hashing what this node itself read from the origin, and by checking what
-/// another sent against hashes that are already trusted.
+/// Each was hashed here; only [`VerifiedChunks::check`] also holds the hashes against others, which are already trusted.
 #[derive(Debug, Clone)]
 pub struct VerifiedChunks {
     layout: ChunkLayout,
@@ -105,11 +104,11 @@ pub struct VerifiedChunks {
 }
 
 impl VerifiedChunks {
-    /// Hashes `bytes` that this node itself read from the origin.
+    /// Hashes `bytes`, wherever they are from: what the hashes are held against is the caller's.
     ///
     /// # Errors
     /// Fails if `bytes` are not whole chunks of `layout` from chunk `first` on.
-    pub fn read_from_origin(layout: ChunkLayout, first: u64, bytes: Bytes) -> Result<Self, WrongChunk> {
+    pub fn hashed(layout: ChunkLayout, first: u64, bytes: Bytes) -> Result<Self, WrongChunk> {
         let count = (bytes.len() as u64).div_ceil(CHUNK_BYTES);
         let expected = layout.bytes(first, first + count);
         if expected.end - expected.start != bytes.len() as u64 || bytes.is_empty() {
@@ -125,7 +124,7 @@ impl VerifiedChunks {
     /// # Errors
     /// Names the first chunk that has another hash than it should.
     pub fn check(layout: ChunkLayout, first: u64, bytes: Bytes, hashes: &[ChunkHash]) -> Result<Self, WrongChunk> {
-        let found = Self::read_from_origin(layout, first, bytes)?;
+        let found = Self::hashed(layout, first, bytes)?;
         let pairs = found.hashes.iter().zip(hashes);
         let wrong = pairs.take_while(|(found, wanted)| found == wanted).count();
         if wrong < found.hashes.len() || found.hashes.len() != hashes.len() {
@@ -342,7 +341,7 @@ mod tests {
         for index in order {
             let range = layout.bytes(index, index + 1);
             let chunk = data.slice(range.start as usize..range.end as usize);
-            tree.insert(index, VerifiedChunks::read_from_origin(layout, index, chunk).unwrap().hashes()[0]);
+            tree.insert(index, VerifiedChunks::hashed(layout, index, chunk).unwrap().hashes()[0]);
         }
         tree
     }
@@ -361,7 +360,7 @@ mod tests {
     fn a_changed_byte_names_its_chunk() {
         let data = bytes(3 * CHUNK_BYTES + 5);
         let layout = ChunkLayout::new(data.len() as u64);
-        let good = VerifiedChunks::read_from_origin(layout, 0, data.clone()).unwrap();
+        let good = VerifiedChunks::hashed(layout, 0, data.clone()).unwrap();
         let mut bad = data.to_vec();
         bad[CHUNK_BYTES as usize * 2 + 9] ^= 1;
         let error = VerifiedChunks::check(layout, 0, bad.into(), good.hashes()).unwrap_err();
@@ -387,7 +386,7 @@ mod tests {
     #[test]
     fn only_whole_chunks_of_the_layout_are_taken() {
         let layout = ChunkLayout::new(2 * CHUNK_BYTES + 5);
-        let chunk = |first, len| VerifiedChunks::read_from_origin(layout, first, bytes(len));
+        let chunk = |first, len| VerifiedChunks::hashed(layout, first, bytes(len));
         assert!(chunk(0, CHUNK_BYTES).is_ok() && chunk(2, 5).is_ok());
         assert!(chunk(0, 5).is_err() && chunk(2, 6).is_err() && chunk(3, 1).is_err() && chunk(0, 0).is_err());
     }

@@ -20,15 +20,30 @@ impl NodeId {
     /// Reads a libp2p peer id of an Ed25519 key, such as `12D3KooW…`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let bytes = bs58::decode(text).into_vec().ok()?;
+        Self::from_peer_id(&bs58::decode(text).into_vec().ok()?)
+    }
+
+    /// Takes the key out of a libp2p peer id, if it is an Ed25519 one.
+    #[must_use]
+    pub fn from_peer_id(bytes: &[u8]) -> Option<Self> {
         bytes.strip_prefix(&PEER_ID_PREFIX)?.try_into().ok().map(Self)
+    }
+
+    /// The bytes of the libp2p peer id.
+    #[must_use]
+    pub fn to_peer_id(self) -> [u8; 38] {
+        let mut bytes = [0; 38];
+        let (prefix, key) = bytes.split_at_mut(PEER_ID_PREFIX.len());
+        prefix.copy_from_slice(&PEER_ID_PREFIX);
+        key.copy_from_slice(&self.0);
+        bytes
     }
 }
 
 impl fmt::Display for NodeId {
     /// Writes the libp2p peer id.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&bs58::encode([&PEER_ID_PREFIX[..], &self.0[..]].concat()).into_string())
+        f.write_str(&bs58::encode(self.to_peer_id()).into_string())
     }
 }
 

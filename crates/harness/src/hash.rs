@@ -46,7 +46,7 @@ fn hash_runs(file: &File, layout: ChunkLayout, next: &AtomicU64, tree: &Mutex<Ch
         let start = buffer.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
         file.read_exact_at(&mut buffer[start..start + length], place.start)?;
         let bytes = Bytes::from(buffer);
-        let chunks = VerifiedChunks::read_from_origin(layout, first, bytes.slice(start..start + length))?;
+        let chunks = VerifiedChunks::hashed(layout, first, bytes.slice(start..start + length))?;
         let mut tree = tree.lock().unwrap_or_else(PoisonError::into_inner);
         chunks.indices().zip(chunks.hashes()).for_each(|(index, hash)| tree.insert(index, *hash));
         drop((chunks, tree));

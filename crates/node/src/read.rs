@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::future::BoxFuture;
-use larder_content::{CHUNK_BYTES, ChunkHash, ChunkLayout, OriginFile, Resource, VerifiedChunks};
+use larder_content::{CHUNK_BYTES, ChunkLayout, OriginFile, Resource, VerifiedChunks};
 use larder_origin::{Access, OriginError, Origins};
 use larder_store::{Partial, SealError, Store, StoreError};
 
@@ -55,7 +55,7 @@ impl Source {
         }
         let (file, bytes) = (self.file.clone(), slab.freeze());
         let sealed = tokio::task::spawn_blocking(move || {
-            let chunks = VerifiedChunks::read_from_origin(ChunkLayout::new(file.size), 0, bytes).map_err(|error| defect(&error))?;
+            let chunks = VerifiedChunks::hashed(ChunkLayout::new(file.size), 0, bytes).map_err(|error| defect(&error))?;
             Ok(store.put(&file, scope, &chunks)?)
         });
         sealed.await.map_err(|panic| defect(&panic))?
@@ -118,13 +118,11 @@ async fn write(
     wrote: impl FnOnce(&VerifiedChunks) + Send + 'static,
 ) -> Result<BytesMut, ReadError> {
     let written = tokio::task::spawn_blocking(move || {
-        let chunks = VerifiedChunks::read_from_origin(layout, first, bytes.clone()).map_err(|error| defect(&error))?;
+        let chunks = VerifiedChunks::hashed(layout, first, bytes.clone()).map_err(|error| defect(&error))?;
         partial.write(&chunks)?;
         // What was there may be what a peer sent for it: the origin knows better.
-        let differs = |(chunk, hash): &(u64, &ChunkHash)| partial.hash(*chunk).is_some_and(|there| there != **hash);
-        let others: Vec<u64> = chunks.indices().zip(chunks.hashes()).filter(differs).map(|(chunk, _)| chunk).collect();
-        if !others.is_empty() {
-            others.into_iter().try_for_each(|chunk| partial.forget(chunk..chunk + 1))?;
+        if chunks.indices().zip(chunks.hashes()).any(|(chunk, hash)| partial.hash(chunk).is_some_and(|there| there != *hash)) {
+            partial.forget(chunks.indices())?;
             partial.write(&chunks)?;
         }
         wrote(&chunks);

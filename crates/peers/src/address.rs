@@ -53,8 +53,14 @@ pub(crate) fn reach_of(address: &Multiaddr) -> Reach {
     }
 }
 
+/// Those of the addresses that `teller`, which is at that address, may tell: none that is nearer than its own.
+pub(crate) fn told_by(teller: &Multiaddr, texts: &[String]) -> impl Iterator<Item = Multiaddr> {
+    let nearest = reach_of(teller);
+    texts.iter().filter_map(|text| text.parse().ok()).filter(move |address| reach_of(address) >= nearest)
+}
+
 /// Whether an address is of this very machine.
-pub(crate) fn is_loopback(address: &Multiaddr) -> bool {
+pub(crate) fn is_here(address: &Multiaddr) -> bool {
     reach_of(address) == Reach::Machine
 }
 

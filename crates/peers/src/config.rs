@@ -12,7 +12,7 @@ use crate::identity::node_of;
 pub(crate) const BOOTSTRAP_CONNECTIONS: u32 = 1024;
 
 /// The longest market address, in bytes: it stands in every protocol name.
-const MOST_ADDRESS_BYTES: usize = 64;
+const MOST_MARKET_ADDRESS_BYTES: usize = 64;
 
 /// One market, and this node's place in it.
 #[derive(Debug, Clone, Default)]
@@ -37,8 +37,6 @@ pub struct Config {
     pub connections: usize,
     /// The most connections, default 128; three quarters of them may come from outside. A bootstrap takes 1024 at least.
     pub most_connections: u32,
-    /// Uploads being served at once, default 64; each holds up to 2 MiB. A peer has 4 of them at most.
-    pub uploads_at_once: usize,
     /// The most payload bytes sent in a second; no limit by default.
     pub upload_bytes_per_second: Option<u64>,
     /// The most payload bytes received in a second; no limit by default.
@@ -60,7 +58,6 @@ impl Default for Config {
         Self {
             connections: 16,
             most_connections: 128,
-            uploads_at_once: 64,
             upload_bytes_per_second: None,
             download_bytes_per_second: None,
             announce_every: Duration::from_secs(5),
@@ -117,7 +114,7 @@ pub(crate) struct Addresses {
 impl Addresses {
     pub(crate) fn read(market: &MarketConfig, config: &Config) -> Result<Self, StartError> {
         let fits = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
-        if market.address.is_empty() || market.address.len() > MOST_ADDRESS_BYTES || !market.address.chars().all(fits) {
+        if market.address.is_empty() || market.address.len() > MOST_MARKET_ADDRESS_BYTES || !market.address.chars().all(fits) {
             return Err(StartError::Address(market.address.clone()));
         }
         let listen = market.listen.iter().map(|text| listen_address(text, config.quic)).collect::<Result<_, _>>()?;

@@ -5,8 +5,8 @@ use larder_content::{FileMessage, Holding, NodeId, Subject};
 use crate::book::KnownPeer;
 use crate::exchange::Upload;
 
-/// Something that happened in a market. All come over one bounded channel: while it is full, sightings by gossip are dropped, and
-/// for the rest the peer that they come from waits.
+/// Something that happened in a market. All come over one bounded channel of 4,096 places: while no more than 1,024 are free,
+/// sightings are dropped, whoever told them; for the rest, the peer that they come from waits until there is one.
 #[derive(Debug)]
 pub enum Event {
     /// A peer of this market and version is there, and has said hello.

@@ -5,7 +5,7 @@ use std::io;
 use futures::{AsyncRead, AsyncReadExt};
 use larder_content::codec::{self, CodecError, Record};
 
-/// Why no frame could be read.
+/// Why a stream cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FrameError {
     /// The stream ended or broke: nobody's fault.

@@ -6,9 +6,6 @@ use larder_content::NodeId;
 use libp2p::PeerId;
 use libp2p::identity::{Keypair, PublicKey, ed25519};
 
-/// What stands before the key in a peer id: an identity multihash of 36 bytes, in it an Ed25519 key of 32 bytes.
-const PEER_ID_PREFIX: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
-
 /// A node's key. Debug shows the peer id only.
 #[derive(Clone)]
 pub struct Identity {
@@ -106,13 +103,12 @@ pub enum IdentityError {
 
 /// The node that a peer id names, if its key is an Ed25519 one.
 pub(crate) fn node_of(peer: &PeerId) -> Option<NodeId> {
-    let bytes = peer.to_bytes();
-    bytes.strip_prefix(&PEER_ID_PREFIX)?.try_into().ok().map(NodeId)
+    NodeId::from_peer_id(&peer.to_bytes())
 }
 
 /// The peer id of a node; none if its bytes are no key.
 pub(crate) fn peer_of(node: NodeId) -> Option<PeerId> {
-    PeerId::from_bytes(&[&PEER_ID_PREFIX[..], &node.0[..]].concat()).ok()
+    PeerId::from_bytes(&node.to_peer_id()).ok()
 }
 
 /// Whether `signature` is `signer`'s of these 32 bytes.

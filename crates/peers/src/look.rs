@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::control::{ControlRecord, Link, SUBJECTS_A_FRAME};
 use crate::event::Sighting;
-use crate::holdings::MOST_HOLDERS;
+use crate::holdings::MOST_HOLDERS_TOLD;
 use crate::shared::{Shared, lock};
 
 /// The most subjects whose holders are dialled when they are heard of.
@@ -93,7 +93,7 @@ impl Questions {
 fn is_one_of_few(holders: &mut HashMap<Subject, usize>, row: &Sighting) -> bool {
     let count = holders.entry(row.subject).or_default();
     *count += 1;
-    *count <= MOST_HOLDERS + 1
+    *count <= MOST_HOLDERS_TOLD + 1
 }
 
 /// The questions of one look; they are closed when it ends, however it ends.
@@ -187,7 +187,7 @@ pub(crate) async fn look(shared: &Shared, subjects: &[Subject]) -> Vec<Sighting>
         found.extend(open.found.iter().map(|sighting| ((sighting.subject, sighting.node), sighting.holding)));
     }
     for subject in subjects {
-        found.extend(shared.holders(*subject, MOST_HOLDERS).into_iter().map(|(node, holding)| ((*subject, node), holding)));
+        found.extend(shared.holders(*subject, MOST_HOLDERS_TOLD).into_iter().map(|(node, holding)| ((*subject, node), holding)));
     }
     found.retain(|(_, node), holding| *node != shared.identity.id() && *holding != Holding::Gone);
     found.into_iter().map(|((subject, node), holding)| Sighting { subject, node, holding }).collect()
@@ -209,11 +209,11 @@ mod tests {
             let rows = (first..first + 50).map(|node| sighting(node, Holding::Complete)).collect();
             questions.answer(question, liar, false, rows);
         }
-        assert_eq!(questions.open[&question].found.len(), MOST_HOLDERS + 1);
+        assert_eq!(questions.open[&question].found.len(), MOST_HOLDERS_TOLD + 1);
         let gone = vec![sighting(1, Holding::Gone), sighting(200, Holding::Gone)];
         questions.want(&[Subject([7; 32])]);
         assert_eq!(questions.answer(0, liar, true, gone), [sighting(200, Holding::Gone)]);
         let rows = (0..150).map(|node| sighting(node, Holding::Complete)).collect();
-        assert_eq!(questions.answer(0, liar, true, rows).len(), MOST_HOLDERS + 1);
+        assert_eq!(questions.answer(0, liar, true, rows).len(), MOST_HOLDERS_TOLD + 1);
     }
 }

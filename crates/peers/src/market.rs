@@ -25,7 +25,7 @@ use crate::{look, supervisor};
 /// How long a stop may take.
 const STOP: Duration = Duration::from_secs(2);
 /// The most holders of a subject that are given to the node.
-const MOST_HOLDERS: usize = 256;
+const MOST_HOLDERS_GIVEN: usize = 256;
 
 /// A market that this node takes part in. Clones are handles of the same one; it ends when the last is dropped.
 #[derive(Clone)]
@@ -116,8 +116,8 @@ impl Market {
     pub fn holders(&self, subject: Subject) -> Vec<(NodeId, Holding)> {
         let mut found = self.shared.connected_holders(subject);
         let connected: HashSet<NodeId> = found.iter().map(|(node, _)| *node).collect();
-        found.extend(self.shared.holders(subject, MOST_HOLDERS).into_iter().filter(|(node, _)| !connected.contains(node)));
-        found.truncate(MOST_HOLDERS);
+        found.extend(self.shared.holders(subject, MOST_HOLDERS_GIVEN).into_iter().filter(|(node, _)| !connected.contains(node)));
+        found.truncate(MOST_HOLDERS_GIVEN);
         found
     }
 
@@ -161,6 +161,12 @@ impl Market {
     #[must_use]
     pub fn is_connected(&self, node: NodeId) -> bool {
         self.shared.link(node).is_some()
+    }
+
+    /// Whether any peer is connected and has said hello.
+    #[must_use]
+    pub fn has_peers(&self) -> bool {
+        !lock(&self.shared.links).is_empty()
     }
 
     /// Disconnects a node and keeps it out for a time.
@@ -219,6 +225,5 @@ fn info(link: &Link) -> PeerInfo {
         is_bootstrap: link.is_bootstrap.load(Ordering::Relaxed),
         sent_bytes,
         round_trip: about.round_trip,
-        agent: about.agent.clone(),
     }
 }

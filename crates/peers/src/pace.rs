@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::shared::lock;
 
 /// A bucket filled at a rate up to a burst. It may go into debt, so that one taker never waits for more than it took.
 #[derive(Debug)]
@@ -100,7 +102,7 @@ impl Cap {
     /// Accounts for `bytes` and waits until they may pass.
     pub(crate) async fn pass(&self, bytes: usize) {
         let Some(bucket) = &self.0 else { return };
-        let wait = bucket.lock().unwrap_or_else(PoisonError::into_inner).take(bytes as f64);
+        let wait = lock(bucket).take(bytes as f64);
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }

@@ -13,12 +13,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::address::is_loopback;
+use crate::address::is_here;
 use crate::book::KnownPeer;
 use crate::config::{Addresses, Config, MarketConfig};
 use crate::control::{ControlRecord, HelloRecord, HolderRecord, Link, ROWS_A_FRAME};
 use crate::event::{Event, Sighting};
-use crate::exchange::Pool;
+use crate::exchange::{Pool, UPLOADS_AT_ONCE};
 use crate::gate::Gate;
 use crate::holdings::{Own, Table};
 use crate::identity::Identity;
@@ -44,8 +44,8 @@ pub(crate) enum Command {
     Greeted { link: Arc<Link>, hello: HelloRecord },
     /// See to it that this node is connected.
     Dial(NodeId),
-    /// A peer knows these.
-    Heard(Vec<KnownPeer>),
+    /// A peer knows these, and where they are.
+    Heard(Vec<(NodeId, Vec<Multiaddr>)>),
     /// A peer broke the protocol.
     Offence { node: NodeId, what: String },
     /// Disconnect a node that was banned.
@@ -146,7 +146,7 @@ impl Shared {
             upload: Cap::new(config.upload_bytes_per_second),
             download: Cap::new(config.download_bytes_per_second),
             pool: Pool::default(),
-            uploads: Arc::new(Semaphore::new(config.uploads_at_once.clamp(1, 4096))),
+            uploads: Arc::new(Semaphore::new(UPLOADS_AT_ONCE)),
             gate: Mutex::new(Gate::new(&market.allow)),
             config,
             awaited: AtomicUsize::new(dialling.awaited()),
@@ -215,8 +215,8 @@ impl Shared {
     /// Where this node says that it can be reached, at most `most` addresses.
     pub(crate) fn reachable_at(&self, most: usize) -> Vec<String> {
         let (external, listening) = (lock(&self.external).clone(), lock(&self.listening).clone());
-        let far_first = external.iter().chain(listening.iter().filter(|address| !is_loopback(address)));
-        far_first.chain(listening.iter().filter(|address| is_loopback(address))).take(most).map(ToString::to_string).collect()
+        let far_first = external.iter().chain(listening.iter().filter(|address| !is_here(address)));
+        far_first.chain(listening.iter().filter(|address| is_here(address))).take(most).map(ToString::to_string).collect()
     }
 
     pub(crate) fn link(&self, node: NodeId) -> Option<Arc<Link>> {

@@ -40,6 +40,4 @@ pub struct PeerInfo {
     pub sent_bytes: u64,
     /// The last measured time there and back; none before the first.
     pub round_trip: Option<Duration>,
-    /// Its program, as it says; empty until it did.
-    pub agent: String,
 }

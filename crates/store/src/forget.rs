@@ -7,11 +7,9 @@ use std::ops::Range;
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
-use larder_content::ChunkHashes;
-
 use crate::follow::Proving;
 use crate::index::Row;
-use crate::partial::{Chunks, Partial, file_name};
+use crate::partial::Partial;
 use crate::{StoreError, lock};
 
 impl Partial {
@@ -29,23 +27,6 @@ impl Partial {
         self.shared().drop_partial(&self.coming.key)
     }
 
-    /// Forgets the chunks whose hashes are others than the `proven` ones, and returns the runs that are missing then.
-    ///
-    /// The proof begins anew. What is being written meanwhile is kept as it comes.
-    ///
-    /// # Errors
-    /// If the index cannot be written, or `proven` is of a file of another size.
-    pub fn keep_only(&self, proven: &ChunkHashes) -> Result<Vec<Range<u64>>, StoreError> {
-        if proven.layout() != self.coming.layout {
-            let why = format!("it got hashes of a file of {} bytes, not {}", proven.layout().size(), self.size());
-            return Err(StoreError::Damaged { path: self.shared().home.path_of(&file_name(&self.coming.key)), why });
-        }
-        self.forget_all(0..self.coming.layout.count(), |chunks, index| {
-            chunks.tree.get(index).is_some_and(|hash| proven.run(index..index + 1) != [hash])
-        })?;
-        Ok(self.missing())
-    }
-
     /// Forgets chunks: they are missing then, and the proof begins anew.
     ///
     /// What is being written meanwhile is kept as it comes.
@@ -53,18 +34,13 @@ impl Partial {
     /// # Errors
     /// If the index cannot be written.
     pub fn forget(&self, chunks: Range<u64>) -> Result<(), StoreError> {
-        let end = chunks.end.min(self.coming.layout.count());
-        self.forget_all(chunks.start..end, |chunks, index| chunks.tree.get(index).is_some())
-    }
-
-    /// Forgets those of `chunks` that are there and that `is_wrong` says so of.
-    fn forget_all(&self, chunks: Range<u64>, is_wrong: impl Fn(&Chunks, u64) -> bool) -> Result<(), StoreError> {
         let _proving = self.hold_proof();
         let state = lock(&self.coming.chunks);
         if state.ended {
             return Ok(());
         }
-        let wrong: Vec<u64> = chunks.filter(|index| is_wrong(&state, *index)).collect();
+        let end = chunks.end.min(self.coming.layout.count());
+        let wrong: Vec<u64> = (chunks.start..end).filter(|index| state.tree.get(*index).is_some()).collect();
         drop(state);
         if wrong.is_empty() {
             return Ok(());

@@ -73,7 +73,7 @@ impl Shared {
         let file = self.home.file(&name.file(), false)?;
         let (mut tree, mut next) = (ChunkTree::new(layout), 0);
         let hashed = read_all(&file, layout.size(), &mut |bytes| {
-            if let Ok(chunks) = VerifiedChunks::read_from_origin(layout, next, bytes) {
+            if let Ok(chunks) = VerifiedChunks::hashed(layout, next, bytes) {
                 chunks.indices().zip(chunks.hashes()).for_each(|(index, hash)| tree.insert(index, *hash));
                 next = chunks.indices().end;
             }

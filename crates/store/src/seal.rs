@@ -26,7 +26,7 @@ impl Partial {
     ///
     /// # Errors
     /// [`SealError::Incomplete`] if chunks are missing; [`SealError::Mismatch`] if no digest matches: then all chunks stay, until
-    /// [`Partial::discard`], [`Partial::forget`] or [`Partial::keep_only`] says which of them go.
+    /// [`Partial::discard`] or [`Partial::forget`] says which of them go.
     pub fn seal(&self) -> Result<Blob, SealError> {
         self.at_end(|content, trial| {
             let proof = match trial.finish() {

@@ -126,7 +126,7 @@ impl Shared {
         let (mut there, mut ahead) = (0, 0);
         for (key, _) in self.index.partials()?.iter().filter(|(_, row)| row.sealed_as.is_none()) {
             let taken = self.home.status(&file_name(key))?.map_or(0, |status| status.disk_bytes);
-            // Of what nobody is writing, blocks are all that is known.
+            // What nobody is writing is counted by blocks, which costs no look at each chunk.
             let has = open.get(key).map_or(taken, |coming| coming.have_bytes().min(taken));
             there += has;
             ahead += taken - has;

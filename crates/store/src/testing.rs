@@ -50,7 +50,7 @@ pub(crate) fn bytes(seed: u64, len: u64) -> Bytes {
 pub(crate) fn chunks(data: &Bytes, first: u64, end: u64) -> VerifiedChunks {
     let layout = ChunkLayout::new(data.len() as u64);
     let place = layout.bytes(first, end);
-    VerifiedChunks::read_from_origin(layout, first, data.slice(place.start as usize..place.end as usize)).unwrap()
+    VerifiedChunks::hashed(layout, first, data.slice(place.start as usize..place.end as usize)).unwrap()
 }
 
 /// All chunks of a file of `data`.

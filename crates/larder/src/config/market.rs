@@ -83,7 +83,6 @@ pub(super) fn compose(markets: BTreeMap<String, MarketFields>, quic: bool) -> an
 }
 
 fn settings(address: String, fields: MarketFields, quic: bool) -> anyhow::Result<MarketSettings> {
-    check_address(&address)?;
     let MarketFields { listen, bootstrap, allow } = fields;
     for (name, entries) in [("listen", &listen), ("bootstrap", &bootstrap), ("allow", &allow)] {
         ensure!(entries.len() <= MAX_ENTRIES, "{name} has more than {MAX_ENTRIES} entries");

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use larder_content::{Algorithm, ChunkLayout, ContentId, Mismatch, NodeId, OriginDigest, PartSizes, Resource, Scope};
-use larder_engine::{GroupId, ReadId};
+use larder_content::{Algorithm, ChunkLayout, ContentId, Mismatch, OriginDigest, PartSizes, Resource, Scope};
+use larder_engine::{GroupId, Peer, ReadId};
 use larder_store::{Blob, Partial};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -47,7 +47,7 @@ pub(super) struct Active {
     /// Times that what came from peers was refuted.
     pub(super) refuted: usize,
     /// Peers that asked about it before the engine knew it.
-    pub(super) early: Vec<NodeId>,
+    pub(super) early: Vec<Peer>,
 }
 
 /// Where its bytes go.
@@ -100,9 +100,7 @@ impl Waiter {
         }
         self.room.follow(self.source.file.size - self.counted);
     }
-}
 
-impl Waiter {
     /// So many bytes are not there after all; those that came from peers did not.
     fn take_back(&mut self, bytes: u64) {
         let bytes = bytes.min(self.peer_bytes);

@@ -173,19 +173,17 @@ impl Driver {
     }
 
     fn ask_engine(&mut self, key: FileKey, missing: Vec<Range<u64>>) {
-        let known = self.share(key);
-        let Some(active) = self.active.get(&key) else { return };
+        let (sharing, now) = (self.share(key), self.now());
+        let Some(active) = self.active.get_mut(&key) else { return };
         let next = OriginId(self.origins.len() as u64);
         let origin = *self.origins.entry(active.source.file.locator.endpoint.clone()).or_insert(next);
         let layout = ChunkLayout::new(active.source.file.size);
-        let (sharing, early) = known.map(|known| (known.sharing, known.early)).unzip();
-        let market = sharing.as_ref().map(|sharing| sharing.market);
+        let early = std::mem::take(&mut active.early);
         let event = Event::Wanted { file: key, layout, missing, origin, group: active.group, sharing };
-        let now = self.now();
         self.engine.handle(event, now);
-        for (market, node) in market.into_iter().flat_map(|market| early.iter().flatten().map(move |node| (market, *node))) {
+        for peer in early {
             let message = FileMessage { file: key, body: FileWord::Follow };
-            self.engine.handle(Event::Told { peer: Peer { market, node }, message }, now);
+            self.engine.handle(Event::Told { peer, message }, now);
         }
     }
 
@@ -222,7 +220,7 @@ impl Driver {
                 })
             }
             (Body::Large(partial), From::Origin, shared) => {
-                let reading = Reading { key, read, reading: active.reading, forget: active.refuted > 0, chunks, reporter };
+                let reading = Reading { key, read, reading: active.reading, chunks, reporter };
                 tokio::spawn(reading.run(active.source.clone(), partial.clone(), shared.clone()))
             }
             (body, From::Peer { peer, content }, Some(shared)) => {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use larder_content::{ChunkLayout, ContentId, FileKey, FileMessage, FileWord, Holding, NodeId, Scope, Strength, Subject};
+use larder_content::{ChunkLayout, ContentId, FileKey, FileMessage, FileWord, Holding, Scope, Strength, Subject};
 use larder_engine::{Compared, Event, MarketId, Peer, Sharing};
 use larder_peers::{Event as Happened, KnownPeer, Sighting, Upload, encode_book};
 
@@ -16,16 +16,9 @@ use crate::market::{MarketEvent, SPOKEN_OF_BYTES};
 /// The most peers that are remembered to have asked about a file before it is looked at.
 const MOST_EARLY: usize = 64;
 
-/// What is known of a file when it begins to be shared.
-pub(super) struct Known {
-    pub(super) sharing: Box<Sharing>,
-    pub(super) early: Vec<NodeId>,
-}
-
 impl Driver {
     /// With whom a file is shared, if it is: not what few may read, nor what nothing proves.
-    pub(super) fn share(&mut self, key: FileKey) -> Option<Known> {
-        let now = self.now();
+    pub(super) fn share(&mut self, key: FileKey) -> Option<Box<Sharing>> {
         let active = self.active.get_mut(&key)?;
         let strong = active.source.file.strength().is_some_and(|strength| strength >= Strength::OneLocator);
         if active.scope != Scope::Public || !strong || active.refuted > 1 {
@@ -34,7 +27,7 @@ impl Driver {
         let share = active.share.clone()?;
         let market = self.markets.get(share.market)?.clone();
         let layout = ChunkLayout::new(active.source.file.size);
-        let company = !market.status().peers.is_empty();
+        let company = market.has_peers();
         let sharing = Sharing {
             market: share.market,
             me: market.id(),
@@ -44,12 +37,12 @@ impl Driver {
             looked: share.looked,
             company,
         };
-        tracing::debug!(file = %active.source.file.locator, known = sharing.known.len(), ?now, "it is fetched with others");
+        tracing::debug!(file = %active.source.file.locator, known = sharing.known.len(), "it is fetched with others");
         if active.source.file.size >= SPOKEN_OF_BYTES {
             market.announce(Subject::from(key), Holding::Fetching);
         }
         active.shared = Some(Arc::new(SharedFile::new(key, layout, share.market, market)));
-        Some(Known { sharing: Box::new(sharing), early: std::mem::take(&mut active.early) })
+        Some(Box::new(sharing))
     }
 
     /// A file that was being shared is held, or is not.
@@ -107,7 +100,7 @@ impl Driver {
             // The engine does not know it yet.
             Some(active) if active.shared.is_none() => {
                 let follows = message.body == FileWord::Follow && active.early.len() < MOST_EARLY;
-                active.early.extend(follows.then_some(peer.node));
+                active.early.extend(follows.then_some(peer));
             }
             Some(_) => self.engine.handle(Event::Told { peer, message }, self.now()),
             None if message.body == FileWord::Follow => self.answer_from_store(peer, key),

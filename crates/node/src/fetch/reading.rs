@@ -9,19 +9,16 @@ use larder_engine::ReadId;
 use larder_store::Partial;
 use tokio::sync::mpsc;
 
-use super::FetchError;
 use super::active::Supply;
 use super::driver::Report;
 use super::shared::SharedFile;
-use crate::read::{ReadError, Source, defect};
+use crate::read::{ReadError, Source};
 
 /// One read of a large file.
 pub(super) struct Reading {
     pub(super) key: FileKey,
     pub(super) read: ReadId,
     pub(super) reading: u64,
-    /// Whether what is there of the chunks is known to be false.
-    pub(super) forget: bool,
     pub(super) chunks: Range<u64>,
     pub(super) reporter: mpsc::Sender<Report>,
 }
@@ -36,12 +33,7 @@ impl Reading {
     }
 
     async fn carry_out(self, source: Source, partial: Partial, shared: Option<Arc<SharedFile>>) -> Result<(), ReadError> {
-        let Self { key, read, reading, forget, chunks, reporter } = self;
-        if forget {
-            let (partial, chunks) = (partial.clone(), chunks.clone());
-            let forgotten = tokio::task::spawn_blocking(move || partial.forget(chunks)).await;
-            forgotten.map_err(|panic| defect(&panic))?.map_err(|error| ReadError::Final(FetchError::Store(error)))?;
-        }
+        let Self { key, read, reading, chunks, reporter } = self;
         let mut next = chunks.start;
         let layout = ChunkLayout::new(source.file.size);
         let told = reporter.clone();

@@ -118,7 +118,7 @@ impl SharedFile {
     /// Checks what a peer sent.
     pub(crate) fn check(&self, piece: Piece) -> Result<(VerifiedChunks, Option<Claim>), Wrong> {
         let Piece { first, bytes, claim, content } = piece;
-        let found = VerifiedChunks::read_from_origin(self.layout, first, bytes).map_err(|_| Wrong::Sender)?;
+        let found = VerifiedChunks::hashed(self.layout, first, bytes).map_err(|_| Wrong::Sender)?;
         let run = found.indices();
         if claim.as_ref().is_some_and(|claim| claim.run(run.clone()) != found.hashes()) {
             return Err(Wrong::Sender);

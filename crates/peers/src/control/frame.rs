@@ -12,7 +12,7 @@ use crate::holdings::Row;
 
 /// The most subjects in one question.
 pub(crate) const SUBJECTS_A_FRAME: usize = 1024;
-/// The most rows of holdings in one frame: 44 bytes each, or 66 with whose they are.
+/// The most rows of holdings in one frame: 38 bytes each at most, or 65 with whose they are.
 pub(crate) const ROWS_A_FRAME: usize = 900;
 /// The most ranges in one message about a file.
 const RANGES_A_FRAME: usize = 3000;

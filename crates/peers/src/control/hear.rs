@@ -5,19 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use larder_content::{Holding, NodeId, Subject};
-use libp2p::{Multiaddr, Stream};
+use larder_content::{NodeId, Subject};
+use libp2p::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::frame::{ControlRecord, HelloRecord, HolderRecord, ROWS_A_FRAME, RowRecord, SUBJECTS_A_FRAME};
 use super::link::Link;
 use super::{MOST_ADDRESSES_IN_HELLO, PEERS_A_FRAME};
-use crate::address::reach_of;
+use crate::address::told_by;
 use crate::book::{KnownPeer, KnownPeerRecord};
 use crate::event::{Event, Sighting};
 use crate::frame::{self, FrameError};
-use crate::holdings::{MOST_HOLDERS, Row, Standing};
+use crate::holdings::{MOST_HOLDERS_TOLD, Row, Standing};
 use crate::look::MOST_ANSWERS;
 use crate::pace::Bucket;
 use crate::shared::{Command, Shared, lock};
@@ -241,10 +241,8 @@ async fn take(shared: &Arc<Shared>, link: &Arc<Link>, hearing: &mut Hearing, rec
 
 /// Takes where others are, as far as the peer may say.
 async fn take_peers(shared: &Shared, link: &Link, peers: Vec<KnownPeerRecord>) {
-    let nearest = reach_of(&link.address);
-    let tells = |text: &String| text.parse::<Multiaddr>().is_ok_and(|address| reach_of(&address) >= nearest);
-    let mut peers: Vec<KnownPeer> = peers.into_iter().map(KnownPeer::from).collect();
-    peers.iter_mut().for_each(|peer| peer.addresses.retain(tells));
+    let peers = peers.into_iter().map(KnownPeer::from);
+    let peers = peers.map(|peer| (peer.node, told_by(&link.address, &peer.addresses).collect())).collect();
     let _ = shared.commands.send(Command::Heard(peers)).await;
 }
 
@@ -265,13 +263,13 @@ fn said(shared: &Shared, link: &Link, rows: Vec<RowRecord>) {
 
 fn answer(shared: &Shared, link: &Link, question: u32, subjects: &BTreeSet<Subject>) {
     link.wants(subjects);
-    let most = (MOST_ANSWERS / subjects.len().max(1)).clamp(1, MOST_HOLDERS);
+    let most = (MOST_ANSWERS / subjects.len().max(1)).clamp(1, MOST_HOLDERS_TOLD);
     let mut found = Vec::new();
     for subject in subjects {
         let own = lock(&shared.own).get(subject);
         found.extend(own.map(|holding| Sighting { subject: *subject, node: shared.identity.id(), holding }));
         let others = shared.holders(*subject, most).into_iter().filter(|(node, _)| *node != link.node);
-        found.extend(others.map(|(node, holding): (_, Holding)| Sighting { subject: *subject, node, holding }));
+        found.extend(others.map(|(node, holding)| Sighting { subject: *subject, node, holding }));
     }
     let count = found.len().div_ceil(ROWS_A_FRAME).max(1);
     for at in 0..count {
@@ -318,8 +316,8 @@ mod tests {
         assert!(hearing.pace(frames_of(&question)).unwrap() > Duration::ZERO);
     }
 
-    #[tokio::test]
-    async fn a_peer_that_floods_for_long_is_at_fault_and_one_that_pauses_is_not() {
+    #[test]
+    fn a_peer_that_floods_for_long_is_at_fault_and_one_that_pauses_is_not() {
         let mut hearing = Hearing::new();
         let flood = |hearing: &mut Hearing| hearing.pace(FRAMES_AT_ONCE + 1.0);
         assert!(flood(&mut hearing).unwrap() > Duration::ZERO);

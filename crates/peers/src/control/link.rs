@@ -29,7 +29,7 @@ const WRITING: Duration = Duration::from_secs(30);
 /// The bytes that are gathered into one write.
 const GATHERED_BYTES: usize = 64 * 1024;
 /// The most subjects of which a peer hears what comes later.
-const MOST_INTEREST: usize = 4096;
+const MOST_INTEREST_OF_PEER: usize = 4096;
 
 /// A connection to a peer.
 #[derive(Debug)]
@@ -61,7 +61,6 @@ pub(crate) struct Link {
 /// What is learned of a peer in the course of time.
 #[derive(Debug, Default)]
 pub(crate) struct About {
-    pub(crate) agent: String,
     pub(crate) round_trip: Option<Duration>,
     /// Where it listens, for others to be told: on the address that it is connected from.
     pub(crate) addresses: Vec<Multiaddr>,
@@ -137,7 +136,7 @@ impl Link {
     pub(crate) fn wants(&self, subjects: &BTreeSet<Subject>) {
         let mut interest = lock(&self.interest);
         for subject in subjects {
-            if interest.len() >= MOST_INTEREST {
+            if interest.len() >= MOST_INTEREST_OF_PEER {
                 return;
             }
             interest.insert(*subject);

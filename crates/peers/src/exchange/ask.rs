@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::io::{ReadHalf, WriteHalf};
@@ -14,11 +14,11 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::fetched::{ChunkStream, Part};
-use super::frame::{AnswerRecord, AskRecord, ClaimRecord, content_of};
+use super::frame::{AnswerRecord, AskRecord, ClaimRecord};
 use super::{ChunkRequest, FetchError, MOST_ASKS, MOST_CHUNKS, MOST_HASHES, PIECE_BYTES, Piece, Wanted};
-use crate::frame::{self, FrameError};
+use crate::frame;
 use crate::identity::has_signed;
-use crate::shared::{Shared, Traffic};
+use crate::shared::{Shared, Traffic, lock};
 
 /// Bytes read at once when downloads are capped.
 const CAPPED_SLICE: usize = 64 * 1024;
@@ -132,18 +132,14 @@ struct Waiting {
 }
 
 impl Session {
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn write(&self, mut output: WriteHalf<Stream>, first: Ask, asks: &mut mpsc::Receiver<Ask>, traffic: &Traffic) -> std::io::Error {
         let mut next = Some(first);
         loop {
             let mut bytes = Vec::new();
             while let Some(ask) = next.take() {
                 bytes.extend(frame::encode(&ask.record()).unwrap_or_default());
-                self.waiting().asks.push_back(ask);
-                if self.waiting().asks.len() < MOST_ASKS {
+                lock(&self.waiting).asks.push_back(ask);
+                if lock(&self.waiting).asks.len() < MOST_ASKS {
                     next = asks.try_recv().ok();
                 }
             }
@@ -158,7 +154,7 @@ impl Session {
                     return error;
                 }
             }
-            let has_room = self.waiting().asks.len() < MOST_ASKS;
+            let has_room = lock(&self.waiting).asks.len() < MOST_ASKS;
             tokio::select! {
                 () = self.changed.notified() => {}
                 ask = asks.recv(), if has_room => match ask {
@@ -171,7 +167,7 @@ impl Session {
 
     /// Frames for the questions whose askers have gone since.
     fn cancels(&self) -> Vec<u8> {
-        let mut waiting = self.waiting();
+        let mut waiting = lock(&self.waiting);
         let first = waiting.first;
         let mut bytes = Vec::new();
         for (number, ask) in (first..).zip(&mut waiting.asks) {
@@ -188,13 +184,11 @@ impl Session {
         loop {
             let (record, length) = match frame::read::<AnswerRecord>(input).await {
                 Ok(read) => read,
-                Err(error @ (FrameError::Ended(_) | FrameError::Stalled)) => return FetchError::Broken(error.to_string()),
-                Err(error @ (FrameError::TooLong(_) | FrameError::Malformed(_) | FrameError::Unexpected(_))) => {
-                    return FetchError::Lied(error.to_string());
-                }
+                Err(error) if error.is_offence() => return FetchError::Lied(error.to_string()),
+                Err(error) => return FetchError::Broken(error.to_string()),
             };
             traffic.received(length);
-            let front = self.waiting().asks.front().map(|ask| {
+            let front = lock(&self.waiting).asks.front().map(|ask| {
                 let Ask { file, wanted, parts, received, .. } = ask;
                 Front { file: *file, wanted: wanted.clone(), parts: parts.clone(), received: Arc::clone(received) }
             });
@@ -202,7 +196,7 @@ impl Session {
             match reading.take(input, record, &front, shared, traffic).await {
                 Ok(Progress::Goes) => {}
                 Ok(Progress::Ends) => {
-                    let mut waiting = self.waiting();
+                    let mut waiting = lock(&self.waiting);
                     waiting.asks.pop_front();
                     waiting.first += 1;
                     drop(waiting);
@@ -216,7 +210,7 @@ impl Session {
     /// Only the question being answered is told of a lie; for the others the connection broke.
     fn fail_all(&self, error: &FetchError) {
         let mut error = error.clone();
-        for ask in self.waiting().asks.drain(..) {
+        for ask in lock(&self.waiting).asks.drain(..) {
             let _ = ask.parts.try_send(Err(error.clone()));
             if let FetchError::Lied(what) = error {
                 error = FetchError::Broken(what);
@@ -277,7 +271,7 @@ impl Reading {
                 self.progress = Some(if (length as u64).is_multiple_of(CHUNK_BYTES) { end } else { wanted.end });
                 let claim = claim.map(|claim| self.check(claim, front.file, first..end, &shared.address)).transpose()?;
                 let bytes = self.fill(input, length, front, shared, traffic).await?;
-                let piece = Piece { first, bytes, claim, content: content_of(content) };
+                let piece = Piece { first, bytes, claim, content: content.map(ContentId) };
                 let _ = front.parts.try_send(Ok(Part::Piece(piece)));
                 Ok(Progress::Goes)
             }

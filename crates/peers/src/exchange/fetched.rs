@@ -1,7 +1,7 @@
 //! What an asker holds: the pieces of one answer, as they come.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use larder_content::ChunkHash;
 use tokio::sync::{Notify, mpsc};
@@ -37,13 +37,7 @@ impl ChunkStream {
         }
     }
 
-    /// The payload bytes that came so far, those of unfinished pieces too.
-    #[must_use]
-    pub fn received(&self) -> u64 {
-        self.received.load(Ordering::Relaxed)
-    }
-
-    /// The counter behind [`ChunkStream::received`], to be watched from elsewhere.
+    /// The payload bytes that came so far, those of unfinished pieces too: to be watched from elsewhere.
     #[must_use]
     pub fn counter(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.received)

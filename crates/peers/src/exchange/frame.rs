@@ -1,7 +1,7 @@
 //! What is on a bulk stream: the asker's frames one way, the answers' frames and their bytes the other.
 
 use larder_content::codec::Record;
-use larder_content::{ChunkHash, Claim, ContentId, FileKey, NodeId};
+use larder_content::{ChunkHash, Claim, FileKey, NodeId};
 use serde::{Deserialize, Serialize};
 
 /// What the asker sends.
@@ -65,10 +65,6 @@ impl ClaimRecord {
         let hashes = self.hashes.into_iter().map(ChunkHash).collect();
         Claim { file, first: self.first, hashes, signer: NodeId(self.signer), signature }
     }
-}
-
-pub(super) fn content_of(record: Option<[u8; 32]>) -> Option<ContentId> {
-    record.map(ContentId)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! | `frame` | what is on the wire |
 //! | `ask` | the side that asks: one task a link |
 //! | `fetched` | what the asker holds: a stream of pieces, cancelled by dropping it |
+//! | `pool` | buffers for the pieces, taken up again |
 //! | `serve` | the side that answers: one task a stream |
 //! | `upload` | what the answering node holds: a place to put pieces |
 //!
@@ -27,7 +28,7 @@ pub(crate) use ask::{Asker, ask_all};
 pub use fetched::ChunkStream;
 pub(crate) use fetched::hashes_of;
 pub(crate) use pool::Pool;
-pub(crate) use serve::{UPLOADS_A_PEER, serve};
+pub(crate) use serve::{UPLOADS_A_PEER, UPLOADS_AT_ONCE, serve};
 pub use upload::{Gone, Upload, Wanted};
 
 /// The most chunks that one question may be for.

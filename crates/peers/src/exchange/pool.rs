@@ -1,9 +1,11 @@
 //! Buffers for pieces, taken up again once nobody holds what was in them: neither zeroed nor mapped anew.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use bytes::{Bytes, BytesMut};
+
+use crate::shared::lock;
 
 /// The most buffers that wait for their piece to be let go, 1 MiB each at most.
 const MOST_BUFFERS: usize = 8;
@@ -13,14 +15,10 @@ const MOST_BUFFERS: usize = 8;
 pub(crate) struct Pool(Mutex<VecDeque<Bytes>>);
 
 impl Pool {
-    fn pieces(&self) -> MutexGuard<'_, VecDeque<Bytes>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A buffer of `length` bytes, with anything in it.
     pub(super) fn take(&self, length: usize) -> BytesMut {
         let free = {
-            let mut pieces = self.pieces();
+            let mut pieces = lock(&self.0);
             pieces.iter().position(Bytes::is_unique).and_then(|at| pieces.remove(at))
         };
         match free.map(Bytes::try_into_mut) {
@@ -34,7 +32,7 @@ impl Pool {
 
     /// Remembers what was handed out.
     pub(super) fn keep(&self, bytes: &Bytes) {
-        let mut pieces = self.pieces();
+        let mut pieces = lock(&self.0);
         if pieces.len() == MOST_BUFFERS {
             pieces.pop_front();
         }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::io::{ReadHalf, WriteHalf};
@@ -19,10 +19,12 @@ use super::upload::{Given, Upload, Wanted};
 use super::{MOST_ASKS, MOST_CHUNKS, MOST_HASHES};
 use crate::event::Event;
 use crate::frame::{self, FrameError};
-use crate::shared::{Shared, Traffic};
+use crate::shared::{Shared, Traffic, lock};
 
 /// The most answers that are prepared for one peer at once.
 pub(crate) const UPLOADS_A_PEER: usize = 4;
+/// The most for all peers of a market together; each holds up to 2 MiB.
+pub(crate) const UPLOADS_AT_ONCE: usize = 64;
 /// How long an asker may take for a slice of an answer: it holds a place that others wait for.
 const STALL: Duration = Duration::from_secs(30);
 /// How long an asker may take for a whole answer while others wait for a place: so long, and longer for each byte.
@@ -38,7 +40,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, traffic: Arc<Traffic>, of_peer: A
     let (input, output) = stream.split();
     let (asked, asks) = mpsc::channel(MOST_ASKS);
     let (prepared, answers) = mpsc::channel(UPLOADS_A_PEER);
-    let waiting = Waiting::default();
+    let waiting = Mutex::<Waiting>::default();
     let writer = Writer { shared: &shared, traffic: &traffic, output, writing: Duration::ZERO, written: 0 };
     let ended = tokio::try_join!(
         read(input, &waiting, asked, &traffic),
@@ -57,29 +59,33 @@ struct Ask {
 
 /// The questions whose answers are not written to the end.
 #[derive(Default)]
-struct Waiting(Mutex<(u64, VecDeque<CancellationToken>)>);
+struct Waiting {
+    asks: VecDeque<CancellationToken>,
+    /// The number of the first of them.
+    first: u64,
+}
 
 impl Waiting {
-    fn lock(&self) -> MutexGuard<'_, (u64, VecDeque<CancellationToken>)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn cancel(&self, ask: u64) {
-        let waiting = self.lock();
-        let at = ask.checked_sub(waiting.0).and_then(|at| usize::try_from(at).ok());
-        if let Some(token) = at.and_then(|at| waiting.1.get(at)) {
+        let at = ask.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+        if let Some(token) = at.and_then(|at| self.asks.get(at)) {
             token.cancel();
         }
     }
 }
 
-async fn read(mut input: ReadHalf<Stream>, waiting: &Waiting, asked: mpsc::Sender<Ask>, traffic: &Traffic) -> Result<(), FrameError> {
+async fn read(
+    mut input: ReadHalf<Stream>,
+    waiting: &Mutex<Waiting>,
+    asked: mpsc::Sender<Ask>,
+    traffic: &Traffic,
+) -> Result<(), FrameError> {
     loop {
         let (record, length) = frame::read::<AskRecord>(&mut input).await?;
         traffic.received(length);
         let (file, content, wanted) = match record {
             AskRecord::Cancel { ask } => {
-                waiting.cancel(ask);
+                lock(waiting).cancel(ask);
                 continue;
             }
             AskRecord::Chunks { file, content, first, count } => (file, content, Wanted::Chunks(range(first, count, MOST_CHUNKS)?)),
@@ -87,11 +93,11 @@ async fn read(mut input: ReadHalf<Stream>, waiting: &Waiting, asked: mpsc::Sende
         };
         let cancelled = CancellationToken::new();
         {
-            let mut waiting = waiting.lock();
-            if waiting.1.len() >= MOST_ASKS {
+            let mut waiting = lock(waiting);
+            if waiting.asks.len() >= MOST_ASKS {
                 return Err(FrameError::Unexpected("more open questions than are allowed"));
             }
-            waiting.1.push_back(cancelled.clone());
+            waiting.asks.push_back(cancelled.clone());
         }
         let ask = Ask { file: FileKey(file), content: content.map(ContentId), wanted, cancelled };
         if asked.send(ask).await.is_err() {
@@ -147,7 +153,7 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    async fn write(mut self, mut answers: mpsc::Receiver<Answer>, waiting: &Waiting) -> Result<(), FrameError> {
+    async fn write(mut self, mut answers: mpsc::Receiver<Answer>, waiting: &Mutex<Waiting>) -> Result<(), FrameError> {
         while let Some(mut answer) = answers.recv().await {
             let mut any = false;
             (self.writing, self.written) = (Duration::ZERO, 0);
@@ -163,9 +169,9 @@ impl Writer<'_> {
             }
             // Both sides count questions by their ends, so this comes before the end is on the wire.
             {
-                let mut waiting = waiting.lock();
-                waiting.0 += 1;
-                waiting.1.pop_front();
+                let mut waiting = lock(waiting);
+                waiting.first += 1;
+                waiting.asks.pop_front();
             }
             self.frame(&if any { AnswerRecord::End } else { AnswerRecord::Refused }).await?;
             if answers.is_empty() {

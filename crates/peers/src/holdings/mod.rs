@@ -5,7 +5,7 @@ mod table;
 mod window;
 
 pub(crate) use own::Own;
-pub(crate) use table::{MOST_HOLDERS, Row, Standing, Table};
+pub(crate) use table::{MOST_HOLDERS_TOLD, Row, Standing, Table};
 pub(crate) use window::Window;
 
 use larder_content::{Holding, Subject};

@@ -24,7 +24,7 @@ const MOST_HEARD: usize = MOST_ROWS / 4;
 const MOST_AUTHORS: usize = 12_288;
 const MOST_HINTED: usize = 4096;
 /// The most holders of one subject that are given out.
-pub(crate) const MOST_HOLDERS: usize = 32;
+pub(crate) const MOST_HOLDERS_TOLD: usize = 32;
 /// The most rows of a subject that are looked at for that, from a random one on.
 const MOST_LOOKED_AT: usize = 256;
 /// How long what others say is good for.

@@ -13,7 +13,7 @@ use libp2p::gossipsub::MessageAcceptance;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::address::{Network, network_of, reach_of};
+use crate::address::{Network, network_of, told_by};
 use crate::control::{ControlRecord, RowRecord};
 use crate::holdings::{Row, Standing, Window};
 use crate::pace::{Bucket, Buckets};
@@ -29,7 +29,7 @@ const MESSAGES_AT_ONCE: f64 = 40.0;
 /// The most messages that this node makes at once; the rest follows.
 const MOST_MADE: usize = 8;
 /// The most authors that are remembered; those that were silent longest are forgotten first.
-const MOST_AUTHORS: usize = 16_384;
+const MOST_REMEMBERED: usize = 16_384;
 /// Messages from one network in a second, and at once: a market of 10,000 nodes that all begin a job. If there are more, whoever of
 /// the network has brought many is at fault.
 const MESSAGES_BROUGHT_A_SECOND: f64 = 100.0;
@@ -176,9 +176,7 @@ impl Gossip {
             let news = lock(&shared.table).said(author, Standing::Author, &rows, shared.now());
             shared.spread(news, author);
         }
-        let addresses = record.addresses.iter().filter_map(|text| text.parse().ok());
-        let addresses = addresses.filter(|address| reach_of(address) >= reach_of(at)).collect();
-        Taken { addresses, ..MessageAcceptance::Accept.into() }
+        Taken { addresses: told_by(at, &record.addresses).collect(), ..MessageAcceptance::Accept.into() }
     }
 
     /// An author, heard just now.
@@ -186,7 +184,7 @@ impl Gossip {
         let now = Instant::now();
         if let Some(known) = self.authors.get(&author) {
             self.silent.remove(&(known.heard_at, author));
-        } else if self.authors.len() >= MOST_AUTHORS
+        } else if self.authors.len() >= MOST_REMEMBERED
             && let Some((_, longest)) = self.silent.pop_first()
         {
             self.authors.remove(&longest);
@@ -274,7 +272,7 @@ mod tests {
             let at = format!("/ip4/198.18.{}.1/tcp/1", number % 256).parse().unwrap();
             gossip.take(&shared, FROM, &at, Some(made_up(number)), &message(1, 1, 1));
         }
-        assert!(gossip.authors.len() == MOST_AUTHORS && gossip.silent.len() == MOST_AUTHORS);
+        assert!(gossip.authors.len() == MOST_REMEMBERED && gossip.silent.len() == MOST_REMEMBERED);
         assert!(gossip.authors.contains_key(&made_up(29_999)), "the silent are forgotten first");
     }
 

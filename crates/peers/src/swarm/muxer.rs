@@ -27,7 +27,7 @@ pub(super) const MOST_UNREAD_BYTES: usize = 24 * 1024 * 1024;
 pub(super) const MOST_UNREAD_BYTES_OF_BOOTSTRAP: usize = 10 * 1024 * 1024;
 const _: () = assert!(MOST_UNREAD_BYTES_OF_BOOTSTRAP >= MOST_STREAMS * LEAST_WINDOW_BYTES);
 /// The most streams that a peer has opened and the connection has not taken up; more are closed.
-const MOST_WAITING: usize = 16;
+const MOST_UNTAKEN: usize = 16;
 
 /// The upgrade.
 #[derive(Debug, Clone)]
@@ -117,7 +117,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Muxer<C> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
         let stream = ready!(self.poll_next(cx))?;
-        if self.waiting.len() < MOST_WAITING {
+        if self.waiting.len() < MOST_UNTAKEN {
             self.waiting.push_back(stream);
             if let Some(waker) = self.waker.take() {
                 waker.wake();

@@ -22,7 +22,7 @@ use super::listening::begin_to_listen;
 use super::setup::{self, Behaviour, BehaviourEvent};
 use super::strangers::reason_to_turn_away;
 use super::streams::{Crowded, Kind, Refusal, StreamEvent};
-use crate::address::{at_address_of, is_loopback, reach_of};
+use crate::address::{at_address_of, is_here, told_by};
 use crate::config::StartError;
 use crate::control::{HelloRecord, Link};
 use crate::identity::{node_of, peer_of};
@@ -220,8 +220,8 @@ impl EventLoop {
             }
             Command::Heard(peers) => {
                 let mut dialling = lock(&self.shared.dialling);
-                for peer in peers {
-                    dialling.learn(peer.node, peer.addresses.iter().filter_map(|text| text.parse().ok()));
+                for (node, addresses) in peers {
+                    dialling.learn(node, addresses.into_iter());
                 }
                 drop(dialling);
                 self.dial();
@@ -243,8 +243,7 @@ impl EventLoop {
             let mut dialling = lock(&self.shared.dialling);
             dialling.has_greeted(link.node, link.is_dialled.then_some(&link.address));
             dialling.learn(link.node, lock(&link.about).addresses.clone().into_iter());
-            let others = hello.addresses.iter().filter_map(|text| text.parse().ok());
-            dialling.learn(link.node, others.filter(|address| reach_of(address) >= reach_of(&link.address)));
+            dialling.learn(link.node, told_by(&link.address, &hello.addresses));
         }
         self.note_awaited();
         self.learn_own_address(link, &hello.seen_at);
@@ -253,12 +252,12 @@ impl EventLoop {
     /// Where a bootstrap sees this node, at the ports it listens on: how others may find it behind a router that passes them on.
     fn learn_own_address(&self, link: &Link, seen_at: &str) {
         let Ok(seen_at) = seen_at.parse::<Multiaddr>() else { return };
-        if is_loopback(&seen_at) || !lock(&self.shared.dialling).is_bootstrap(link.node) {
+        if is_here(&seen_at) || !lock(&self.shared.dialling).is_bootstrap(link.node) {
             return;
         }
         let listening = lock(&self.shared.listening).clone();
         let mut external = lock(&self.shared.external);
-        for address in listening.iter().filter(|address| !is_loopback(address)).filter_map(|address| at_address_of(address, &seen_at)) {
+        for address in listening.iter().filter(|address| !is_here(address)).filter_map(|address| at_address_of(address, &seen_at)) {
             if external.len() < MOST_EXTERNAL && !listening.contains(&address) && !external.contains(&address) {
                 tracing::debug!(%address, "a bootstrap sees this node there");
                 external.push(address);
@@ -269,7 +268,6 @@ impl EventLoop {
     fn identified(&mut self, connection: ConnectionId, info: &identify::Info) {
         let Some(link) = self.connections.link(connection) else { return };
         let agent: String = info.agent_version.chars().filter(|character| !character.is_control()).take(64).collect();
-        lock(&link.about).agent.clone_from(&agent);
         if let Some(reason) = reason_to_turn_away(&self.shared, &info.protocols, &agent) {
             let node = link.node;
             link.ends.cancel();

@@ -98,8 +98,8 @@ impl Streams {
 
 /// Why nobody more is let in from a network.
 #[derive(Debug, thiserror::Error)]
-#[error("{0} has as many connections as one network may have")]
-pub(crate) struct Crowded(Network);
+#[error("{0} {1}")]
+pub(crate) struct Crowded(Network, &'static str);
 
 /// Why a peer is kept out.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +112,7 @@ impl NetworkBehaviour for Streams {
 
     fn handle_pending_inbound_connection(&mut self, _: ConnectionId, _: &Multiaddr, from: &Multiaddr) -> Result<(), ConnectionDenied> {
         match network_of(from) {
-            Some(network) if !self.begun.try_take(network, 1.0) => Err(ConnectionDenied::new(Refusal("its network connects too often"))),
+            Some(network) if !self.begun.try_take(network, 1.0) => Err(ConnectionDenied::new(Crowded(network, "connects too often"))),
             Some(_) | None => Ok(()),
         }
     }
@@ -126,7 +126,9 @@ impl NetworkBehaviour for Streams {
     ) -> Result<Handler, ConnectionDenied> {
         let most = if self.shared.is_bootstrap { CONNECTIONS_OF_NETWORK_ON_BOOTSTRAP } else { CONNECTIONS_OF_NETWORK };
         match network_of(from) {
-            Some(network) if self.open.get(&network).is_some_and(|open| *open >= most) => Err(ConnectionDenied::new(Crowded(network))),
+            Some(network) if self.open.get(&network).is_some_and(|open| *open >= most) => {
+                Err(ConnectionDenied::new(Crowded(network, "has as many connections as one network may have")))
+            }
             Some(_) | None => self.admit(&peer),
         }
     }
@@ -282,6 +284,15 @@ mod tests {
     use super::*;
     use crate::Identity;
     use crate::identity::peer_of;
+
+    #[test]
+    fn a_network_that_connects_too_often_is_named() {
+        let mut streams = Streams::new(Arc::new(Shared::for_test().0)).unwrap();
+        let from: Multiaddr = "/ip4/198.18.5.1/tcp/9".parse().unwrap();
+        let mut refused = (0..100)
+            .filter_map(|number| streams.handle_pending_inbound_connection(ConnectionId::new_unchecked(number), &from, &from).err());
+        assert_eq!(refused.next().unwrap().downcast_ref::<Crowded>().unwrap().to_string(), "198.18.5.0/24 connects too often");
+    }
 
     #[test]
     fn one_network_takes_some_of_the_connections_and_leaves_the_rest() {

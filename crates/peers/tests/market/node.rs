@@ -1,5 +1,6 @@
 //! Nodes for the tests: a market's handle, and a task that answers what peers ask for.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -116,17 +117,18 @@ pub(crate) fn bytes_of(first: u64, end: u64) -> Bytes {
 
 /// The hashes of some chunks of the file.
 pub(crate) fn hashes_of(first: u64, end: u64) -> Vec<ChunkHash> {
-    VerifiedChunks::read_from_origin(ChunkLayout::new(FILE_BYTES), first, bytes_of(first, end)).unwrap().hashes().to_vec()
+    VerifiedChunks::hashed(ChunkLayout::new(FILE_BYTES), first, bytes_of(first, end)).unwrap().hashes().to_vec()
+}
+
+/// What every test node gives for the hashes of some chunks, of however large a file.
+pub(crate) fn made_up(chunks: Range<u64>) -> Vec<ChunkHash> {
+    chunks.map(|number| ChunkHash(*blake3::hash(&number.to_le_bytes()).as_bytes())).collect()
 }
 
 async fn answer(market: Market, heard: Arc<Mutex<Heard>>, mut upload: Upload) {
     let forges = heard.lock().unwrap().forges;
     match upload.wanted.clone() {
-        Wanted::Hashes(range) if range.end > 20_000 => {
-            let hashes = range.map(|number| ChunkHash(*blake3::hash(&number.to_le_bytes()).as_bytes())).collect();
-            upload.send_hashes(hashes).await;
-        }
-        Wanted::Hashes(range) => upload.send_hashes(hashes_of(range.start, range.end)).await,
+        Wanted::Hashes(range) => upload.send_hashes(made_up(range)).await,
         Wanted::Chunks(range) if range.start >= 41 => upload.refuse(),
         Wanted::Chunks(range) => {
             let mut first = range.start;
