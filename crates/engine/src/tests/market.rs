@@ -1,6 +1,5 @@
 //! Engines of a whole market, with lines and an origin that share their bytes evenly: a fluid model in small steps.
 
-
 use super::*;
 use larder_content::CHUNK_BYTES;
 
