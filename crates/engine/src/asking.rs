@@ -17,6 +17,9 @@ use crate::{Action, Engine, From, Peer, Read, Time};
 const SAMPLES: usize = 16;
 /// Files at work from which on each is told of less often.
 const FILES_TOLD: usize = 4;
+/// Followers of one file from twice as many on, they are told less often, down to a fourth.
+const FOLLOWERS_TOLD: usize = 5;
+const MOST_SELDOM: usize = 4;
 /// The most peers whose record is kept.
 const MOST_LINKS: usize = 8192;
 /// How long an origin may bring nothing and still counts as moving.
@@ -241,11 +244,11 @@ impl Engine {
             share.untold.clear();
         }
         if !share.untold.is_empty() && share.tell_at.is_none() {
-            // Many files share the line on which it is told.
+            // Many files share the line on which it is told, and each word to many costs a word to each.
             let told = |file: &&WantedFile| file.share.as_ref().is_some_and(|share| !share.whole);
             let files = self.files.values().filter(told).count() / FILES_TOLD;
-            let files = u32::try_from(files).unwrap_or(u32::MAX).max(1);
-            share.tell_at = Some(now + self.config.tell_every.saturating_mul(files));
+            let many = (followers(share).len() / FOLLOWERS_TOLD).min(MOST_SELDOM).max(files);
+            share.tell_at = Some(now + self.config.tell_every.saturating_mul(u32::try_from(many).unwrap_or(u32::MAX).max(1)));
         }
         if !share.undeclared && share.tell_at.is_none_or(|at| at > now) {
             return;
