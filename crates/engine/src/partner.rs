@@ -25,8 +25,9 @@ pub(crate) struct Partner {
     /// How often it was asked for chunk hashes.
     pub(crate) tries: u32,
     pub(crate) reading: Runs,
-    /// Words alone give it no more time before.
+    /// Words alone give it no more time before, unless it has delivered something since they last did.
     excused_until: Time,
+    has_delivered: bool,
     /// When it was sighted first.
     pub(crate) since: Time,
     pub(crate) answered: bool,
@@ -62,6 +63,7 @@ impl Partner {
             tries: 0,
             reading: Runs::default(),
             excused_until: now,
+            has_delivered: false,
             since: now,
             answered: false,
             spoke: now,
@@ -80,9 +82,9 @@ impl Partner {
 
     /// It says that it reads other chunks than before: it has time to deliver from then on, but not again and again.
     pub(crate) fn reads(&mut self, reading: Runs, now: Time) {
-        if self.reading != reading && now >= self.excused_until {
+        if self.reading != reading && (now >= self.excused_until || self.has_delivered) {
             self.start(now);
-            self.excused_until = now + HOPE;
+            (self.excused_until, self.has_delivered) = (now + HOPE, false);
         }
         self.reading = reading;
     }
@@ -98,11 +100,36 @@ impl Partner {
         self.progress.beat(now);
         if new.iter().any(|run| self.reading.meets(run)) {
             self.delivery.beat(now);
+            self.has_delivered = true;
         }
     }
 
     /// Whether nothing has come of it for so long that nothing is to be expected.
     pub(crate) fn stuck_at(&self, now: Time) -> bool {
         now.saturating_sub(self.progress.last()) > HOPE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_delivered_has_time_for_what_it_reads_next_and_who_has_not_gets_none_by_words() {
+        let second = Duration::from_secs(1);
+        let runs = |run: Range<u64>| {
+            let mut runs = Runs::default();
+            runs.insert(run);
+            runs
+        };
+        let mut partner = Partner::new(64, Time::ZERO);
+        partner.reads(runs(0..8), Time::ZERO);
+        partner.gets_on(&[7..9], second);
+        partner.gets_on(&[20..30], 9 * second);
+        partner.reads(runs(8..16), 10 * second);
+        assert_eq!(partner.delivery.last(), 10 * second);
+        partner.gets_on(&[16..20], 11 * second);
+        partner.reads(runs(30..40), 12 * second);
+        assert_eq!(partner.delivery.last(), 10 * second);
     }
 }
