@@ -18,6 +18,8 @@ use crate::trees::{expected, files_below, noise};
 const SMALL_FILES: u64 = 2_000;
 /// How many in a long one: the most that Larder is made for.
 const MANY_SMALL_FILES: u64 = 100_000;
+/// The memory that a job may take for each of them.
+const BYTES_A_FILE: u64 = 3 * 1024;
 
 fn small_hub() -> HubServer {
     HubBuilder::new().repo(Repo::model("org/name").at("main", Tree::new().file("config.json", "{}"))).start().unwrap()
@@ -299,7 +301,8 @@ fn a_repository_of_very_many_files_is_laid_in_little_memory() {
     let node = Node::new(&hub);
     let job = node.job("many", json!([{"type": "HF", "repo": "org/name", "target": "/data"}]));
     let finished = node.prepare_file(&job, "root");
-    assert!(finished.peak_bytes > 0 && finished.peak_bytes < 300 * MIB, "{} MiB", finished.peak_bytes / MIB);
+    let most = 100 * MIB + count * BYTES_A_FILE;
+    assert!(finished.peak_bytes > 0 && finished.peak_bytes < most, "{} MiB of {}", finished.peak_bytes / MIB, most / MIB);
     let report = finished.ready();
     assert_eq!(report["totals"]["files"], count);
     assert_eq!(files_below(node.folder().join("root/data")).values().map(|bytes| bytes.len() as u64).sum::<u64>(), count * 20);
