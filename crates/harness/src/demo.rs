@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use larder_harness::hub::{HubBuilder, HubServer, Repo, Tree};
-use larder_harness::market::{ADDRESSES, Market, Place, Prepared, Screen, job, megabytes, wait_for};
+use larder_harness::market::{ADDRESSES, Market, Place, Prepared, job, wait_for};
+use larder_harness::report::{Screen, megabytes};
 
 use crate::workplace::{Workplace, WorkplaceArguments, verdict};
 use crate::{empty_repo, generated};

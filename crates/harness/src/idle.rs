@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use clap::Args;
 use larder_harness::hub::{HubBuilder, Repo, Tree};
-use larder_harness::market::{ADDRESSES, Market, Network, Place, Screen, Traffic, megabytes, pass};
+use larder_harness::market::{ADDRESSES, Market, Network, Place, Traffic, pass};
+use larder_harness::report::{Screen, megabytes};
 use serde::Serialize;
 
 use crate::parse_bytes;

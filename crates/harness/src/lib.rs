@@ -14,6 +14,8 @@ pub mod hub;
 pub mod market;
 mod process;
 pub mod proxy;
+pub mod report;
+pub mod scenario;
 pub mod scratch;
 mod serve;
 pub mod servers;

@@ -15,11 +15,12 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use clap::{Args, Parser, Subcommand};
 use larder_harness::HubKind;
 use larder_harness::hub::{HubBuilder, Repo, Tree};
 use larder_harness::proxy::Proxy;
+use larder_harness::scenario::parse_bytes;
 use larder_harness::servers::{Keys, SeaweedFs};
 use serde_json::{Value, json};
 
@@ -277,24 +278,6 @@ fn generated(what: &str) -> anyhow::Result<Tree> {
     Ok(Tree::synthetic(count, bytes))
 }
 
-/// Reads `20`, `20kB`, `8MiB`, `1GiB`.
-fn parse_bytes(text: &str) -> anyhow::Result<u64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let scale: u64 = match unit {
-        "" | "B" => 1,
-        "kB" => 1000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => bail!("{text:?} is no number of bytes: units are kB, MB, GB, KiB, MiB, GiB"),
-    };
-    let number: u64 = number.parse().with_context(|| format!("{text:?} is no number of bytes"))?;
-    number.checked_mul(scale).with_context(|| format!("{text:?} is too many bytes"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -303,12 +286,5 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn bytes_are_read_with_their_units() {
-        let read = |text| parse_bytes(text).ok();
-        assert_eq!(["20", "20B", "20kB", "10MB", "8MiB", "1GiB"].map(read), [20, 20, 20_000, 10_000_000, 8 << 20, 1 << 30].map(Some));
-        assert_eq!(["", "MB", "5 MB", "5mb", "-5", "99999999999GiB"].map(read), [None; 6]);
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use larder_harness::market::{Bound, megabytes};
+use larder_harness::report::{Bound, megabytes};
 use serde::{Deserialize, Serialize};
 
 /// One measured scene. Rates are in bytes a second, times in seconds from the common start.

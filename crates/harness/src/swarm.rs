@@ -8,11 +8,12 @@ use std::time::Duration;
 use anyhow::ensure;
 use clap::{Args, ValueEnum};
 use larder_harness::hub::{HubBuilder, HubServer, Repo, Tree};
-use larder_harness::market::{ADDRESSES, Host, Market, Network, Place, Prepared, Processor, Screen, Traffic, job, megabytes, pass, probe};
+use larder_harness::market::{ADDRESSES, Host, Market, Network, Place, Prepared, Processor, Traffic, job, pass, probe};
+use larder_harness::report::{Screen, megabytes};
 use rustix::process::Signal;
 
 use crate::outcome::{OfNode, Outcome};
-use crate::parse_bytes;
+use larder_harness::scenario::parse_bytes;
 use crate::workplace::{Workplace, WorkplaceArguments, verdict};
 
 /// The repository that all want.

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use larder_harness::market::{Market, Screen, Transport, stop_on_signals};
+use larder_harness::market::{Market, Transport, stop_on_signals};
+use larder_harness::report::Screen;
 use larder_harness::scratch::Scratch;
 
 /// What all commands that start markets take.

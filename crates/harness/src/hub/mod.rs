@@ -30,6 +30,7 @@ use call::Call;
 use repo::Published;
 
 pub use repo::Repo;
+pub(crate) use tree::BINARY_BYTES;
 pub use tree::{Lie, Tree};
 
 /// The most bytes of a request's body: the names of some hundred thousand files.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::source::Source;
 
 /// From this size on generated files are given a binary name.
-const BINARY_BYTES: u64 = 1024 * 1024;
+pub(crate) const BINARY_BYTES: u64 = 1024 * 1024;
 /// How many generated files lie in one folder.
 const FILES_PER_FOLDER: u64 = 1000;
 

@@ -7,7 +7,6 @@ mod machine;
 mod network;
 mod node;
 mod race;
-mod report;
 mod running;
 
 use std::path::PathBuf;
@@ -20,7 +19,6 @@ pub use machine::{Memory, Processor};
 pub use network::{Host, Network, Traffic, probe};
 pub use node::{Node, Place, Transport};
 pub use race::{Prepared, Race, job};
-pub use report::{Bound, Screen, megabytes};
 pub use running::{Running, binary};
 
 use node::Membership;
