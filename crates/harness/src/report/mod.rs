@@ -7,6 +7,7 @@ mod arrivals;
 mod bound;
 mod markdown;
 mod nodes;
+mod page;
 #[cfg(test)]
 mod samples;
 mod screen;
