@@ -5,6 +5,8 @@
 
 mod arrivals;
 mod bound;
+#[cfg(test)]
+mod documented;
 mod markdown;
 mod nodes;
 mod page;

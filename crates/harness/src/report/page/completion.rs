@@ -95,8 +95,11 @@ fn by_wait(report: &Report, size: Size, all: usize) -> String {
     let floor: Vec<[f64; 2]> = waited.iter().map(|[at, _]| [*at, 0.0]).collect();
     plot.area("under", &waited, &floor, "");
     plot.curve("ready", &waited);
-    for (row, (name, at)) in (0..).zip([("half", p50), ("99 %", p99)]).filter(|(_, (_, at))| at.is_finite()) {
-        plot.upright(if row == 0 { "alone" } else { "bound" }, at, &format!("{name} {}", seconds(at)), row);
+    // Names stand where the curve is not: it is low to the left, and high to the right.
+    for (class, name, at, row) in [("alone", "half", p50, 0), ("bound", "99 %", p99, 7)] {
+        if at.is_finite() {
+            plot.upright(class, at, &format!("{name} {}", seconds(at)), row);
+        }
     }
     plot.finish(&format!("Waits of jobs: half at most {}, 99 of 100 at most {}, the longest {}", seconds(p50), seconds(p99), seconds(most)))
 }

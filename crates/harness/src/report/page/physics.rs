@@ -9,7 +9,7 @@ const LONGEST: f64 = 1.5;
 
 const FORMULA: &str = "<p class=\"formula\"><b>T*</b> = max( <span class=\"term\"><i>F</i> / <i>d</i></span>, \
     <span class=\"term\"><i>k F</i> / <i>u</i><sub>origin</sub></span>, \
-    <span class=\"term\">(<i>N</i> − <i>k</i>) <i>F</i> / Σ<i>u</i></span> )</p>";
+    <span class=\"term\">(<i>N</i> − <i>k</i>) <i>F</i> / Σ<i>u</i> )</span></p>";
 
 /// The card; nothing for a run that has no bound.
 pub(super) fn physics(report: &Report) -> String {

@@ -25,7 +25,7 @@ impl Tile {
         let is_broken = report.limits.iter().any(|limit| !limit.kept && self.limits.contains(&limit.limit.as_str()));
         let (class, mark) = if is_broken { (" class=\"broken\"", " <span class=\"mark\">✗ limit broken</span>") } else { ("", "") };
         let (what, figure, unit, says) = (escape(self.what), escape(&self.figure), escape(self.unit), self.says.as_str());
-        let long = if self.figure.chars().count() > 8 { " long" } else { "" };
+        let long = if self.figure.chars().count() > 9 { " long" } else { "" };
         format!("<li{class}><h2>{what}</h2><p class=\"figure{long}\">{figure}<small>{unit}</small></p><p>{says}{mark}</p></li>\n")
     }
 }
@@ -34,7 +34,7 @@ fn origin(report: &Report) -> Tile {
     let sent = bytes(report.origin.body_bytes as f64);
     let floor = report.floor_x().filter(|_| report.floor_bytes != report.wanted_bytes);
     let (figure, unit, says) = match floor {
-        Some(floor) => (number(floor), "of the least", format!("{sent}; {} must leave it", bytes(report.floor_bytes as f64))),
+        Some(floor) => (number(floor), "× the least", format!("{sent}; {} must leave it", bytes(report.floor_bytes as f64))),
         None => {
             let says = format!("{sent} for {} wanted; 1.0 is one copy for all", bytes(report.wanted_bytes as f64));
             (number(report.origin_x()), "copies", says)
