@@ -1,7 +1,7 @@
 //! Who fed whom: a circle of ribbons while nodes are few, a matrix while each still has a row, groups of nodes beyond.
 
 use super::{chord, escape, matrix, wide_card};
-use crate::report::Report;
+use crate::report::{Report, arrivals};
 
 /// The most nodes that are drawn as a circle, and the most that have a row each.
 const CIRCLE: usize = 40;
@@ -38,8 +38,8 @@ pub(super) struct Market {
 /// The card.
 pub(super) fn fed(report: &Report) -> String {
     let market = Market::of(report);
-    // Beside two short cards where there is no card of the bound.
-    let class = if report.bound.is_some() { "" } else { "tall" };
+    // As high as the two cards beside it if jobs came over time.
+    let class = if arrivals::are_together(report) { "" } else { "tall" };
     let card = |title: &str, lead: &str, body: &str| wide_card(class, title, lead, body);
     let title = "Who fed whom";
     if market.flows.is_empty() {

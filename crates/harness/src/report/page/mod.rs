@@ -66,7 +66,7 @@ fn header(report: &Report) -> String {
     let all = report.limits.len();
     let (class, verdict) = match (&report.void, broken, all) {
         (Some(_), ..) => ("void", "Void: times of this run say nothing".to_owned()),
-        (None, 0, 0) => ("kept", "No limits were set".to_owned()),
+        (None, 0, 0) => ("none", "No limits were set".to_owned()),
         (None, 0, 1) => ("kept", "✓ The limit held".to_owned()),
         (None, 0, _) => ("kept", format!("✓ All {} limits held", count(all as u64))),
         (None, ..) => ("broken", format!("✗ {} of {} broken", count(broken as u64), many(all, "limit"))),

@@ -28,7 +28,9 @@ pub(super) fn limits(report: &Report) -> String {
     };
     let rows: String = report.limits.iter().map(row).collect();
     let void = if report.void.is_some() { "This run is void: what is said of times says how fast this machine is." } else { "" };
-    wide_card("", "Limits", void, &format!("<ul class=\"limits\">{rows}</ul>"))
+    // Beside a picture where there is no card of the bound.
+    let class = if report.bound.is_some() { "all" } else { "" };
+    wide_card(class, "Limits", void, &format!("<ul class=\"limits\">{rows}</ul>"))
 }
 
 /// What was played.
@@ -47,7 +49,7 @@ pub(super) fn settings(report: &Report) -> String {
         ("Nodes", of_nodes::crowd(report)),
         ("Lines", markdown::links(report)),
         ("Jobs", format!("{} {}", count(report.jobs.len() as u64), arrivals::told(report))),
-        ("Wanted", format!("{}: {named}", bytes(report.wanted_bytes as f64))),
+        ("Wanted", format!("{} {named}", bytes(report.wanted_bytes as f64))),
         ("Must leave the origin", bytes(report.floor_bytes as f64)),
         (
             "T*",
@@ -64,7 +66,7 @@ pub(super) fn settings(report: &Report) -> String {
         ("Played in", seconds(report.played_s)),
     ];
     let rows: String = rows.iter().map(|(name, is)| format!("<div><dt>{name}</dt><dd>{}</dd></div>", escape(is))).collect();
-    wide_card("", "What was played", "", &format!("<dl class=\"settings\">{rows}</dl>"))
+    wide_card("all", "What was played", "", &format!("<dl class=\"settings\">{rows}</dl>"))
 }
 
 /// Each node while they are few, else their kinds and quantiles.
@@ -133,7 +135,7 @@ mod tests {
     #[test]
     fn settings_tell_what_is_needed_to_play_it_again() {
         let card = settings(&samples::eight());
-        for told in ["namespaces", "origin 10.0 MB/s, uplinks ", "256 KiB", "512 MB: model", "8 at once", "no limit"] {
+        for told in ["namespaces", "origin 10.0 MB/s, uplinks ", "256 KiB", "512 MB model", "8 at once", "no limit"] {
             assert!(card.contains(told), "{told}");
         }
     }

@@ -52,6 +52,13 @@ fn time(report: &Report) -> Tile {
             says: escape(&format!("{}; no scheme can be faster than {}", seconds(report.wait(1.0)), seconds(bound.seconds))),
             limits: &["time_x_max", "alone_x_max"],
         },
+        _ if report.jobs.len() < 100 => Tile {
+            what: "The last job waited",
+            figure: seconds(report.wait(1.0)),
+            unit: "",
+            says: escape(&format!("half at most {}", seconds(report.wait(0.5)))),
+            limits: &["time_x_max", "alone_x_max", "p99_wait_s_max"],
+        },
         _ => Tile {
             what: "99 of 100 waited at most",
             figure: seconds(report.wait(0.99)),
@@ -120,7 +127,8 @@ mod tests {
 
     #[test]
     fn a_run_that_never_ended_tells_waits_in_place_of_a_ratio() {
-        assert!(tiles(&samples::never()).contains("99 of 100 waited at most") && tiles(&samples::never()).contains("never"));
+        assert!(tiles(&samples::day()).contains("99 of 100 waited at most"));
+        assert!(tiles(&samples::never()).contains("The last job waited") && tiles(&samples::never()).contains("never"));
         assert!(tiles(&samples::eight()).contains("<p class=\"figure\">1.09<small>T*</small>"));
     }
 }
