@@ -5,6 +5,8 @@ mod demo;
 mod hash;
 mod idle;
 mod outcome;
+mod play;
+mod run;
 mod swarm;
 mod workplace;
 mod written;
@@ -61,6 +63,8 @@ enum Command {
     Demo(demo::DemoArguments),
     /// Measures nodes that all want the same at once, behind links of limited rates. Takes root: it makes network namespaces.
     Swarm(swarm::SwarmArguments),
+    /// Plays scenarios, and fails when a limit of theirs is broken.
+    Run(run::RunArguments),
     /// Measures nodes at rest: their memory, and their bytes on the wire. Takes root: it makes network namespaces.
     Idle(idle::IdleArguments),
     /// Moves packets between two TUN devices, its standard input and output, with a delay.
@@ -174,6 +178,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Swarm(arguments) => swarm::run(&arguments),
+        Command::Run(arguments) => run::run(&arguments),
         Command::Idle(arguments) => idle::run(&arguments),
         Command::Delay(arguments) => delay::run(&arguments),
         Command::Report(arguments) => written::run(&arguments),
