@@ -9,14 +9,16 @@ use crate::report::words::bytes;
 const SIDE: f64 = 460.0;
 const MIDDLE: f64 = SIDE / 2.0;
 /// Where the arcs of the circle lie, and how near ribbons come at who sends and at who receives.
-const OUTSIDE: f64 = 172.0;
-const INSIDE: f64 = 160.0;
-const SENDS: f64 = 158.0;
-const RECEIVES: f64 = 150.0;
+const OUTSIDE: f64 = 164.0;
+const INSIDE: f64 = 152.0;
+const SENDS: f64 = 150.0;
+const RECEIVES: f64 = 142.0;
 /// Which part of the circle is between arcs.
 const GAPS: f64 = 0.08;
 /// The most letters of a name.
-const LETTERS: usize = 9;
+const LETTERS: usize = 8;
+/// The angle that a name takes.
+const NAME: f64 = 0.075;
 /// Hues of nodes, from the first to the last; the origin's is far from all of them.
 const HUES: [f64; 2] = [175.0, 275.0];
 
@@ -36,6 +38,7 @@ pub(super) fn drawn(market: &Market) -> String {
     let mut picture = Picture::new(SIDE, SIDE);
     let count = market.places.len();
     let name = |place: usize| market.places[place].name.as_str();
+    let mut named = 0.0;
     for (place, arc) in arcs.iter().enumerate() {
         let (class, style) = dress(market, place, count);
         picture.group(&class, &style, |picture| {
@@ -48,7 +51,12 @@ pub(super) fn drawn(market: &Market) -> String {
             let got = market.flows.iter().filter(|flow| flow.to == place).map(|flow| flow.bytes).sum();
             let title = format!("{} ({}) sent {}, received {}", name(place), market.places[place].kind, bytes(sent), bytes(got));
             picture.path("arc", &ring(*arc), &title);
-            picture.spoke("spoke", OUTSIDE + 7.0, (arc[0] + arc[1]) / 2.0, &shortened(name(place)));
+            let middle = (arc[0] + arc[1]) / 2.0;
+            // Names of places that are too near to one that has its name would cover that.
+            if place == ORIGIN || (middle - named >= NAME && TAU - middle >= NAME) {
+                named = middle;
+                picture.spoke("spoke", OUTSIDE + 7.0, middle, &shortened(name(place)));
+            }
         });
     }
     let shows =
@@ -179,12 +187,22 @@ mod tests {
     }
 
     #[test]
+    fn no_name_covers_another() {
+        let mut report = samples::mixed();
+        report.nodes.truncate(30);
+        let svg = drawn(&Market::of(&report));
+        assert_eq!(svg.matches("class=\"arc\"").count(), 31);
+        // 18 liars neither sent nor received, so that they are all at one place.
+        assert!(svg.matches("class=\"spoke\"").count() <= 14, "{}", svg.matches("class=\"spoke\"").count());
+    }
+
+    #[test]
     fn one_node_alone_is_fed_by_the_origin() {
         let mut report = samples::eight();
         report.nodes.truncate(1);
         report.fed.clear();
         let svg = drawn(&Market::of(&report));
         assert!(svg.matches("class=\"ribbon\"").count() == 1 && !svg.contains("NaN"));
-        assert_eq!((shortened("node-0"), shortened("a-very-long-name")), ("node-0".to_owned(), "a-very-lo…".to_owned()));
+        assert_eq!((shortened("node-0"), shortened("a-very-long-name")), ("node-0".to_owned(), "a-very-l…".to_owned()));
     }
 }

@@ -98,15 +98,17 @@ fn sources(node: &OfNode) -> String {
 
 /// A table; `bars` are one more cell for each row.
 fn table(cells: &Cells, bars: &[String]) -> String {
-    let more = if bars.is_empty() { "" } else { "<th scope=\"col\">sources</th>" };
-    let titles: String = cells.titles.iter().map(|title| format!("<th scope=\"col\">{}</th>", escape(title))).collect();
+    let more = if bars.is_empty() { "" } else { "<th scope=\"col\" class=\"sources\">sources</th>" };
+    let mut titles: Vec<String> = cells.titles.iter().map(|title| format!("<th scope=\"col\">{}</th>", escape(title))).collect();
+    // Beside the name, where it is seen on narrow screens too.
+    titles.insert(titles.len().min(1), more.to_owned());
     let row = |(number, row): (usize, &Vec<String>)| {
         let first = row.first().map_or_else(String::new, |name| format!("<th scope=\"row\">{}</th>", escape(name)));
         let others: String = row.iter().skip(1).map(|cell| format!("<td>{}</td>", escape(cell))).collect();
-        format!("<tr>{first}{others}{}</tr>\n", bars.get(number).map_or("", String::as_str))
+        format!("<tr>{first}{}{others}</tr>\n", bars.get(number).map_or("", String::as_str))
     };
     let rows: String = cells.rows.iter().enumerate().map(row).collect();
-    let (head, body) = (format!("<thead><tr>{titles}{more}</tr></thead>"), format!("<tbody>\n{rows}</tbody>"));
+    let (head, body) = (format!("<thead><tr>{}</tr></thead>", titles.concat()), format!("<tbody>\n{rows}</tbody>"));
     format!("<div class=\"scroll\" role=\"region\" aria-label=\"Table of nodes\" tabindex=\"0\"><table>{head}{body}</table></div>")
 }
 
@@ -127,7 +129,7 @@ mod tests {
     #[test]
     fn each_node_has_a_bar_of_its_sources_while_they_are_few() {
         let few = nodes(&samples::eight());
-        assert_eq!(few.matches("class=\"sources\"").count(), 8);
+        assert_eq!(few.matches("<td class=\"sources\"").count(), 8);
         let many = nodes(&samples::ten_thousand());
         assert!(many.matches("<tr>").count() < 20 && many.contains("10,000 nodes"));
     }
