@@ -16,8 +16,6 @@ const AHEAD: Duration = Duration::from_millis(500);
 const WINDOW: std::ops::RangeInclusive<u64> = 2 * CHUNK_BYTES..=256 * CHUNK_BYTES;
 /// In what time half of a pause is forgotten.
 const FORGETS: Duration = Duration::from_secs(10);
-/// The longest that one chunk may take, however steadily its bytes come: 13 kB/s.
-const LONGEST_CHUNK: Duration = Duration::from_secs(20);
 /// After how long without bytes a rate is what came since.
 const STALE: Duration = Duration::from_secs(1);
 /// The longest that a peer is left alone after stalls.
@@ -213,7 +211,7 @@ impl Link {
         let silent = self.pulse.silent_at(config.peer_stall);
         // For words it is waited twice as long, and no longer.
         let talking = (self.said + config.peer_stall).min(self.pulse.last() + config.peer_stall * 2);
-        (self.asked > 0).then(|| silent.max(talking).min(self.chunk.saturating_add(LONGEST_CHUNK)))
+        (self.asked > 0).then(|| silent.max(talking).min(self.chunk.saturating_add(config.longest_chunk)))
     }
 
     /// Whether it stalled and has sent nothing since: it is tried again, and nothing is left to it.
