@@ -157,6 +157,11 @@ impl Link {
         }
     }
 
+    /// Whether a file waits.
+    pub(crate) fn is_waited_for(&self, group: GroupId, file: FileKey) -> bool {
+        self.waiting.get(&group).is_some_and(|files| files.contains(&file))
+    }
+
     /// The waiting file whose turn it is; it waits no more.
     pub(crate) fn next_waiting(&mut self) -> Option<FileKey> {
         let after = self.waiting.keys().find(|group| Some(**group) > self.turn);
@@ -212,6 +217,11 @@ impl Link {
         // For words it is waited twice as long, and no longer.
         let talking = (self.said + config.peer_stall).min(self.pulse.last() + config.peer_stall * 2);
         (self.asked > 0).then(|| silent.max(talking).min(self.chunk.saturating_add(config.longest_chunk)))
+    }
+
+    /// Before when that cannot be, whatever it sends or says until then.
+    pub(crate) fn stalls_from(&self, config: &Config) -> Option<Time> {
+        (self.asked > 0).then(|| (self.pulse.last() + config.peer_stall).min(self.chunk + config.longest_chunk))
     }
 
     /// Whether it stalled and has sent nothing since: it is tried again, and nothing is left to it.
