@@ -21,7 +21,6 @@ mod node;
 mod origin_faults;
 mod prepare;
 mod private;
-mod rogue;
 mod rooms;
 mod sharing;
 mod trees;

@@ -10,6 +10,7 @@ mod run;
 mod simulate;
 mod swarm;
 mod workplace;
+mod written;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -73,6 +74,8 @@ enum Command {
     /// Moves packets between two TUN devices, its standard input and output, with a delay.
     #[command(hide = true)]
     Delay(delay::DelayArguments),
+    /// Shows reports of runs that were written as JSON.
+    Report(written::ReportArguments),
     /// Prints what `swarm --json` wrote as one table in Markdown.
     Table {
         /// The files.
@@ -183,6 +186,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Idle(arguments) => idle::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Delay(arguments) => delay::run(&arguments),
+        Command::Report(arguments) => written::run(&arguments),
         Command::Table { files } => print(&outcome::table(&files)?),
     }
 }

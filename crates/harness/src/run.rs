@@ -1,10 +1,10 @@
 //! Plays scenarios, and says what came of each.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use clap::Args;
-use larder_harness::report::{Report, Screen};
+use larder_harness::report::Screen;
 use larder_harness::scenario::{Scenario, Way};
 
 use crate::play;
@@ -50,27 +50,22 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
             Way::Simulated => anyhow::bail!("{}: simulated: not yet", scenario.name),
             Way::Processes | Way::Namespaces => play::play(&scenario, way, &workplace, &mut |line| Screen::new().say(line))?,
         };
-        show(&report, &mut screen);
-        for (out, extension) in [(&arguments.json, "json")] {
-            let Some(out) = out else { continue };
-            let path = if arguments.files.len() > 1 { out.join(format!("{}.{extension}", report.scenario)) } else { out.clone() };
-            path.parent().map_or(Ok(()), std::fs::create_dir_all).with_context(|| path.display().to_string())?;
-            report.write(&path)?;
+        report.show(&mut screen);
+        let place = |out: &Path, extension: &str| {
+            if arguments.files.len() > 1 { out.join(format!("{}.{extension}", report.scenario)) } else { out.to_owned() }
+        };
+        if let Some(out) = &arguments.json {
+            report.write(&ready(place(out, "json"))?)?;
+        }
+        if let Some(out) = &arguments.html {
+            report.write_page(&ready(place(out, "html"))?)?;
         }
     }
     verdict(&screen)
 }
 
-fn show(report: &Report, screen: &mut Screen) {
-    screen.say(&format!(
-        "{}: origin {:.3}, last {:.2} s, T* {:?}, processor {:?}",
-        report.scenario,
-        report.origin_x(),
-        report.wait(1.0),
-        report.bound.map(|bound| bound.seconds),
-        report.processor
-    ));
-    for limit in &report.limits {
-        screen.promise(limit.kept, &format!("{}: {:?}, at most {}", limit.what, limit.value, limit.most));
-    }
+/// The folder of this path is made if it is not there.
+fn ready(path: PathBuf) -> anyhow::Result<PathBuf> {
+    path.parent().map_or(Ok(()), std::fs::create_dir_all).with_context(|| path.display().to_string())?;
+    Ok(path)
 }

@@ -13,8 +13,8 @@ use larder_harness::report::{Screen, megabytes};
 use rustix::process::Signal;
 
 use crate::outcome::{OfNode, Outcome};
-use larder_harness::scenario::parse_bytes;
 use crate::workplace::{Workplace, WorkplaceArguments, verdict};
+use larder_harness::scenario::parse_bytes;
 
 /// The repository that all want.
 const REPOSITORY: &str = "harness/generated";
