@@ -189,7 +189,12 @@ impl Engine {
             run = partner.has.shared_with(&file.waiting, 0, most);
         } else if !in_order && !share.whole {
             let samples = (0..SAMPLES).filter_map(|_| partner.has.shared_with(&file.waiting, self.random.below(share.count), most));
-            run = samples.chain(run).min_by_key(|run| share.available(run.start));
+            let its_turn = |run: Range<u64>| {
+                let start = run.clone().find(|chunk| share.is_to_ask(*chunk))?;
+                let end = (start..run.end).find(|chunk| !share.is_to_ask(*chunk)).unwrap_or(run.end);
+                Some(start..end)
+            };
+            run = samples.chain(run).filter_map(its_turn).min_by_key(|run| share.available(run.start));
         }
         let Some(chunks) = run else { return false };
         let Some(file) = self.files.get_mut(&key) else { return false };

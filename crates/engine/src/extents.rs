@@ -108,7 +108,7 @@ impl Share {
         let crowd = !nodes.is_empty();
         // What nobody has taken yet is enough for the others: more would only wait here. Unless they take nothing.
         let takes = |partner: &Partner| partner.live && partner.complete.is_none() && !partner.silent;
-        if self.partners.values().any(takes) && self.extra == 0 && self.only_mine > 2 * self.extent {
+        if self.partners.values().any(takes) && self.extra == 0 && self.only_mine > self.extent {
             return None;
         }
         nodes.push(self.me);

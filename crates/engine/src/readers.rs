@@ -7,8 +7,8 @@ use larder_content::{FileKey, NodeId};
 
 use crate::random::mix;
 
-/// About how many extents a file is cut into: a few for each reader of a usual crowd.
-const EXTENTS: u64 = 64;
+/// About how many extents a file is cut into: several for each reader of a usual crowd, so that who is slow takes fewer.
+const EXTENTS: u64 = 128;
 /// The fewest and the most chunks of an extent: 1 to 64 MiB.
 const EXTENT_CHUNKS: std::ops::RangeInclusive<u64> = 4..=256;
 
@@ -31,6 +31,13 @@ pub(crate) fn rank(file: FileKey, node: NodeId, extent: u64) -> u64 {
 /// Whether `one` goes on reading an extent that both read.
 pub(crate) fn goes_before(file: FileKey, extent: u64, one: NodeId, other: NodeId) -> bool {
     (rank(file, one, extent), one) < (rank(file, other, extent), other)
+}
+
+/// Whether the node at place `me` of `count` is one of the `relays` to which a chunk goes first.
+pub(crate) fn is_relay(file: FileKey, chunk: u64, me: usize, count: usize, relays: usize) -> bool {
+    let seed = file.0.first_chunk().copied().map_or(0, u64::from_le_bytes);
+    let first = usize::try_from(mix(seed ^ mix(chunk)) % count.max(1) as u64).unwrap_or_default();
+    (me + count - first) % count.max(1) < relays
 }
 
 /// Who is to read each extent: the first by rank that has not its fair share yet, or a tenth more where that makes a whole extent.
@@ -84,8 +91,8 @@ mod tests {
     #[test]
     fn an_extent_is_from_one_to_sixty_four_mebibytes() {
         assert_eq!(extent_chunks(1), 4);
-        assert_eq!(extent_chunks(1024), 16);
-        assert_eq!(extent_chunks(8192), 128);
+        assert_eq!(extent_chunks(1024), 8);
+        assert_eq!(extent_chunks(8192), 64);
         assert_eq!(extent_chunks(600_000), 256);
     }
 }

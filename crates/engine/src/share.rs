@@ -12,13 +12,14 @@
 //! Invariants: an extent is declared before it is read; of what a live partner declared nothing is read, unless the job's patience
 //! is over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
 
 use larder_content::{CHUNK_BYTES, ContentId, FileKey, NodeId};
 
 use crate::extents::SCAN;
+use crate::chunks::Chunks;
 use crate::link::Rate;
 use crate::partner::Partner;
 use crate::runs::Runs;
@@ -75,6 +76,9 @@ pub(crate) struct Share {
     kept: Runs,
     /// How many partners have each chunk.
     availability: Vec<u16>,
+    /// What only one partner had when it was heard of, and since when.
+    new: Chunks,
+    news: VecDeque<(Time, u64)>,
     /// Chunks that this node has and no partner.
     pub(crate) only_mine: u64,
     /// The extents that this node reads from the origin, declared; and those that it reads beside others, out of patience.
@@ -130,6 +134,12 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) asking: bool,
 }
 
+/// To how many nodes a chunk that only one has goes first, and how long the others wait at most until one of them has it.
+const RELAYS: usize = 4;
+const RELAYED: Duration = Duration::from_secs(10);
+/// The most chunks that are known to be new: what is older counts as known long.
+const MOST_NEW: usize = 1024;
+
 impl Share {
     pub(crate) fn new(key: FileKey, count: u64, missing: &[Range<u64>], sharing: &Sharing, range_chunks: u64, now: Time) -> Self {
         let Sharing { market, me, patience, whole, known: _, looked, company } = *sharing;
@@ -158,6 +168,8 @@ impl Share {
             untold: Runs::default(),
             had: Runs::default(),
             kept,
+            new: Chunks::none(count),
+            news: VecDeque::new(),
             availability: vec![0; usize::try_from(count).unwrap_or_default()],
             mine: BTreeSet::new(),
             spare: BTreeSet::new(),
@@ -314,6 +326,30 @@ impl Share {
         }
         self.had.remove(run.clone());
         self.untold.remove(run.clone());
+    }
+
+    /// A partner has chunks that it had not: of those that nobody else has, some nodes are first.
+    pub(crate) fn has_news(&mut self, runs: &[Range<u64>], now: Time) {
+        while self.news.len() > MOST_NEW || self.news.front().is_some_and(|(since, _)| now.saturating_sub(*since) >= RELAYED) {
+            let old = self.news.pop_front();
+            old.into_iter().for_each(|(_, chunk)| drop(self.new.remove(chunk..chunk + 1)));
+        }
+        for run in runs {
+            for chunk in run.clone() {
+                if self.available(chunk) == 1 {
+                    self.new.insert(chunk..chunk + 1);
+                    self.news.push_back((now, chunk));
+                }
+            }
+        }
+    }
+
+    /// Whether this node is to ask for a chunk now. What one partner alone has goes to a few first, who pass it on: else all would wait on
+    /// that one's line, however slow, for the same.
+    pub(crate) fn is_to_ask(&self, chunk: u64) -> bool {
+        let nodes = &self.assigned.0;
+        let relays = || nodes.binary_search(&self.me).is_ok_and(|me| readers::is_relay(self.key, chunk, me, nodes.len(), RELAYS));
+        self.available(chunk) != 1 || !self.new.contains(chunk) || nodes.len() <= RELAYS || relays()
     }
 
     pub(crate) fn available(&self, chunk: u64) -> u16 {

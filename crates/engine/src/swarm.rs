@@ -81,6 +81,7 @@ impl Engine {
                 let mut has = Runs::default();
                 runs.into_iter().take(MOST_RUNS).for_each(|run| has.insert(run));
                 let new = share.gain(node, &has);
+                share.has_news(&new, now);
                 if let Some(partner) = share.partners.get_mut(&node).filter(|_| !new.is_empty()) {
                     partner.gets_on(&new, now);
                     if let Some(link) = self.links.get_mut(&peer) {
