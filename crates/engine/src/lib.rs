@@ -191,7 +191,8 @@ impl Engine {
     pub fn next_deadline(&self, now: Time) -> Option<Time> {
         let retry = self.resting.first().map(|(until, _)| *until);
         let openings = self.sources.values().map(|source| source.closed_until);
-        let stalls = (self.origin_reads > 0).then_some(self.reads_stall_from);
+        let reads = (self.origin_reads > 0).then(|| self.reads.values().filter(|read| read.from == From::Origin));
+        let stalls = reads.into_iter().flatten().map(|read| self.stalls_at(read));
         openings.chain(stalls).chain(retry).chain(self.next_of_peers()).filter(|at| *at > now).min()
     }
 

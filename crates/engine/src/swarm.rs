@@ -320,7 +320,7 @@ impl Engine {
 
     /// The time until which a stalled peer is noticed next.
     pub(crate) fn next_of_peers(&self) -> impl Iterator<Item = Time> + '_ {
-        let stalls = (self.reads.len() > self.origin_reads).then_some(self.peers_stall_from);
-        stalls.into_iter().chain(self.reviews.first().map(|(at, _)| *at))
+        let stalls = self.links.values().filter_map(|link| link.stalls_at(&self.config));
+        stalls.chain(self.reviews.first().map(|(at, _)| *at))
     }
 }
