@@ -22,5 +22,6 @@ mod origin_faults;
 mod prepare;
 mod private;
 mod rooms;
+mod scenarios;
 mod sharing;
 mod trees;

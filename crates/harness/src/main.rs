@@ -4,11 +4,9 @@ mod delay;
 mod demo;
 mod hash;
 mod idle;
-mod outcome;
 mod play;
 mod run;
 mod simulate;
-mod swarm;
 mod workplace;
 mod written;
 
@@ -62,8 +60,6 @@ enum Command {
     },
     /// Shows markets of real nodes on loopback: one cold, more that find it warm, a cold crowd, and one that is killed.
     Demo(demo::DemoArguments),
-    /// Measures nodes that all want the same at once, behind links of limited rates. Takes root: it makes network namespaces.
-    Swarm(swarm::SwarmArguments),
     /// Plays scenarios, and fails when a limit of theirs is broken.
     Run(run::RunArguments),
     /// Measures nodes at rest: their memory, and their bytes on the wire. Takes root: it makes network namespaces.
@@ -76,11 +72,6 @@ enum Command {
     Delay(delay::DelayArguments),
     /// Shows reports of runs that were written as JSON.
     Report(written::ReportArguments),
-    /// Prints what `swarm --json` wrote as one table in Markdown.
-    Table {
-        /// The files.
-        files: Vec<PathBuf>,
-    },
 }
 
 #[derive(Subcommand)]
@@ -181,13 +172,11 @@ fn run(command: Command) -> anyhow::Result<()> {
             print(&hash::content_id(&file, threads.get())?)
         }
         Command::Demo(arguments) => demo::run(&arguments),
-        Command::Swarm(arguments) => swarm::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Idle(arguments) => idle::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Delay(arguments) => delay::run(&arguments),
         Command::Report(arguments) => written::run(&arguments),
-        Command::Table { files } => print(&outcome::table(&files)?),
     }
 }
 

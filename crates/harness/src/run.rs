@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use clap::Args;
 use larder_harness::report::Screen;
-use larder_harness::scenario::{Scenario, Way};
+use larder_harness::scenario::{Scenario, Way, parse_bytes};
+use larder_harness::simulation;
 
 use crate::play;
 use crate::workplace::{Workplace, WorkplaceArguments, verdict};
@@ -24,6 +25,9 @@ pub(crate) struct RunArguments {
     /// Each node by itself, straight from the origin: what it would be without Larder's market. Limits do not count.
     #[arg(long)]
     lone: bool,
+    /// How much moves at a time where it is simulated [default: 256KiB up to 500 nodes, as real nodes do, and 16MiB above].
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    chunk: Option<u64>,
     /// Writes the report as JSON; of several scenarios into this folder, under their names.
     #[arg(long, value_name = "OUT")]
     json: Option<PathBuf>,
@@ -47,7 +51,7 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
             (scenario.lone, scenario.limits) = (true, larder_harness::scenario::Limits::default());
         }
         let report = match way {
-            Way::Simulated => anyhow::bail!("{}: simulated: not yet", scenario.name),
+            Way::Simulated => simulation::play(&scenario, arguments.chunk, &mut |line| Screen::new().say(line))?,
             Way::Processes | Way::Namespaces => play::play(&scenario, way, &workplace, &mut |line| Screen::new().say(line))?,
         };
         report.show(&mut screen);
