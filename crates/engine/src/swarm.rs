@@ -53,7 +53,9 @@ impl Engine {
         let new = matches!(message.body, FileWord::Follow) && share.meet(node, true, most, now);
         let Some(partner) = share.partners.get_mut(&node) else {
             // There is no room for it: it is not to count on this node.
-            return if message.body == FileWord::Follow { self.tell(peer, key, FileWord::Unfollow) };
+            return if message.body == FileWord::Follow {
+                self.tell(peer, key, FileWord::Unfollow)
+            };
         };
         (partner.answered, partner.spoke) = (true, now);
         match message.body {

@@ -152,7 +152,8 @@ impl World<'_> {
     fn hashes(&mut self, number: u32, file: u32, peer: u32) {
         let now = self.clock.now;
         let other = &self.nodes[peer as usize];
-        let known = other.alive && (other.lies || other.blobs.contains(&file) || other.active.get(&file).is_some_and(|active| active.listed));
+        let known =
+            other.alive && (other.lies || other.blobs.contains(&file) || other.active.get(&file).is_some_and(|active| active.listed));
         let linked = self.nodes[number as usize].is_linked(peer);
         let File { key, content, layout, .. } = &self.files[file as usize];
         let (key, content, count) = (*key, *content, layout.count());
@@ -201,7 +202,8 @@ fn word_bytes(word: &FileWord) -> u64 {
         0x1_0000..=0xFFFF_FFFF => 5,
         _ => 9,
     };
-    let runs = |runs: &[std::ops::Range<u64>]| number(runs.len() as u64) + runs.iter().map(|run| number(run.start) + number(run.end)).sum::<u64>();
+    let runs =
+        |runs: &[std::ops::Range<u64>]| number(runs.len() as u64) + runs.iter().map(|run| number(run.start) + number(run.end)).sum::<u64>();
     35 + match word {
         FileWord::Follow | FileWord::Unfollow | FileWord::Nothing => 0,
         FileWord::Complete(_) | FileWord::Knows(_) => 32,

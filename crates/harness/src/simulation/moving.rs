@@ -102,10 +102,8 @@ impl World<'_> {
         if let Some(server) = self.server(number) {
             server.send(stream, arrival);
         }
-        self.clock.at(
-            arrival,
-            Happening::Delivered(Delivery { to: ask.node, server: number, stream, read: ask.read, file: ask.file, bytes }),
-        );
+        self.clock
+            .at(arrival, Happening::Delivered(Delivery { to: ask.node, server: number, stream, read: ask.read, file: ask.file, bytes }));
     }
 
     /// Chunks of the engine's that are reported together.

@@ -51,10 +51,13 @@ impl<'a> World<'a> {
         let (files, resources) = files(plan, scale, seed)?;
         let config = engine_config(scale);
         let in_flight = usize::try_from(IN_FLIGHT_BYTES / (CHUNK_BYTES * scale)).unwrap_or_default().max(2);
-        let nodes: Vec<Node> = (0..).zip(&plan.nodes).map(|(number, planned)| {
-            let engine = Engine::new(config.clone(), random.u64(..));
-            new_node(planned, names::node(number, seed), engine, in_flight)
-        }).collect();
+        let nodes: Vec<Node> = (0..)
+            .zip(&plan.nodes)
+            .map(|(number, planned)| {
+                let engine = Engine::new(config.clone(), random.u64(..));
+                new_node(planned, names::node(number, seed), engine, in_flight)
+            })
+            .collect();
         let rate = scenario.origin.rate.map_or(ORIGIN_WITHOUT_LIMIT, |rate| rate.0 as f64) * CONTENT_PART;
         let has_lines = scenario.origin.rate.is_some() || plan.nodes.iter().any(|node| node.uplink.is_some() || node.downlink.is_some());
         let round_trips = if has_lines { ROUND_TRIP_US } else { LOOPBACK_US };
@@ -68,13 +71,26 @@ impl<'a> World<'a> {
             clock: Clock::default(),
             random,
             nodes,
-            origin: Origin { server: Server::new(rate, in_flight), is_down: false, is_busy: false, body_bytes: 0, requests: 0, next_stream: 0 },
+            origin: Origin {
+                server: Server::new(rate, in_flight),
+                is_down: false,
+                is_busy: false,
+                body_bytes: 0,
+                requests: 0,
+                next_stream: 0,
+            },
             files,
             resources,
             standings: (0..subjects).map(|_| Standing::default()).collect(),
             open_jobs: jobs.len(),
             jobs,
-            patience_for_letters: if scale > 1 { GATHERED * 30 } else if count > FEW_NODES { GATHERED } else { Duration::ZERO },
+            patience_for_letters: if scale > 1 {
+                GATHERED * 30
+            } else if count > FEW_NODES {
+                GATHERED
+            } else {
+                Duration::ZERO
+            },
             round_trip_us: (*round_trips.start(), round_trips.end() - round_trips.start()),
             give_up_at: Duration::from_secs_f64(scenario.give_up_s),
             expiry: scenario.arrivals.expiry_h.map(|hours| Duration::from_secs_f64(hours * 3600.0)),
