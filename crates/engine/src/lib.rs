@@ -42,6 +42,7 @@ mod share;
 mod source;
 mod swarm;
 mod turns;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -246,6 +247,7 @@ impl Engine {
                 }
             }
             From::Peer { peer, .. } => {
+                file.asked.set(arrived.clone(), false);
                 if let Some(link) = self.links.get_mut(&peer) {
                     link.brought(bytes, now);
                     link.settled(bytes);
@@ -379,6 +381,7 @@ impl Engine {
             }
             From::Peer { peer, .. } => {
                 file.asking -= 1;
+                file.asked.set(read.chunks.clone(), false);
                 if let Some(link) = self.links.get_mut(&peer) {
                     link.settled(file.bytes(&read.chunks));
                 }

@@ -22,6 +22,7 @@ use crate::extents::SCAN;
 use crate::link::Rate;
 use crate::partner::Partner;
 use crate::runs::Runs;
+use crate::waiting::Waiting;
 use crate::{MarketId, Sharing, Time, readers};
 
 /// How long a node that was sighted may take to answer before it no longer counts.
@@ -123,7 +124,7 @@ pub(crate) struct Standing {
 /// What all that is shared depends on beyond the file itself.
 pub(crate) struct Surroundings<'a> {
     pub(crate) now: Time,
-    pub(crate) waiting: &'a Runs,
+    pub(crate) waiting: &'a Waiting,
     /// Whether reads of this node's own from the origin bring bytes.
     pub(crate) origin_moves: bool,
     /// Whether anything is being asked of peers.

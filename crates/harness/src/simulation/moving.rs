@@ -166,7 +166,7 @@ impl World<'_> {
             node.reads.remove(&read);
             node.engine.handle(Event::Ended { read, outcome: Outcome::Complete }, now);
         }
-        self.decide(to);
+        self.look(to);
     }
 
     /// Counts bytes of a file for the node, and for the job that came first for it; the others take them from the store.
@@ -189,7 +189,7 @@ impl World<'_> {
             return;
         }
         node.engine.handle(Event::Ended { read, outcome }, now);
-        self.decide(number);
+        self.look(number);
     }
 
     /// What asking costs beside content.
