@@ -209,6 +209,9 @@ impl Engine {
     /// Takes from the slowest peer a run that it has not begun, if `node` can bring it much sooner.
     fn steal(&mut self, key: FileKey, share: &Share, node: NodeId, own: Duration, now: Time) {
         let Some(partner) = share.partners.get(&node) else { return };
+        if self.files.get(&key).is_none_or(|file| !partner.has.meets(&file.asked)) {
+            return;
+        }
         let slow = self.reads.iter().filter_map(|(id, read)| {
             let peer = read.peer().filter(|peer| !read.begun && read.file == key && peer.node != node)?;
             let has = read.chunks.clone().all(|chunk| partner.has.contains(chunk));

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::runs::Runs;
+use crate::waiting::Waiting;
 
 /// A set of the chunks of one file.
 #[derive(Debug, Clone)]
@@ -79,23 +80,41 @@ impl Chunks {
         runs
     }
 
-    /// The first run from `from` on, of at most `most` chunks, that is both here and in `runs`.
-    pub(crate) fn shared_with(&self, runs: &Runs, from: u64, most: u64) -> Option<Range<u64>> {
-        let (mut at, mut tail) = (from, runs.tail(from));
-        loop {
-            let (run_start, run_end) = *tail.first()?;
-            let start = self.first(at.max(run_start), true)?;
-            if start < run_end {
-                let most = run_end.min(start.saturating_add(most.max(1)));
-                return Some(start..self.first(start, false).map_or(most, |end| end.min(most)));
+    /// The first run from `from` on, of at most `most` chunks, that is both here and waiting.
+    pub(crate) fn shared_with(&self, waiting: &Waiting, from: u64, most: u64) -> Option<Range<u64>> {
+        let start = self.first_of_both(waiting.bits(), from)?;
+        let end = waiting.from(start)?.end.min(start.saturating_add(most.max(1)));
+        Some(start..self.first(start, false).map_or(end, |gap| gap.min(end)))
+    }
+
+    /// Whether any chunk is in both.
+    pub(crate) fn meets(&self, others: &Self) -> bool {
+        self.words.iter().zip(&others.words).any(|(one, other)| one & other != 0)
+    }
+
+    /// Those of a run that exist are there from now on, or are not.
+    pub(crate) fn set(&mut self, run: Range<u64>, there: bool) {
+        let (mut at, end) = (run.start, run.end.min(self.count));
+        while at < end {
+            let stop = end.min((at / BITS + 1) * BITS);
+            let mask = u64::MAX >> (BITS - (stop - at)) << (at % BITS);
+            if let Some(word) = self.words.get_mut(place(at).0) {
+                if there { *word |= mask } else { *word &= !mask }
             }
-            at = start;
-            // The next run is the one, as a rule.
-            tail = tail.get(1..).unwrap_or_default();
-            if tail.first().is_some_and(|(_, end)| *end <= at) {
-                tail = tail.get(tail.partition_point(|(_, end)| *end <= at)..).unwrap_or_default();
-            }
+            at = stop;
         }
+    }
+
+    /// The first from `from` on that is in both.
+    fn first_of_both(&self, others: &Self, from: u64) -> Option<u64> {
+        let (first, _) = place(from);
+        let mut words = (from / BITS..).zip(self.words.get(first..)?.iter().zip(others.words.get(first..)?));
+        let beyond = u64::MAX << (from % BITS);
+        let (at, word) = words.find_map(|(at, (one, other))| {
+            let word = one & other & if at == from / BITS { beyond } else { u64::MAX };
+            (word != 0).then_some((at, word))
+        })?;
+        Some(at * BITS + u64::from(word.trailing_zeros()))
     }
 }
 
@@ -121,7 +140,7 @@ mod tests {
                 prop_assert_eq!(changed.into_iter().flatten().collect::<Vec<_>>(), expected);
                 prop_assert_eq!(chunks.runs().iter().flatten().collect::<Vec<_>>(), plain.iter().copied().collect::<Vec<_>>());
             }
-            let mut runs = Runs::default();
+            let mut runs = Waiting::none(250);
             [3..70, 100..101, 128..220].into_iter().for_each(|run| runs.insert(run));
             let both: Vec<u64> = plain.iter().copied().filter(|chunk| *chunk >= from && runs.contains(*chunk)).collect();
             prop_assert_eq!(chunks.shared_with(&runs, from, u64::MAX).map(|run| run.start), both.first().copied());

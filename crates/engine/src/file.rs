@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use larder_content::ChunkLayout;
 
-use crate::runs::Runs;
+use crate::chunks::Chunks;
 use crate::share::Share;
+use crate::waiting::Waiting;
 use crate::{Config, GroupId, OriginId, Time};
 
 /// A file that is being fetched.
@@ -16,9 +17,11 @@ pub(crate) struct WantedFile {
     /// How many files were wanted before it.
     pub(crate) number: u64,
     /// The chunks that are neither in the store nor being read.
-    pub(crate) waiting: Runs,
+    pub(crate) waiting: Waiting,
     /// Reads from the origin under way.
     pub(crate) reading: usize,
+    /// The chunks that peers were asked for and have not brought.
+    pub(crate) asked: Chunks,
     /// Reads from peers under way.
     pub(crate) asking: usize,
     pub(crate) origin: OriginId,
@@ -56,7 +59,8 @@ impl WantedFile {
         let mut file = Self {
             layout,
             number,
-            waiting: Runs::default(),
+            waiting: Waiting::none(layout.count()),
+            asked: Chunks::none(layout.count()),
             reading: 0,
             asking: 0,
             origin,

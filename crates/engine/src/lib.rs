@@ -42,6 +42,7 @@ mod share;
 mod source;
 mod swarm;
 mod turns;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -191,7 +192,8 @@ impl Engine {
     pub fn next_deadline(&self, now: Time) -> Option<Time> {
         let retry = self.resting.first().map(|(until, _)| *until);
         let openings = self.sources.values().map(|source| source.closed_until);
-        let stalls = (self.origin_reads > 0).then_some(self.reads_stall_from);
+        let reads = (self.origin_reads > 0).then(|| self.reads.values().filter(|read| read.from == From::Origin));
+        let stalls = reads.into_iter().flatten().map(|read| self.stalls_at(read));
         openings.chain(stalls).chain(retry).chain(self.next_of_peers()).filter(|at| *at > now).min()
     }
 
@@ -245,6 +247,7 @@ impl Engine {
                 }
             }
             From::Peer { peer, .. } => {
+                file.asked.set(arrived.clone(), false);
                 if let Some(link) = self.links.get_mut(&peer) {
                     link.brought(bytes, now);
                     link.settled(bytes);
@@ -378,6 +381,7 @@ impl Engine {
             }
             From::Peer { peer, .. } => {
                 file.asking -= 1;
+                file.asked.set(read.chunks.clone(), false);
                 if let Some(link) = self.links.get_mut(&peer) {
                     link.settled(file.bytes(&read.chunks));
                 }

@@ -23,6 +23,7 @@ use crate::chunks::Chunks;
 use crate::link::Rate;
 use crate::partner::Partner;
 use crate::runs::Runs;
+use crate::waiting::Waiting;
 use crate::{MarketId, Sharing, Time, readers};
 
 /// How long a node that was sighted may take to answer before it no longer counts.
@@ -127,7 +128,7 @@ pub(crate) struct Standing {
 /// What all that is shared depends on beyond the file itself.
 pub(crate) struct Surroundings<'a> {
     pub(crate) now: Time,
-    pub(crate) waiting: &'a Runs,
+    pub(crate) waiting: &'a Waiting,
     /// Whether reads of this node's own from the origin bring bytes.
     pub(crate) origin_moves: bool,
     /// Whether anything is being asked of peers.
@@ -188,13 +189,15 @@ impl Share {
         }
     }
 
-    /// Takes note of a partner; tells whether it is new. At most `most` are kept: one that never answered makes room.
-    pub(crate) fn meet(&mut self, node: NodeId, most: usize, now: Time) -> bool {
+    /// Takes note of a partner; tells whether it is new. At most `most` are kept: one that never answered makes room, for one that
+    /// speaks itself at once.
+    pub(crate) fn meet(&mut self, node: NodeId, speaks: bool, most: usize, now: Time) -> bool {
         if node == self.me || self.partners.contains_key(&node) || self.outcasts.contains(&node) {
             return false;
         }
         if self.partners.len() >= most {
-            let mute = |partner: &Partner| !partner.answered && now.saturating_sub(partner.since) >= ANSWER;
+            let waited = |partner: &Partner| now.saturating_sub(partner.since) >= ANSWER || speaks && !partner.said_complete;
+            let mute = |partner: &Partner| !partner.answered && waited(partner);
             let Some(mute) = self.partners.iter().find(|(_, partner)| mute(partner)).map(|(node, _)| *node) else { return false };
             self.part(mute);
         }

@@ -28,7 +28,7 @@ impl Engine {
         match holding {
             Holding::Gone => share.part(peer.node),
             Holding::Complete | Holding::Fetching => {
-                share.meet(peer.node, most, now);
+                share.meet(peer.node, false, most, now);
                 // It may not have been there when it was asked before.
                 if let Some(partner) = share.partners.get_mut(&peer.node).filter(|partner| !partner.answered) {
                     partner.said_complete |= holding == Holding::Complete;
@@ -50,8 +50,13 @@ impl Engine {
     pub(crate) fn told(&mut self, peer: Peer, message: FileMessage, now: Time) {
         let (key, node, most) = (message.file, peer.node, self.config.partners);
         let Some(share) = self.share_with(key, peer) else { return };
-        let new = matches!(message.body, FileWord::Follow) && share.meet(node, most, now);
-        let Some(partner) = share.partners.get_mut(&node) else { return };
+        let new = matches!(message.body, FileWord::Follow) && share.meet(node, true, most, now);
+        let Some(partner) = share.partners.get_mut(&node) else {
+            // There is no room for it: it is not to count on this node.
+            return if message.body == FileWord::Follow {
+                self.tell(peer, key, FileWord::Unfollow)
+            };
+        };
         (partner.answered, partner.spoke) = (true, now);
         match message.body {
             FileWord::Follow => {
@@ -318,7 +323,7 @@ impl Engine {
 
     /// The time until which a stalled peer is noticed next.
     pub(crate) fn next_of_peers(&self) -> impl Iterator<Item = Time> + '_ {
-        let stalls = (self.reads.len() > self.origin_reads).then_some(self.peers_stall_from);
-        stalls.into_iter().chain(self.reviews.first().map(|(at, _)| *at))
+        let stalls = self.links.values().filter_map(|link| link.stalls_at(&self.config));
+        stalls.chain(self.reviews.first().map(|(at, _)| *at))
     }
 }

@@ -6,7 +6,6 @@ mod hash;
 mod idle;
 mod play;
 mod run;
-mod simulate;
 mod workplace;
 mod written;
 
@@ -64,9 +63,6 @@ enum Command {
     Run(run::RunArguments),
     /// Measures nodes at rest: their memory, and their bytes on the wire. Takes root: it makes network namespaces.
     Idle(idle::IdleArguments),
-    /// Plays scenarios by computing them, one after the other, and says how each went.
-    #[command(hide = true)]
-    Simulate(simulate::SimulateArguments),
     /// Moves packets between two TUN devices, its standard input and output, with a delay.
     #[command(hide = true)]
     Delay(delay::DelayArguments),
@@ -174,7 +170,6 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Idle(arguments) => idle::run(&arguments),
-        Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Delay(arguments) => delay::run(&arguments),
         Command::Report(arguments) => written::run(&arguments),
     }

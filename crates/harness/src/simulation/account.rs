@@ -17,8 +17,7 @@ const MOST_PAIRS: usize = 20_000;
 impl World<'_> {
     pub(super) fn report(&mut self) -> Report {
         let rate = self.scenario.origin.rate.map(|rate| rate.0);
-        let wanted: BTreeSet<u32> =
-            self.plan.wanted().into_iter().flat_map(|resource| &self.resources[resource]).copied().collect();
+        let wanted: BTreeSet<u32> = self.plan.wanted().into_iter().flat_map(|resource| &self.resources[resource]).copied().collect();
         let wanted_bytes = wanted.into_iter().map(|file| self.files[file as usize].bytes).sum();
         let (arrivals, gossip) = (&self.scenario.arrivals, self.gossip());
         let together = arrivals.pattern == Pattern::Together && arrivals.jobs.is_none();

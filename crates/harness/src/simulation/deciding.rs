@@ -1,5 +1,7 @@
 //! One node's engine is told what came, and obeyed: what the driver of a real node does.
 
+use std::collections::HashSet;
+
 use larder_content::{FileKey, FileMessage, FileWord, Holding};
 use larder_engine::{Action, Compared, Event, From, MarketId, Outcome, Peer, ReadId, Time};
 
@@ -28,7 +30,7 @@ impl World<'_> {
             self.act(number, action);
         }
         let node = &self.nodes[number as usize];
-        let letters = node.inbox.iter().map(|letter| letter.at + self.patience_for_letters).min();
+        let letters = node.inbox.iter().map(|letter| letter.at).min();
         let due = node.engine.next_deadline(now).into_iter().chain(letters).min();
         self.nodes[number as usize].wakes_at = Time::MAX;
         if let Some(at) = due {
@@ -53,18 +55,17 @@ impl World<'_> {
     /// Bytes come of answers, though no whole piece yet: of each peer that answers, of the question that is first.
     fn hear(&mut self, number: u32) {
         let now = self.clock.now;
-        if now < self.nodes[number as usize].heard_at + LOOK.max(self.patience_for_letters) {
+        if now < self.nodes[number as usize].heard_at + LOOK.max(self.look_every * 2) {
             return;
         }
         self.nodes[number as usize].heard_at = now;
-        let mut seen: Vec<u32> = Vec::new();
+        let mut seen: HashSet<u32> = HashSet::new();
         let mut heard: Vec<ReadId> = Vec::new();
         for (read, transfer) in &self.nodes[number as usize].reads {
             let peer = transfer.server;
-            if peer == ORIGIN || seen.contains(&peer) {
+            if peer == ORIGIN || !seen.insert(peer) {
                 continue;
             }
-            seen.push(peer);
             if self.nodes[peer as usize].alive && transfer.asked_at + LOOK <= now {
                 heard.push(*read);
             }
@@ -152,7 +153,8 @@ impl World<'_> {
     fn hashes(&mut self, number: u32, file: u32, peer: u32) {
         let now = self.clock.now;
         let other = &self.nodes[peer as usize];
-        let known = other.alive && (other.lies || other.blobs.contains(&file) || other.active.get(&file).is_some_and(|active| active.listed));
+        let known =
+            other.alive && (other.lies || other.blobs.contains(&file) || other.active.get(&file).is_some_and(|active| active.listed));
         let linked = self.nodes[number as usize].is_linked(peer);
         let File { key, content, layout, .. } = &self.files[file as usize];
         let (key, content, count) = (*key, *content, layout.count());
@@ -201,7 +203,8 @@ fn word_bytes(word: &FileWord) -> u64 {
         0x1_0000..=0xFFFF_FFFF => 5,
         _ => 9,
     };
-    let runs = |runs: &[std::ops::Range<u64>]| number(runs.len() as u64) + runs.iter().map(|run| number(run.start) + number(run.end)).sum::<u64>();
+    let runs =
+        |runs: &[std::ops::Range<u64>]| number(runs.len() as u64) + runs.iter().map(|run| number(run.start) + number(run.end)).sum::<u64>();
     35 + match word {
         FileWord::Follow | FileWord::Unfollow | FileWord::Nothing => 0,
         FileWord::Complete(_) | FileWord::Knows(_) => 32,

@@ -75,7 +75,8 @@ impl World<'_> {
             return;
         }
         let peer = self.peer(other);
-        let files: Vec<u32> = self.nodes[number as usize].active.iter().filter(|(_, active)| active.shared).map(|(file, _)| *file).collect();
+        let files: Vec<u32> =
+            self.nodes[number as usize].active.iter().filter(|(_, active)| active.shared).map(|(file, _)| *file).collect();
         for file in files {
             let subjects = self.files[file as usize].resources.iter().copied().chain([self.subject_of_file(file)]);
             let holding = subjects.filter_map(|subject| self.holding(subject, other)).next();

@@ -102,10 +102,8 @@ impl World<'_> {
         if let Some(server) = self.server(number) {
             server.send(stream, arrival);
         }
-        self.clock.at(
-            arrival,
-            Happening::Delivered(Delivery { to: ask.node, server: number, stream, read: ask.read, file: ask.file, bytes }),
-        );
+        self.clock
+            .at(arrival, Happening::Delivered(Delivery { to: ask.node, server: number, stream, read: ask.read, file: ask.file, bytes }));
     }
 
     /// Chunks of the engine's that are reported together.
@@ -168,7 +166,7 @@ impl World<'_> {
             node.reads.remove(&read);
             node.engine.handle(Event::Ended { read, outcome: Outcome::Complete }, now);
         }
-        self.decide(to);
+        self.look(to);
     }
 
     /// Counts bytes of a file for the node, and for the job that came first for it; the others take them from the store.
@@ -191,7 +189,7 @@ impl World<'_> {
             return;
         }
         node.engine.handle(Event::Ended { read, outcome }, now);
-        self.decide(number);
+        self.look(number);
     }
 
     /// What asking costs beside content.

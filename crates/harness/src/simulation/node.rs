@@ -34,6 +34,7 @@ pub(super) struct Node {
     pub(super) reads: BTreeMap<ReadId, Transfer>,
     pub(super) inbox: Vec<Letter>,
     pub(super) wakes_at: Time,
+    pub(super) eager_until: Time,
     pub(super) heard_at: Time,
     pub(super) links: Vec<Link>,
     pub(super) dials: BTreeSet<u32>,

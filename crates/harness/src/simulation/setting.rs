@@ -23,9 +23,20 @@ use crate::scenario::{Plan, PlannedFile, PlannedNode, PlannedResource, Scenario}
 
 /// How often all is counted at first.
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);
-/// Above so many nodes, a node looks at what has come once it has gathered for a while.
+/// Above so many nodes, a node looks at what has come so often; where chunks are large, that often.
 const FEW_NODES: usize = 64;
-const GATHERED: Duration = Duration::from_millis(10);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+const LOOK_EVERY_FOR_LARGE_CHUNKS: Duration = Duration::from_secs(1);
+
+fn look_every(scale: u64, nodes: usize) -> Duration {
+    match (scale, nodes) {
+        (1, ..=FEW_NODES) => Duration::ZERO,
+        (1, _) => LOOK_EVERY,
+        (_, ..=FEW_NODES) => LOOK_EVERY * 4,
+        (..=15, _) => LOOK_EVERY_FOR_LARGE_CHUNKS / 4,
+        _ => LOOK_EVERY_FOR_LARGE_CHUNKS,
+    }
+}
 
 /// What the engine is told of itself. Where one of its chunks stands for many, all that it waits for a chunk is longer.
 pub(super) fn engine_config(scale: u64) -> Config {
@@ -39,7 +50,7 @@ pub(super) fn engine_config(scale: u64) -> Config {
         peer_stall: usual.peer_stall * longer,
         longest_chunk: usual.longest_chunk * longer,
         stalled_read: usual.stalled_read * longer,
-        tell_every: usual.tell_every * longer.min(4),
+        tell_every: usual.tell_every * longer.min(12),
         ..usual
     }
 }
@@ -51,10 +62,13 @@ impl<'a> World<'a> {
         let (files, resources) = files(plan, scale, seed)?;
         let config = engine_config(scale);
         let in_flight = usize::try_from(IN_FLIGHT_BYTES / (CHUNK_BYTES * scale)).unwrap_or_default().max(2);
-        let nodes: Vec<Node> = (0..).zip(&plan.nodes).map(|(number, planned)| {
-            let engine = Engine::new(config.clone(), random.u64(..));
-            new_node(planned, names::node(number, seed), engine, in_flight)
-        }).collect();
+        let nodes: Vec<Node> = (0..)
+            .zip(&plan.nodes)
+            .map(|(number, planned)| {
+                let engine = Engine::new(config.clone(), random.u64(..));
+                new_node(planned, names::node(number, seed), engine, in_flight)
+            })
+            .collect();
         let rate = scenario.origin.rate.map_or(ORIGIN_WITHOUT_LIMIT, |rate| rate.0 as f64) * CONTENT_PART;
         let has_lines = scenario.origin.rate.is_some() || plan.nodes.iter().any(|node| node.uplink.is_some() || node.downlink.is_some());
         let round_trips = if has_lines { ROUND_TRIP_US } else { LOOPBACK_US };
@@ -68,13 +82,20 @@ impl<'a> World<'a> {
             clock: Clock::default(),
             random,
             nodes,
-            origin: Origin { server: Server::new(rate, in_flight), is_down: false, is_busy: false, body_bytes: 0, requests: 0, next_stream: 0 },
+            origin: Origin {
+                server: Server::new(rate, in_flight),
+                is_down: false,
+                is_busy: false,
+                body_bytes: 0,
+                requests: 0,
+                next_stream: 0,
+            },
             files,
             resources,
             standings: (0..subjects).map(|_| Standing::default()).collect(),
             open_jobs: jobs.len(),
             jobs,
-            patience_for_letters: if scale > 1 { GATHERED * 30 } else if count > FEW_NODES { GATHERED } else { Duration::ZERO },
+            look_every: look_every(scale, count),
             round_trip_us: (*round_trips.start(), round_trips.end() - round_trips.start()),
             give_up_at: Duration::from_secs_f64(scenario.give_up_s),
             expiry: scenario.arrivals.expiry_h.map(|hours| Duration::from_secs_f64(hours * 3600.0)),
@@ -181,6 +202,7 @@ fn new_node(planned: &PlannedNode, id: larder_content::NodeId, engine: Engine, i
         reads: BTreeMap::new(),
         inbox: Vec::new(),
         wakes_at: Time::MAX,
+        eager_until: Time::ZERO,
         heard_at: Time::ZERO,
         links: Vec::new(),
         dials: BTreeSet::new(),

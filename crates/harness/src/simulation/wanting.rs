@@ -19,6 +19,8 @@ const DEFAULT_PATIENCE: f64 = 1.5;
 /// The first wait for an origin that does not list; it doubles up to the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(6);
+/// How long a node in a large market looks more often at what comes.
+const EAGER_FOR: Duration = Duration::from_secs(10);
 /// How often a listing is asked for.
 const TRIES: u32 = 6;
 
@@ -151,6 +153,7 @@ impl World<'_> {
         for _ in 0..FILES_AT_ONCE {
             self.want_next(job, gather);
         }
+        self.nodes[node as usize].eager_until = self.clock.now + EAGER_FOR;
         self.decide(node);
     }
 
@@ -222,7 +225,7 @@ impl World<'_> {
         for (job, gather) in active.waiters {
             self.has_file(job, gather);
         }
-        self.decide(number);
+        self.look(number);
     }
 
     fn has_file(&mut self, job: usize, gather: usize) {

@@ -15,6 +15,8 @@ use crate::scenario::{Halt, OriginFaultKind, Plan, Scenario};
 pub(super) const ORIGIN: u32 = u32::MAX;
 /// After how many things that happened progress is told.
 const TOLD_EVERY: u64 = 1 << 22;
+/// How many times more often nodes look at first.
+const EAGER: u32 = 4;
 /// The most moments in a timeline: then every second one goes.
 const MOST_MOMENTS: usize = 600;
 
@@ -70,8 +72,8 @@ pub(super) struct World<'a> {
     pub(super) standings: Vec<Standing>,
     pub(super) jobs: Vec<Job>,
     pub(super) open_jobs: usize,
-    /// How long what comes may wait for more, so that a node looks at it together.
-    pub(super) patience_for_letters: Time,
+    /// How often a node looks at what has come, in large markets; it looks at once if that is zero.
+    pub(super) look_every: Time,
     /// The round trips of pairs: the least, and how much more, in microseconds.
     pub(super) round_trip_us: (u64, u64),
     pub(super) give_up_at: Time,
@@ -170,16 +172,33 @@ impl World<'_> {
         let number = self.clock.number();
         let Some(receiver) = self.nodes.get_mut(node as usize).filter(|node| node.alive) else { return };
         receiver.inbox.push(Letter { at, number, what });
-        let looks_at = at + self.patience_for_letters;
-        self.wake(node, looks_at);
+        self.wake(node, at);
+    }
+
+    /// A node looks at what has come by now.
+    pub(super) fn look(&mut self, node: u32) {
+        if self.look_every.is_zero() { self.decide(node) } else { self.wake(node, self.clock.now) }
     }
 
     /// A node looks at what is due at that time, if it does not before.
     pub(super) fn wake(&mut self, node: u32, at: Time) {
-        let at = at.max(self.clock.now);
+        let at = self.look_after(node, at.max(self.clock.now));
         let Some(sleeper) = self.nodes.get_mut(node as usize).filter(|node| node.wakes_at > at) else { return };
         sleeper.wakes_at = at;
         self.clock.at(at, Happening::Wake(node));
+    }
+
+    /// When a node looks next from that time on: each at times of its own, and more often at first.
+    fn look_after(&self, node: u32, at: Time) -> Time {
+        if self.look_every.is_zero() {
+            return at;
+        }
+        let is_eager = self.nodes.get(node as usize).is_some_and(|node| at < node.eager_until);
+        let every = if is_eager { self.look_every / EAGER } else { self.look_every };
+        let (every, at) = (every.as_nanos().max(1), at.as_nanos());
+        let own = u128::from(node).wrapping_mul(0x9E37_79B9) % every;
+        let turns = (at + every - own).div_ceil(every);
+        Time::from_nanos(u64::try_from(turns * every + own - every).unwrap_or(u64::MAX))
     }
 
     pub(super) fn subject_of_file(&self, file: u32) -> u32 {
