@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use larder_content::{CHUNK_BYTES, ContentId, FileKey, NodeId};
 
-use crate::extents::SCAN;
 use crate::chunks::Chunks;
+use crate::extents::SCAN;
 use crate::link::Rate;
 use crate::partner::Partner;
 use crate::runs::Runs;
@@ -35,6 +35,8 @@ const HASH: Duration = Duration::from_micros(100);
 pub(crate) const SILENCE: Duration = Duration::from_secs(2);
 /// How long a node in a market takes until it reads all that it may: another that began at the same time is heard of by then.
 const RAMP: Duration = Duration::from_millis(750);
+/// How many extents it has begun at the end of that.
+const RAMP_EXTENTS: f64 = 32.0;
 /// Ranges of the origin that all who fetch one file have under way together.
 const RANGES: usize = 16;
 /// The most chunks of one read when others fetch the file too: what is lost when it turns out that another reads them.
@@ -77,6 +79,8 @@ pub(crate) struct Share {
     kept: Runs,
     /// How many partners have each chunk.
     availability: Vec<u16>,
+    /// Whether a live partner has all.
+    has_holder: bool,
     /// What only one partner had when it was heard of, and since when.
     new: Chunks,
     news: VecDeque<(Time, u64)>,
@@ -169,6 +173,7 @@ impl Share {
             untold: Runs::default(),
             had: Runs::default(),
             kept,
+            has_holder: false,
             new: Chunks::none(count),
             news: VecDeque::new(),
             availability: vec![0; usize::try_from(count).unwrap_or_default()],
@@ -333,17 +338,21 @@ impl Share {
 
     /// A partner has chunks that it had not: of those that nobody else has, some nodes are first.
     pub(crate) fn has_news(&mut self, runs: &[Range<u64>], now: Time) {
-        while self.news.len() > MOST_NEW || self.news.front().is_some_and(|(since, _)| now.saturating_sub(*since) >= RELAYED) {
+        for chunk in runs.iter().cloned().flatten() {
+            if self.available(chunk) == 1 {
+                self.new.insert(chunk..chunk + 1);
+                self.news.push_back((now, chunk));
+            }
+        }
+        self.forget_news(now);
+    }
+
+    /// What is known for long is for all.
+    fn forget_news(&mut self, now: Time) {
+        let is_old = |(since, _): &(Time, u64)| now.saturating_sub(*since) >= RELAYED;
+        while self.news.len() > MOST_NEW || self.news.front().is_some_and(is_old) {
             let old = self.news.pop_front();
             old.into_iter().for_each(|(_, chunk)| drop(self.new.remove(chunk..chunk + 1)));
-        }
-        for run in runs {
-            for chunk in run.clone() {
-                if self.available(chunk) == 1 {
-                    self.new.insert(chunk..chunk + 1);
-                    self.news.push_back((now, chunk));
-                }
-            }
         }
     }
 
@@ -352,7 +361,7 @@ impl Share {
     pub(crate) fn is_to_ask(&self, chunk: u64) -> bool {
         let nodes = &self.assigned.0;
         let relays = || nodes.binary_search(&self.me).is_ok_and(|me| readers::is_relay(self.key, chunk, me, nodes.len(), RELAYS));
-        self.available(chunk) != 1 || !self.new.contains(chunk) || nodes.len() <= RELAYS || relays()
+        self.has_holder || self.available(chunk) != 1 || !self.new.contains(chunk) || nodes.len() <= RELAYS || relays()
     }
 
     pub(crate) fn available(&self, chunk: u64) -> u16 {
@@ -451,6 +460,8 @@ impl Share {
         let counts: Vec<(NodeId, bool)> =
             self.partners.iter().map(|(node, partner)| (*node, partner.live && partner.complete.is_none())).collect();
         counts.into_iter().for_each(|(node, counts)| self.count(node, counts));
+        self.has_holder = self.partners.values().any(|partner| partner.live && partner.complete.is_some());
+        self.forget_news(now);
         self.doubt();
         let fetchers = self.fetchers().count();
         let base = if self.hopeless || self.is_warm(around) {
@@ -498,14 +509,14 @@ impl Share {
     pub(crate) fn most_begun(&self, now: Time) -> u64 {
         let part = now.saturating_sub(self.began).as_secs_f64() / RAMP.as_secs_f64();
         // A float becomes the nearest number there is.
-        if self.ramps(now) { 1 + (part * part * RANGES as f64) as u64 } else { u64::MAX }
+        if self.ramps(now) { 1 + (part * part * RAMP_EXTENTS) as u64 } else { u64::MAX }
     }
 
     /// When the ramp or a turn takes the next step, or the wait for answers is over.
     pub(crate) fn next_step(&self, now: Time) -> Time {
         let next = now
             + if self.at_once > 0 && self.begun >= self.most_begun(now) {
-                RAMP / 16
+                RAMP / 32
             } else if self.idle_since.is_some() {
                 SCAN
             } else {
