@@ -9,12 +9,15 @@ use crate::random::mix;
 
 /// About how many extents a file is cut into: several for each reader of a usual crowd, so that who is slow takes fewer.
 const EXTENTS: u64 = 128;
+/// Half as many where that makes them of no more than these chunks, 2 MiB: smaller reads cost requests.
+const SMALL_EXTENT_CHUNKS: u64 = 8;
 /// The fewest and the most chunks of an extent: 1 to 64 MiB.
 const EXTENT_CHUNKS: std::ops::RangeInclusive<u64> = 4..=256;
 
 /// How many chunks each extent of a file of `chunks` has.
 pub(crate) fn extent_chunks(chunks: u64) -> u64 {
-    chunks.div_ceil(EXTENTS).next_power_of_two().clamp(*EXTENT_CHUNKS.start(), *EXTENT_CHUNKS.end())
+    let small = chunks.div_ceil(EXTENTS / 2).min(SMALL_EXTENT_CHUNKS);
+    chunks.div_ceil(EXTENTS).max(small).next_power_of_two().clamp(*EXTENT_CHUNKS.start(), *EXTENT_CHUNKS.end())
 }
 
 /// What a node's ranks in a file are drawn from.
@@ -81,6 +84,17 @@ mod tests {
     }
 
     #[test]
+    fn a_chunk_goes_first_to_as_many_as_are_to_pass_it_on_and_each_has_its_share() {
+        let mut shares = [0; 16];
+        for chunk in 0..1600 {
+            let first: Vec<usize> = (0..16).filter(|me| is_relay(FileKey([3; 32]), chunk, *me, 16, 4)).collect();
+            assert_eq!(first.len(), 4, "chunk {chunk}: {first:?}");
+            first.iter().for_each(|me| shares[*me] += 1);
+        }
+        assert!(shares.iter().all(|share| (300..500).contains(share)), "{shares:?}");
+    }
+
+    #[test]
     fn a_node_more_moves_few_extents_between_the_others() {
         let file = FileKey([7; 32]);
         let (before, after) = (assign(file, 64, &nodes(8)), assign(file, 64, &nodes(9)));
@@ -90,7 +104,7 @@ mod tests {
 
     #[test]
     fn an_extent_is_from_one_to_sixty_four_mebibytes() {
-        assert_eq!(extent_chunks(1), 4);
+        assert_eq!([1, 256, 512].map(extent_chunks), [4, 4, 8]);
         assert_eq!(extent_chunks(1024), 8);
         assert_eq!(extent_chunks(8192), 64);
         assert_eq!(extent_chunks(600_000), 256);

@@ -35,8 +35,6 @@ const HASH: Duration = Duration::from_micros(100);
 pub(crate) const SILENCE: Duration = Duration::from_secs(2);
 /// How long a node in a market takes until it reads all that it may: another that began at the same time is heard of by then.
 const RAMP: Duration = Duration::from_millis(750);
-/// How many extents it has begun at the end of that.
-const RAMP_EXTENTS: f64 = 32.0;
 /// Ranges of the origin that all who fetch one file have under way together.
 const RANGES: usize = 16;
 /// The most chunks of one read when others fetch the file too: what is lost when it turns out that another reads them.
@@ -509,14 +507,14 @@ impl Share {
     pub(crate) fn most_begun(&self, now: Time) -> u64 {
         let part = now.saturating_sub(self.began).as_secs_f64() / RAMP.as_secs_f64();
         // A float becomes the nearest number there is.
-        if self.ramps(now) { 1 + (part * part * RAMP_EXTENTS) as u64 } else { u64::MAX }
+        if self.ramps(now) { 1 + (part * part * RANGES as f64) as u64 } else { u64::MAX }
     }
 
     /// When the ramp or a turn takes the next step, or the wait for answers is over.
     pub(crate) fn next_step(&self, now: Time) -> Time {
         let next = now
             + if self.at_once > 0 && self.begun >= self.most_begun(now) {
-                RAMP / 32
+                RAMP / 16
             } else if self.idle_since.is_some() {
                 SCAN
             } else {
