@@ -2,9 +2,11 @@
 
 mod delay;
 mod demo;
+mod distant;
 mod hash;
 mod idle;
 mod outcome;
+mod stage;
 mod swarm;
 mod workplace;
 
@@ -60,6 +62,15 @@ enum Command {
     Demo(demo::DemoArguments),
     /// Measures nodes that all want the same at once, behind links of limited rates. Takes root: it makes network namespaces.
     Swarm(swarm::SwarmArguments),
+    /// Makes a network with hosts, links of limited rates and a counting origin, runs a command on it, and takes it down.
+    ///
+    /// The command finds in the file that LARDER_STAGE names what there is, as JSON:
+    ///   origin, bootstrap, nodes   hosts: name, address, and the file of the network namespace, for `nsenter --net=FILE`
+    ///   origin                     also the hub's endpoint, and the url of the one file that it has
+    ///   file                       its repository, path, sha256 and bytes
+    /// The origin counts as `origin` does, at its endpoint. Takes root.
+    #[command(verbatim_doc_comment)]
+    Stage(stage::StageArguments),
     /// Measures nodes at rest: their memory, and their bytes on the wire. Takes root: it makes network namespaces.
     Idle(idle::IdleArguments),
     /// Moves packets between two TUN devices, its standard input and output, with a delay.
@@ -171,6 +182,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Swarm(arguments) => swarm::run(&arguments),
+        Command::Stage(arguments) => stage::run(&arguments),
         Command::Idle(arguments) => idle::run(&arguments),
         Command::Delay(arguments) => delay::run(&arguments),
         Command::Table { files } => print(&outcome::table(&files)?),

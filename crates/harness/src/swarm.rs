@@ -7,21 +7,16 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use clap::{Args, ValueEnum};
-use larder_harness::hub::{HubBuilder, HubServer, Repo, Tree};
+use larder_harness::hub::{HubServer, Tree};
 use larder_harness::market::{ADDRESSES, Host, Market, Network, Place, Prepared, Processor, Traffic, job, pass, probe};
 use larder_harness::report::{Screen, megabytes};
 use rustix::process::Signal;
 
+use crate::distant::{DistantHub, REPOSITORY};
 use crate::outcome::{OfNode, Outcome};
-use larder_harness::scenario::parse_bytes;
 use crate::workplace::{Workplace, WorkplaceArguments, verdict};
+use larder_harness::scenario::parse_bytes;
 
-/// The repository that all want.
-const REPOSITORY: &str = "harness/generated";
-/// What is counted of a cancelled request before the socket takes it, and what the socket holds back.
-const ORIGIN_BUFFER_BYTES: usize = 64 * 1024;
-/// The port of the hub and of its CDN.
-const HTTP: u16 = 80;
 /// How many seconds a probe of a link takes.
 const PROBE_SECONDS: u64 = 2;
 /// What the origin may still send after the last node is ready: reads that end when they are cancelled.
@@ -166,15 +161,7 @@ struct Scene<'a> {
 impl<'a> Scene<'a> {
     /// Hosts, links, the hub, and a market whose nodes do not run yet. Only the origin has no limit yet.
     fn new(arguments: &'a SwarmArguments, workplace: &Workplace, network: &Network) -> anyhow::Result<Self> {
-        let origin = network.host("origin", Network::address(0))?;
-        let [a, b, c, d] = origin.address().octets();
-        let cdn = [a, b, c, d + 1].into();
-        origin.also_at(cdn)?;
-        origin.limit_unsent(ORIGIN_BUFFER_BYTES as u64)?;
-        let repo = Repo::model(REPOSITORY).at("main", Tree::synthetic(arguments.files, arguments.bytes));
-        let hub = HubBuilder::new().repo(repo).buffer_bytes(ORIGIN_BUFFER_BYTES);
-        let hub = hub.listen((origin.address(), HTTP).into()).cdn_listen((cdn, HTTP).into());
-        let hub = origin.inside(|| hub.start())?;
+        let DistantHub { hub, host: origin } = DistantHub::start(network, Tree::synthetic(arguments.files, arguments.bytes))?;
         let mut market = workplace.market("swarm", ADDRESSES[0], hub.endpoint())?;
         let bootstrap = network.host("bootstrap", Network::address(1))?;
         bootstrap.limit_sending(arguments.uplink)?;

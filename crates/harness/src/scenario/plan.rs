@@ -178,7 +178,8 @@ fn leaving(group: &NodeGroup, random: &mut fastrand::Rng) -> Vec<Option<f64>> {
     let Some(leaves) = group.leaves else { return vec![None; group.count] };
     let leavers = (leaves.share * group.count as f64).round() as usize;
     let [first, last] = leaves.between_s;
-    let mut times: Vec<Option<f64>> = (0..group.count).map(|number| (number < leavers).then(|| first + random.f64() * (last - first))).collect();
+    let mut times: Vec<Option<f64>> =
+        (0..group.count).map(|number| (number < leavers).then(|| first + random.f64() * (last - first))).collect();
     random.shuffle(&mut times);
     times
 }
@@ -192,7 +193,13 @@ fn jobs(scenario: &Scenario, wanting: &[usize], resources: usize, random: &mut f
     let all: f64 = weights.iter().sum();
     let chosen = |random: &mut fastrand::Rng| {
         let mut left = random.f64() * all;
-        weights.iter().position(|weight| { left -= weight; left <= 0.0 }).unwrap_or(resources - 1)
+        weights
+            .iter()
+            .position(|weight| {
+                left -= weight;
+                left <= 0.0
+            })
+            .unwrap_or(resources - 1)
     };
     let count = arrivals.jobs.unwrap_or(wanting.len());
     let mut jobs: Vec<PlannedJob> = (0..count)
