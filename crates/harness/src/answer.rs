@@ -198,7 +198,7 @@ impl Desk {
         let body = match answer.payload {
             Payload::Content { source, range, .. } if content.is_some() => {
                 let way = Way::new(&struck, &range, self.throttle.as_ref()).in_pieces(self.piece_bytes);
-                deliver(source.stream(range.clone()), range.start, way, meter)
+                deliver(self.faults.gate(source.stream(range.clone())), range.start, way, meter)
             }
             Payload::Content { .. } => full(Bytes::new()),
             Payload::Text(text) => {

@@ -1,8 +1,12 @@
 //! What can be made to go wrong at an origin, for which requests and how often.
 
+use std::io;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
+use futures::stream::{BoxStream, StreamExt};
 use serde::{Deserialize, Serialize};
 
 /// Something that goes wrong.
@@ -203,6 +207,8 @@ pub(crate) struct Subject<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct Faults {
     rules: Arc<Mutex<Rules>>,
+    /// Whether the origin is down.
+    down: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
@@ -220,6 +226,16 @@ impl Faults {
     /// Makes everything go right again.
     pub fn clear(&self) {
         *self.lock() = Rules::default();
+        self.set_down(false);
+    }
+
+    /// Whether the origin closes every connection without an answer, those too on which content is under way.
+    pub fn set_down(&self, down: bool) {
+        self.down.store(down, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
     }
 
     /// How many responses were spoilt since the last clear.
@@ -228,11 +244,21 @@ impl Faults {
         self.lock().fired
     }
 
+    /// The same bytes, until the origin is down.
+    pub(crate) fn gate(&self, bytes: BoxStream<'static, io::Result<Bytes>>) -> BoxStream<'static, io::Result<Bytes>> {
+        let faults = self.clone();
+        bytes.map(move |piece| if faults.is_down() { Err(io::ErrorKind::ConnectionAborted.into()) } else { piece }).boxed()
+    }
+
     /// The faults that strike `subject` out of those for which `concerns` holds; they count as used.
     ///
     /// A fault that replaces the answer comes last: those after it have nothing to strike.
     pub(crate) fn strike(&self, subject: Subject<'_>, concerns: impl Fn(&Fault) -> bool) -> Vec<Fault> {
         let mut rules = self.lock();
+        if self.is_down() {
+            rules.fired += 1;
+            return vec![Fault::Refuse];
+        }
         let mut struck = Vec::new();
         for rule in rules.rules.iter_mut().filter(|rule| rule.times != Some(0) && rule.fits(&subject) && concerns(&rule.fault)) {
             if rule.skip > 0 {

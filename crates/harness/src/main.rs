@@ -6,6 +6,8 @@ mod distant;
 mod hash;
 mod idle;
 mod outcome;
+mod play;
+mod run;
 mod stage;
 mod swarm;
 mod workplace;
@@ -71,6 +73,8 @@ enum Command {
     /// The origin counts as `origin` does, at its endpoint. Takes root.
     #[command(verbatim_doc_comment)]
     Stage(stage::StageArguments),
+    /// Plays scenarios, and fails when a limit of theirs is broken.
+    Run(run::RunArguments),
     /// Measures nodes at rest: their memory, and their bytes on the wire. Takes root: it makes network namespaces.
     Idle(idle::IdleArguments),
     /// Moves packets between two TUN devices, its standard input and output, with a delay.
@@ -183,6 +187,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Swarm(arguments) => swarm::run(&arguments),
         Command::Stage(arguments) => stage::run(&arguments),
+        Command::Run(arguments) => run::run(&arguments),
         Command::Idle(arguments) => idle::run(&arguments),
         Command::Delay(arguments) => delay::run(&arguments),
         Command::Table { files } => print(&outcome::table(&files)?),

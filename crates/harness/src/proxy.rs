@@ -137,7 +137,7 @@ impl State {
             }
         });
         let start = content.map_or(0, |content| content.start);
-        Ok(respond(parts.status, parts.headers, deliver(pieces.boxed(), start, way, meter)))
+        Ok(respond(parts.status, parts.headers, deliver(state.desk.faults.gate(pieces.boxed()), start, way, meter)))
     }
 
     async fn forward(&self, mut request: Request<Incoming>, target: &str) -> anyhow::Result<Response<Incoming>> {

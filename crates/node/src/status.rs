@@ -44,6 +44,9 @@ pub struct MarketStatus {
     pub received_bytes: u64,
     /// Times that its network had to be started again.
     pub restarts: u64,
+    /// Times that it banned a peer for what that sent.
+    #[serde(default)]
+    pub bans: u64,
     /// Why peers were turned away, the last eight.
     pub refused: Vec<String>,
 }
@@ -119,6 +122,7 @@ pub(crate) async fn of(node: &Node) -> Result<Status, NodeError> {
         sent_bytes: seen.sent_bytes,
         received_bytes: seen.received_bytes,
         restarts: seen.restarts,
+        bans: seen.bans,
         refused: seen.refused,
     };
     Ok(Status {

@@ -172,6 +172,7 @@ impl Market {
     /// Disconnects a node and keeps it out for a time.
     pub fn ban(&self, node: NodeId, period: Duration) {
         lock(&self.shared.gate).ban(node, period);
+        self.shared.bans.fetch_add(1, Ordering::Relaxed);
         if let Some(link) = self.shared.link(node) {
             link.ends.cancel();
         }
@@ -193,6 +194,7 @@ impl Market {
             sent_bytes,
             received_bytes,
             restarts: self.shared.restarts.load(Ordering::Relaxed),
+            bans: self.shared.bans.load(Ordering::Relaxed),
             refused: lock(&self.shared.gate).reasons(),
         }
     }

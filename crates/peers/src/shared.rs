@@ -120,6 +120,8 @@ pub(crate) struct Shared {
     pub(crate) dialling: Mutex<Dialling>,
     pub(crate) tasks: TaskTracker,
     pub(crate) restarts: AtomicU64,
+    /// How often a node was banned for what it sent.
+    pub(crate) bans: AtomicU64,
     /// The market is about to end: say so and close.
     pub(crate) stopping: CancellationToken,
     /// All tasks end.
@@ -164,6 +166,7 @@ impl Shared {
             addresses,
             tasks: TaskTracker::new(),
             restarts: AtomicU64::new(0),
+            bans: AtomicU64::new(0),
             stopping: CancellationToken::new(),
             stopped: CancellationToken::new(),
             commands,

@@ -23,6 +23,8 @@ pub struct MarketStatus {
     pub received_bytes: u64,
     /// How often the event loop died and was started again.
     pub restarts: u64,
+    /// Times that a peer was banned for what it sent.
+    pub bans: u64,
     /// The last reasons why peers were turned away, at most 8.
     pub refused: Vec<String>,
 }

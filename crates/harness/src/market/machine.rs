@@ -4,6 +4,9 @@ use std::fs;
 
 use anyhow::Context;
 
+/// What the kernel calls a tick is the same on all of its machines: `sysconf(_SC_CLK_TCK)`.
+const TICKS_PER_SECOND: f64 = 100.0;
+
 /// Processor time of all cores since the machine was started, in ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Processor {
@@ -66,9 +69,28 @@ impl Memory {
     }
 }
 
+/// The processor seconds that a process has taken; `None` if there is no such.
+#[must_use]
+pub fn processor_seconds(process: u32) -> Option<f64> {
+    ticks(&fs::read_to_string(format!("/proc/{process}/stat")).ok()?).map(|ticks| ticks as f64 / TICKS_PER_SECOND)
+}
+
+/// Source: proc(5): fields 14 and 15, of user and of system, after the name in brackets, which may hold anything.
+fn ticks(text: &str) -> Option<u64> {
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn processor_time_is_read_behind_any_name() {
+        let text = "7 (a) b (c)) S 1 7 7 0 -1 4194560 1 0 0 0 250 50 0 0 20 0 1 0 5 1 1";
+        assert_eq!(ticks(text), Some(300));
+        assert!(processor_seconds(std::process::id()).is_some());
+    }
 
     #[test]
     fn a_processor_is_busy_when_it_neither_idles_nor_waits() {

@@ -9,16 +9,17 @@ mod node;
 mod race;
 mod running;
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
 
 pub use interrupt::{pass, stop_on_signals, wait_for};
-pub use machine::{Memory, Processor};
+pub use machine::{Memory, Processor, processor_seconds};
 pub use network::{Host, Network, Traffic, probe};
 pub use node::{Node, Place, Transport};
-pub use race::{Prepared, Race, job};
+pub use race::{Order, Prepared, Race, TARGET, job, job_of};
 pub use running::{Running, binary};
 
 use node::Membership;
@@ -79,7 +80,7 @@ impl Market {
     /// Fails if it does not get ready.
     pub fn start_bootstrap(&mut self, place: Place) -> anyhow::Result<()> {
         let mut node = Node::new(&self.folder, "bootstrap", place, &self.environment)?;
-        node.init(Membership { market: &self.address, transports: &self.transports, bootstrap: &[] })?;
+        node.init(Membership { market: &self.address, transports: &self.transports, bootstrap: &[], listen_at: None })?;
         node.run(true)?;
         node.wait_until_ready()?;
         self.bootstrap = Some(node);
@@ -91,9 +92,23 @@ impl Market {
     /// # Errors
     /// Fails if it cannot be set up.
     pub fn add(&mut self, place: Place) -> anyhow::Result<usize> {
+        let address = place.address();
+        self.add_listening_at(place, address)
+    }
+
+    /// Adds a node that listens at another address than its own: at one that others do not reach, it can only be the one that dials.
+    ///
+    /// # Errors
+    /// Fails if it cannot be set up.
+    pub fn add_listening_at(&mut self, place: Place, address: Ipv4Addr) -> anyhow::Result<usize> {
         let bootstrap = self.bootstrap.as_ref().map(Node::addresses).unwrap_or_default();
         let number = self.add_lone(place)?;
-        self.nodes[number].init(Membership { market: &self.address, transports: &self.transports, bootstrap: &bootstrap })?;
+        self.nodes[number].init(Membership {
+            market: &self.address,
+            transports: &self.transports,
+            bootstrap: &bootstrap,
+            listen_at: Some(address),
+        })?;
         Ok(number)
     }
 
@@ -156,7 +171,16 @@ impl Market {
     /// # Errors
     /// Fails if a process cannot be started.
     pub fn line_up(&mut self, numbers: &[usize], definition: &str, root: &str, patience: Option<&str>) -> anyhow::Result<Race> {
-        Race::line_up(self.some(numbers), definition, root, patience)
+        let order = |node: &usize| Order { node: *node, definition: definition.to_owned(), root: root.to_owned() };
+        self.line_up_each(&numbers.iter().map(order).collect::<Vec<_>>(), patience)
+    }
+
+    /// Lines up a command for each of these orders, with this patience.
+    ///
+    /// # Errors
+    /// Fails if a process cannot be started.
+    pub fn line_up_each(&mut self, orders: &[Order], patience: Option<&str>) -> anyhow::Result<Race> {
+        Race::line_up(&mut self.nodes, orders, patience)
     }
 }
 

@@ -1,6 +1,10 @@
 //! One node of a market: a home, an environment that holds nothing else, and the real `larder`.
 
+use std::fs::File;
+use std::io::{Read, Write};
 use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +21,10 @@ use crate::process::free_port;
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How long a command may take that only tells something.
 const TOLD_WITHIN: Duration = Duration::from_secs(60);
+/// How long a daemon may take to answer at its socket.
+const LOOKED_WITHIN: Duration = Duration::from_secs(5);
+/// The folder of its store, in its own.
+const HOME: &str = "home";
 /// What the line begins with that a daemon writes to standard error when it is ready.
 const READY: &str = "larder: ready";
 /// Where nodes listen that have an address of their own.
@@ -32,7 +40,9 @@ pub enum Place {
 }
 
 impl Place {
-    fn address(&self) -> Ipv4Addr {
+    /// Its address.
+    #[must_use]
+    pub fn address(&self) -> Ipv4Addr {
         match self {
             Self::Loopback => Ipv4Addr::LOCALHOST,
             Self::Host(host) => host.address(),
@@ -71,6 +81,8 @@ pub(crate) struct Membership<'a> {
     pub(crate) market: &'a str,
     pub(crate) transports: &'a [Transport],
     pub(crate) bootstrap: &'a [String],
+    /// Where it listens, if not at its own address.
+    pub(crate) listen_at: Option<Ipv4Addr>,
 }
 
 /// A node, whether its daemon runs or not.
@@ -88,11 +100,17 @@ pub struct Node {
 }
 
 impl Node {
+    /// Sets a variable in the environment of whatever is started for it from now on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(other, _)| other != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
     /// A node in a folder of its own below `folder`.
     pub(crate) fn new(folder: &Path, name: &str, place: Place, environment: &[(String, String)]) -> anyhow::Result<Self> {
         let folder = folder.join(name);
         std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-        let own = [("HOME", ""), ("HF_HOME", "huggingface"), ("LARDER_HOME", "home")];
+        let own = [("HOME", ""), ("HF_HOME", "huggingface"), ("LARDER_HOME", HOME)];
         let own = own.map(|(variable, inside)| (variable.to_owned(), folder.join(inside).display().to_string()));
         let environment = own.into_iter().chain(environment.iter().cloned()).collect();
         Ok(Self { name: name.to_owned(), folder, place, environment, listen: Vec::new(), peer: None, daemon: None, started: 0 })
@@ -100,7 +118,7 @@ impl Node {
 
     /// Makes its key and configuration.
     pub(crate) fn init(&mut self, membership: Membership) -> anyhow::Result<()> {
-        let (address, port) = (self.place.address(), self.place.port()?);
+        let (address, port) = (membership.listen_at.unwrap_or_else(|| self.place.address()), self.place.port()?);
         self.listen = membership.transports.iter().map(|transport| transport.listen(address, port)).collect();
         let mut arguments = vec!["init".to_owned(), "--market".to_owned(), membership.market.to_owned()];
         arguments.extend(self.listen.iter().flat_map(|address| ["--listen".to_owned(), address.clone()]));
@@ -174,6 +192,22 @@ impl Node {
     pub fn status(&mut self) -> anyhow::Result<Value> {
         let told = self.tell(&["status", "--json"].map(String::from))?;
         serde_json::from_str(&told).with_context(|| format!("`larder status --json` of {} is no JSON", self.name))
+    }
+
+    /// The same, asked at the socket of its daemon: it takes no process.
+    ///
+    /// # Errors
+    /// Fails if no daemon answers there.
+    pub fn look(&self) -> anyhow::Result<Value> {
+        // A path that leads through the open folder may be longer than those of sockets.
+        let home = File::open(self.folder.join(HOME)).with_context(|| self.name.clone())?;
+        let mut socket = UnixStream::connect(format!("/proc/self/fd/{}/socket", home.as_raw_fd())).with_context(|| self.name.clone())?;
+        socket.set_read_timeout(Some(LOOKED_WITHIN))?;
+        socket.write_all(b"GET /v1/status HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer)?;
+        let (_, body) = answer.split_once("\r\n\r\n").with_context(|| format!("{} answers nothing", self.name))?;
+        serde_json::from_str(body).with_context(|| format!("the status of {} is no JSON", self.name))
     }
 
     /// How many peers it is connected to.

@@ -19,23 +19,43 @@ const LINE_UP: Duration = Duration::from_millis(300);
 /// How much of a file is read at a time.
 const READ_BYTES: usize = 1024 * 1024;
 /// The folder below a root in which the repository of a job is laid.
-const TARGET: &str = "data";
+pub const TARGET: &str = "data";
+
+/// A job for a node.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// The node's number.
+    pub node: usize,
+    /// The text of the job definition.
+    pub definition: String,
+    /// The folder of the node's below which the job is laid.
+    pub root: String,
+}
 
 /// The text of a job definition that wants one repository: `models/org/name`.
 #[must_use]
 pub fn job(repository: &str) -> String {
-    let repository = repository.strip_prefix("models/").unwrap_or(repository);
-    let resources = json!([{"type": "HF", "repo": repository, "target": format!("/{TARGET}/")}]);
+    job_of([(repository, "")])
+}
+
+/// The text of a job definition that wants repositories, each in a folder of the target.
+#[must_use]
+pub fn job_of<'a>(repositories: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let resource = |(repository, folder): (&str, &str)| {
+        let folder = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        let repository = repository.strip_prefix("models/").unwrap_or(repository);
+        json!({"type": "HF", "repo": repository, "target": format!("/{TARGET}/{folder}")})
+    };
+    let resources: Vec<Value> = repositories.into_iter().map(resource).collect();
     let arguments = json!({"image": "ubuntu", "cmd": ["ls"], "gpu": true, "resources": resources});
     let ops = json!([{"type": "container/run", "id": "serve", "args": arguments}]);
     json!({"version": "0.1", "type": "container", "meta": {"trigger": "cli"}, "ops": ops}).to_string()
 }
 
-/// Commands that make the same job ready, one for each node.
+/// Commands that make jobs ready, each of a node.
 #[derive(Debug)]
 pub struct Race {
     runners: Vec<Runner>,
-    started: Instant,
 }
 
 #[derive(Debug)]
@@ -44,6 +64,7 @@ struct Runner {
     root: PathBuf,
     process: Running,
     daemon_log: Option<PathBuf>,
+    started: Option<Instant>,
     seconds: Option<f64>,
 }
 
@@ -62,7 +83,7 @@ pub struct Prepared {
     pub node: String,
     /// The folder below which the targets are laid.
     pub root: PathBuf,
-    /// Seconds from the common start to the end of the command.
+    /// Seconds from its start to the end of the command.
     pub seconds: f64,
     /// Its exit code; `None` if a signal ended it.
     pub code: Option<i32>,
@@ -103,21 +124,22 @@ impl Prepared {
 }
 
 impl Race {
-    /// Starts a command for each of `nodes` that waits for the start. The job is laid below a folder `root` of each node's.
-    pub(crate) fn line_up(nodes: Vec<&mut Node>, definition: &str, root: &str, patience: Option<&str>) -> anyhow::Result<Self> {
+    /// Starts a command for each order that waits until it is let go.
+    pub(crate) fn line_up(nodes: &mut [Node], orders: &[Order], patience: Option<&str>) -> anyhow::Result<Self> {
         let mut runners = Vec::new();
-        for node in nodes {
-            let (path, root) = (node.folder().join(format!("{root}.json")), node.folder().join(root));
-            std::fs::write(&path, definition).with_context(|| path.display().to_string())?;
+        for order in orders {
+            let node = nodes.get_mut(order.node).with_context(|| format!("there is no node {}", order.node))?;
+            let (path, root) = (node.folder().join(format!("{}.json", order.root)), node.folder().join(&order.root));
+            std::fs::write(&path, &order.definition).with_context(|| path.display().to_string())?;
             let mut arguments = vec!["prepare".to_owned(), path.display().to_string(), "--json".to_owned()];
             arguments.extend(["--root".to_owned(), root.display().to_string()]);
             arguments.extend(patience.iter().flat_map(|patience| ["--patience".to_owned(), (*patience).to_owned()]));
             let process = node.launch(&arguments, true)?;
             let daemon_log = node.daemon().map(|daemon| daemon.log().to_owned());
-            runners.push(Runner { node: node.name().to_owned(), root, process, daemon_log, seconds: None });
+            runners.push(Runner { node: node.name().to_owned(), root, process, daemon_log, started: None, seconds: None });
         }
         pass(LINE_UP)?;
-        Ok(Self { runners, started: Instant::now() })
+        Ok(Self { runners })
     }
 
     /// Lets all go.
@@ -125,11 +147,17 @@ impl Race {
     /// # Errors
     /// Fails if one has ended already.
     pub fn start(&mut self) -> anyhow::Result<()> {
-        self.started = Instant::now();
-        for runner in &mut self.runners {
-            runner.process.let_go().with_context(|| runner.process.told())?;
-        }
-        Ok(())
+        (0..self.runners.len()).try_for_each(|number| self.let_go(number))
+    }
+
+    /// Lets the command of one order go.
+    ///
+    /// # Errors
+    /// Fails if it has ended already.
+    pub fn let_go(&mut self, number: usize) -> anyhow::Result<()> {
+        let Some(runner) = self.runners.get_mut(number) else { return Ok(()) };
+        runner.started = Some(Instant::now());
+        runner.process.let_go().with_context(|| runner.process.told())
     }
 
     /// Looks who has come in; says whether all have.
@@ -137,11 +165,18 @@ impl Race {
     /// # Errors
     /// Fails if the kernel does not tell.
     pub fn look(&mut self) -> anyhow::Result<bool> {
-        let seconds = self.started.elapsed().as_secs_f64();
         for runner in self.runners.iter_mut().filter(|runner| runner.seconds.is_none()) {
-            runner.seconds = runner.process.ended()?.map(|_| seconds);
+            let seconds = runner.started.map(|started| started.elapsed().as_secs_f64());
+            runner.seconds = runner.process.ended()?.and(seconds);
         }
         Ok(self.runners.iter().all(|runner| runner.seconds.is_some()))
+    }
+
+    /// Kills the command of one order, which has then come in without having made its job ready.
+    pub fn stop(&mut self, number: usize) {
+        if let Some(runner) = self.runners.get_mut(number) {
+            runner.process.kill();
+        }
     }
 
     /// Kills the command of one node as `kill -9` does, and takes it out.
@@ -160,6 +195,15 @@ impl Race {
         let waited = wait_for("nodes to make the job ready", limit, || Ok(self.look()?.then_some(())));
         let late: Vec<String> = self.runners.iter().filter(|runner| runner.seconds.is_none()).map(Runner::told).collect();
         waited.with_context(|| late.join("\n"))?;
+        self.close()
+    }
+
+    /// Kills those that have not come in, and gives what came of each, in the order that they were lined up in.
+    ///
+    /// # Errors
+    /// Fails if the kernel does not tell.
+    pub fn close(mut self) -> anyhow::Result<Vec<Prepared>> {
+        self.runners.iter_mut().for_each(|runner| runner.process.kill());
         let prepared = |runner: &mut Runner| -> anyhow::Result<Prepared> {
             let status = runner.process.ended()?;
             Ok(Prepared {

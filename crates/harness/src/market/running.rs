@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::machine::Memory;
+use super::machine::{Memory, processor_seconds};
 use super::node::Place;
 use crate::process::spawn;
 
@@ -118,6 +118,12 @@ impl Running {
     pub fn peak_bytes(&mut self) -> u64 {
         let _ = self.ended();
         self.peak_bytes
+    }
+
+    /// The processor seconds that it has taken; nothing once it has ended.
+    #[must_use]
+    pub fn processor_seconds(&self) -> f64 {
+        if self.ended.is_some() { 0.0 } else { processor_seconds(self.id()).unwrap_or(0.0) }
     }
 
     /// What it has written to standard output by now.

@@ -272,13 +272,7 @@ impl Report {
         let mut hold = |limit: &str, what: &str, most: Option<f64>, value: Option<f64>| {
             if let Some(most) = most {
                 let kept = value.is_some_and(|value| value <= most);
-                judged.push(Judged {
-                    limit: limit.to_owned(),
-                    what: what.to_owned(),
-                    value: value.filter(|value| value.is_finite()),
-                    most,
-                    kept,
-                });
+                judged.push(Judged { limit: limit.to_owned(), what: what.to_owned(), value: value.filter(|value| value.is_finite()), most, kept });
             }
         };
         let count = |most: Option<u64>| most.map(|most| most as f64);

@@ -92,6 +92,12 @@ pub enum NoLimit {
 }
 
 impl Patience {
+    /// As `larder prepare --patience` takes it.
+    #[must_use]
+    pub fn spelled(self) -> String {
+        self.times().map_or_else(|| "none".to_owned(), |times| times.to_string())
+    }
+
     /// The number; `None` for no limit.
     #[must_use]
     pub fn times(self) -> Option<f64> {
@@ -216,6 +222,20 @@ pub struct Leaves {
     pub share: f64,
     /// Between which seconds from the first arrival they do.
     pub between_s: [f64; 2],
+    /// How.
+    #[serde(default)]
+    pub how: Halt,
+}
+
+/// How a node leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Halt {
+    /// Its process is killed, and its connections end.
+    #[default]
+    Killed,
+    /// It goes on to exist, and does and says nothing.
+    Frozen,
 }
 
 /// Who wants what when.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::quantity::spread;
-use super::{FileGroup, Lying, NodeGroup, Pattern, Rate, Scenario, Spread};
+use super::{FileGroup, Halt, Lying, NodeGroup, Pattern, Rate, Scenario, Spread};
 use crate::report::Bound;
 
 /// How much of a day's jobs come and go with its hour: three times as many at its height as at its depth.
@@ -36,8 +36,8 @@ pub struct PlannedNode {
     pub lies: Option<Lying>,
     /// Whether others can connect to it.
     pub reachable: bool,
-    /// When it leaves, in seconds from the first arrival.
-    pub leaves_s: Option<f64>,
+    /// When it leaves, in seconds from the first arrival, and how.
+    pub leaves: Option<(f64, Halt)>,
 }
 
 /// One resource.
@@ -89,7 +89,7 @@ impl Plan {
             let warm: Vec<usize> = group.warm.iter().filter_map(named).collect();
             let (uplinks, downlinks) = (rates(group.uplink, group.count, &mut random), rates(group.downlink, group.count, &mut random));
             let leaving = leaving(group, &mut random);
-            for (number, leaves_s) in leaving.into_iter().enumerate() {
+            for (number, leaves) in leaving.into_iter().enumerate() {
                 if group.wants && group.lies.is_none() {
                     wanting.push(nodes.len());
                 }
@@ -100,7 +100,7 @@ impl Plan {
                     warm: warm.clone(),
                     lies: group.lies,
                     reachable: group.reachable,
-                    leaves_s,
+                    leaves,
                 });
             }
         }
@@ -142,18 +142,19 @@ impl Plan {
     /// What bounds the time of nodes that all want the same `bytes` at once, of an origin that sends `origin` bytes a second. Nodes that
     /// lie send nothing of use, and the slowest downlink bounds the last node.
     #[must_use]
-    pub fn bound(&self, bytes: u64, origin: Option<u64>) -> Bound {
+    pub fn bound(&self, bytes: u64, origin: Option<u64>, lone: bool) -> Bound {
         let wanting: BTreeSet<usize> = self.jobs.iter().map(|job| job.node).collect();
         let honest = || self.nodes.iter().filter(|node| node.lies.is_none());
-        let is_warm = self.nodes.iter().any(|node| node.lies.is_none() && self.wanted().iter().all(|wanted| node.warm.contains(wanted)));
+        let stays_warm = |node: &PlannedNode| node.leaves.is_none() && self.wanted().iter().all(|wanted| node.warm.contains(wanted));
         let uplinks: Option<Vec<u64>> = honest().map(|node| node.uplink).collect();
+        let copies = if lone { wanting.len() as u64 } else { u64::from(!honest().any(stays_warm)) };
         Bound {
             bytes,
             cold: wanting.len() as u64,
-            copies: u64::from(!is_warm),
+            copies,
             downlink: wanting.iter().filter_map(|node| self.nodes[*node].downlink).min(),
             origin,
-            uplinks: uplinks.map(|uplinks| uplinks.iter().sum()),
+            uplinks: uplinks.filter(|_| !lone).map(|uplinks| uplinks.iter().sum()),
         }
     }
 }
@@ -174,12 +175,12 @@ fn rates(of: Option<Spread<Rate>>, count: usize, random: &mut fastrand::Rng) -> 
 }
 
 /// When each node of a group leaves.
-fn leaving(group: &NodeGroup, random: &mut fastrand::Rng) -> Vec<Option<f64>> {
+fn leaving(group: &NodeGroup, random: &mut fastrand::Rng) -> Vec<Option<(f64, Halt)>> {
     let Some(leaves) = group.leaves else { return vec![None; group.count] };
     let leavers = (leaves.share * group.count as f64).round() as usize;
     let [first, last] = leaves.between_s;
-    let mut times: Vec<Option<f64>> =
-        (0..group.count).map(|number| (number < leavers).then(|| first + random.f64() * (last - first))).collect();
+    let time = |number: usize, random: &mut fastrand::Rng| (number < leavers).then(|| (first + random.f64() * (last - first), leaves.how));
+    let mut times: Vec<_> = (0..group.count).map(|number| time(number, random)).collect();
     random.shuffle(&mut times);
     times
 }
@@ -193,13 +194,7 @@ fn jobs(scenario: &Scenario, wanting: &[usize], resources: usize, random: &mut f
     let all: f64 = weights.iter().sum();
     let chosen = |random: &mut fastrand::Rng| {
         let mut left = random.f64() * all;
-        weights
-            .iter()
-            .position(|weight| {
-                left -= weight;
-                left <= 0.0
-            })
-            .unwrap_or(resources - 1)
+        weights.iter().position(|weight| { left -= weight; left <= 0.0 }).unwrap_or(resources - 1)
     };
     let count = arrivals.jobs.unwrap_or(wanting.len());
     let mut jobs: Vec<PlannedJob> = (0..count)
@@ -276,7 +271,7 @@ mod tests {
         let mut uplinks: Vec<u64> = plan.nodes[..4].iter().filter_map(|node| node.uplink).collect();
         uplinks.sort_unstable();
         assert_eq!(uplinks, [3_000_000, 6_000_000, 12_000_000, 24_000_000]);
-        let leaving: Vec<f64> = plan.nodes.iter().filter_map(|node| node.leaves_s).collect();
+        let leaving: Vec<f64> = plan.nodes.iter().filter_map(|node| Some(node.leaves?.0)).collect();
         assert!(leaving.len() == 2 && leaving.iter().all(|at| (2.0..=3.0).contains(at)), "{leaving:?}");
         assert_eq!(plan.jobs.iter().map(|job| job.node).collect::<Vec<_>>(), [0, 1, 2, 3], "who lies or only serves wants nothing");
     }
@@ -284,7 +279,7 @@ mod tests {
     #[test]
     fn who_lies_lends_no_uplink_to_the_bound() {
         let plan = two().plan();
-        let bound = plan.bound(100, Some(10));
+        let bound = plan.bound(100, Some(10), false);
         assert_eq!((bound.uplinks, bound.cold, bound.copies), (Some(55_000_000), 4, 1));
     }
 
