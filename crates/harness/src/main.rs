@@ -70,7 +70,8 @@ enum Command {
     ///   origin, bootstrap, nodes   hosts: name, address, and the file of the network namespace, for `nsenter --net=FILE`
     ///   origin                     also the hub's endpoint, and the url of the one file that it has
     ///   file                       its repository, path, sha256 and bytes
-    /// The origin counts as `origin` does, at its endpoint. Takes root.
+    ///   bucket                     with --bucket, the endpoint and the bucket of the S3 server
+    /// Both endpoints count as `origin` does. Takes root.
     #[command(verbatim_doc_comment)]
     Stage(stage::StageArguments),
     /// Plays scenarios, and fails when a limit of theirs is broken.

@@ -2,21 +2,30 @@
 //!
 //! What there is stands in a file, as JSON. The network ends with the command, and the command with this process.
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use clap::Args;
-use larder_harness::hub::Tree;
+use larder_harness::hub::{HubBuilder, Repo, Tree};
 use larder_harness::market::{Host, Network, stop_on_signals, wait_for};
+use larder_harness::proxy::Proxy;
 use larder_harness::scenario::parse_bytes;
 use larder_harness::scratch::Scratch;
+use larder_harness::servers::SeaweedFs;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::distant::{DistantHub, REPOSITORY};
+use crate::distant::DistantHub;
 
+/// The repository with the one file.
+const REPOSITORY: &str = "harness/generated";
+/// The bucket that anyone may read, the port it is at, and the size of the parts that files go there in.
+const BUCKET: &str = "pub";
+const S3: u16 = 9000;
+const PART_BYTES: u64 = 8 * 1024 * 1024;
 /// The variable that tells the command where the file is.
 const VARIABLE: &str = "LARDER_STAGE";
 /// How long the command may take to end once it is told to.
@@ -39,6 +48,9 @@ pub(crate) struct StageArguments {
     /// Bytes a second that each host is sent [default: no limit].
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     downlink: Option<u64>,
+    /// The origin also has an S3 server, with the files of this folder in bucket pub, which anyone may read.
+    #[arg(long, value_name = "FOLDER")]
+    bucket: Option<PathBuf>,
     /// The command and its arguments.
     #[arg(last = true, required = true)]
     command: Vec<String>,
@@ -50,7 +62,8 @@ pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<()> {
     stop_on_signals()?;
     let scratch = Scratch::below(&beside_the_programs()?)?;
     let network = Network::new()?;
-    let DistantHub { hub, host: origin } = DistantHub::start(&network, Tree::synthetic(1, arguments.bytes))?;
+    let repo = Repo::model(REPOSITORY).at("main", Tree::synthetic(1, arguments.bytes));
+    let DistantHub { hub, host: origin } = DistantHub::start(&network, HubBuilder::new().repo(repo))?;
     origin.limit_sending(arguments.origin_rate)?;
     let more = (1..).map(Network::address).zip(std::iter::once("bootstrap".to_owned()).chain((0..).map(|number| format!("node{number}"))));
     let mut hosts = Vec::new();
@@ -66,10 +79,27 @@ pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<()> {
     from["url"] = format!("{}/{REPOSITORY}/resolve/main/{path}", hub.endpoint()).into();
     let file = json!({"repository": REPOSITORY, "path": path, "sha256": sha256, "bytes": arguments.bytes});
     let nodes = hosts.split_off(1);
-    let stage = json!({"origin": from, "file": file, "bootstrap": hosts.pop(), "nodes": nodes});
+    let bucket = arguments.bucket.as_deref().map(|folder| Bucket::start(&origin, folder)).transpose()?;
+    let buckets = bucket.iter().map(|bucket| json!({"endpoint": bucket.proxy.endpoint(), "bucket": BUCKET})).next();
+    let stage = json!({"origin": from, "file": file, "bucket": buckets, "bootstrap": hosts.pop(), "nodes": nodes});
     let told = scratch.path("stage.json");
     std::fs::write(&told, serde_json::to_string_pretty(&stage)? + "\n").with_context(|| told.display().to_string())?;
     play(&arguments.command, &told)
+}
+
+/// An S3 server that can only be reached over the origin's line.
+struct Bucket {
+    proxy: Proxy,
+    _server: SeaweedFs,
+}
+
+impl Bucket {
+    fn start(origin: &Host, folder: &Path) -> anyhow::Result<Self> {
+        let server = SeaweedFs::start()?;
+        server.store()?.put_folder(BUCKET, "", folder, PART_BYTES)?;
+        let listener = origin.inside(|| Ok(TcpListener::bind((origin.address(), S3))?))?;
+        Ok(Self { proxy: Proxy::start_on(listener, server.address())?, _server: server })
+    }
 }
 
 /// What the command needs to know of a host.

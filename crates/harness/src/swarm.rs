@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use clap::{Args, ValueEnum};
-use larder_harness::hub::{HubServer, Tree};
+use larder_harness::hub::{HubBuilder, HubServer, Repo, Tree};
 use larder_harness::market::{ADDRESSES, Host, Market, Network, Place, Prepared, Processor, Traffic, job, pass, probe};
 use larder_harness::report::{Screen, megabytes};
 use rustix::process::Signal;
 
-use crate::distant::{DistantHub, REPOSITORY};
+use crate::distant::DistantHub;
 use crate::outcome::{OfNode, Outcome};
 use crate::workplace::{Workplace, WorkplaceArguments, verdict};
 use larder_harness::scenario::parse_bytes;
 
+/// The repository that all want.
+const REPOSITORY: &str = "harness/generated";
 /// How many seconds a probe of a link takes.
 const PROBE_SECONDS: u64 = 2;
 /// What the origin may still send after the last node is ready: reads that end when they are cancelled.
@@ -161,7 +163,8 @@ struct Scene<'a> {
 impl<'a> Scene<'a> {
     /// Hosts, links, the hub, and a market whose nodes do not run yet. Only the origin has no limit yet.
     fn new(arguments: &'a SwarmArguments, workplace: &Workplace, network: &Network) -> anyhow::Result<Self> {
-        let DistantHub { hub, host: origin } = DistantHub::start(network, Tree::synthetic(arguments.files, arguments.bytes))?;
+        let repo = Repo::model(REPOSITORY).at("main", Tree::synthetic(arguments.files, arguments.bytes));
+        let DistantHub { hub, host: origin } = DistantHub::start(network, HubBuilder::new().repo(repo))?;
         let mut market = workplace.market("swarm", ADDRESSES[0], hub.endpoint())?;
         let bootstrap = network.host("bootstrap", Network::address(1))?;
         bootstrap.limit_sending(arguments.uplink)?;
