@@ -24,8 +24,10 @@ const MOST_SELDOM: usize = 4;
 const MOST_LINKS: usize = 8192;
 /// How long an origin may bring nothing and still counts as moving.
 const MOVES: Duration = Duration::from_secs(1);
-/// How much faster another must be for a request to be moved to it.
+/// How much faster another must be for a request to be moved to it, at the end, and as long as there is other work: what was asked for is
+/// on its way then, and is sent for nothing.
 const STEAL_MARGIN: Duration = Duration::from_millis(200);
+const EARLY_STEAL_MARGIN: Duration = Duration::from_secs(1);
 
 impl Engine {
     pub(crate) fn review_at(&mut self, key: FileKey, at: Time) {
@@ -207,9 +209,10 @@ impl Engine {
             let has = read.chunks.clone().all(|chunk| partner.has.contains(chunk));
             Some((self.links.get(&peer).filter(|_| has)?.time_for(0), *id))
         });
+        let margin = if self.files.get(&key).is_some_and(|file| file.waiting.is_empty()) { STEAL_MARGIN } else { EARLY_STEAL_MARGIN };
         // The one asked for last is the last to come.
         if let Some((takes, id)) = slow.max()
-            && takes > own * 2 + STEAL_MARGIN
+            && takes > own * 2 + margin
             && self.reads.get(&id).is_some_and(|read| now.saturating_sub(read.began) > STEAL_MARGIN)
         {
             self.cancel(|read, _| read == id);

@@ -11,6 +11,7 @@ mod run;
 mod stage;
 mod swarm;
 mod workplace;
+mod written;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -81,6 +82,8 @@ enum Command {
     /// Moves packets between two TUN devices, its standard input and output, with a delay.
     #[command(hide = true)]
     Delay(delay::DelayArguments),
+    /// Shows reports of runs that were written as JSON.
+    Report(written::ReportArguments),
     /// Prints what `swarm --json` wrote as one table in Markdown.
     Table {
         /// The files.
@@ -191,6 +194,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Run(arguments) => run::run(&arguments),
         Command::Idle(arguments) => idle::run(&arguments),
         Command::Delay(arguments) => delay::run(&arguments),
+        Command::Report(arguments) => written::run(&arguments),
         Command::Table { files } => print(&outcome::table(&files)?),
     }
 }

@@ -78,13 +78,14 @@ fn sources(from: &Sources) -> String {
 }
 
 fn market(market: &MarketStatus) -> String {
-    let MarketStatus { market, listen, peers, known, heard_of, sent_bytes, received_bytes, restarts, refused } = market;
+    let MarketStatus { market, listen, peers, known, heard_of, sent_bytes, received_bytes, restarts, bans, refused } = market;
     let peers = counted(peers.len() as u64, "peer");
     let listen = if listen.is_empty() { "listening nowhere".to_owned() } else { format!("listening on {}", listen.join(", ")) };
     let moved = format!("{} sent, {} received", HumanBytes(*sent_bytes), HumanBytes(*received_bytes));
     let restarts = if *restarts > 0 { format!(", restarted {}", counted(*restarts, "time")) } else { String::new() };
+    let bans = if *bans > 0 { format!(", {} banned", counted(*bans, "peer")) } else { String::new() };
     let refused = refused.last().map_or_else(String::new, |reason| format!("; turned away last: {reason}"));
-    format!("market {market}: {peers}, {known} known, {heard_of} holdings heard of, {moved}, {listen}{restarts}{refused}")
+    format!("market {market}: {peers}, {known} known, {heard_of} holdings heard of, {moved}, {listen}{restarts}{bans}{refused}")
 }
 
 fn peer((market, peer): (&str, &PeerStatus)) -> String {

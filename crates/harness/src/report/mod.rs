@@ -3,8 +3,18 @@
 //! [`Report`] is also the schema of what `larder-harness run --json` writes: times are in seconds from the first arrival unless a field
 //! says other, rates in bytes a second, and `null` stands where that way of playing does not measure.
 
+mod arrivals;
 mod bound;
+#[cfg(test)]
+mod documented;
+mod markdown;
+mod nodes;
+mod page;
+#[cfg(test)]
+mod samples;
 mod screen;
+mod text;
+mod words;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,6 +23,7 @@ use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 
 pub use bound::Bound;
+pub use markdown::table;
 pub use screen::{Screen, megabytes};
 
 use crate::scenario::{Limits, Lying, Way};
@@ -272,7 +283,13 @@ impl Report {
         let mut hold = |limit: &str, what: &str, most: Option<f64>, value: Option<f64>| {
             if let Some(most) = most {
                 let kept = value.is_some_and(|value| value <= most);
-                judged.push(Judged { limit: limit.to_owned(), what: what.to_owned(), value: value.filter(|value| value.is_finite()), most, kept });
+                judged.push(Judged {
+                    limit: limit.to_owned(),
+                    what: what.to_owned(),
+                    value: value.filter(|value| value.is_finite()),
+                    most,
+                    kept,
+                });
             }
         };
         let count = |most: Option<u64>| most.map(|most| most as f64);

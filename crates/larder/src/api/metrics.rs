@@ -64,6 +64,8 @@ pub(super) fn text(figures: &Figures) -> String {
     status.markets.iter().for_each(|market| page.labelled("market", &market.market, market.received_bytes));
     page.family("larder_market_restarts_total", "counter", "Times that the network of a market had to be started again.");
     status.markets.iter().for_each(|market| page.labelled("market", &market.market, market.restarts));
+    page.family("larder_market_bans_total", "counter", "Times that a peer was banned for what it sent, by market.");
+    status.markets.iter().for_each(|market| page.labelled("market", &market.market, market.bans));
     page.family("larder_jobs", "gauge", "Jobs of the API that are known, by state.");
     STATES.iter().for_each(|state| page.labelled("state", state, jobs.iter().filter(|job| *job == state).count()));
     page.one("larder_fetching_files", "gauge", "Files that are being fetched.", status.fetching);
