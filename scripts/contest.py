@@ -177,7 +177,12 @@ class Scene:
 
     def wait(self, what, condition):
         """Waits for something while all programs are well."""
-        wait_for(what, lambda: [program.ended() for program in self.programs()] and condition())
+        def look():
+            for program in self.programs():
+                program.ended()
+            return condition()
+
+        wait_for(what, look)
 
     def ask(self, url, *options):
         enter = ["nsenter", f"--net={self.origin.namespace}"] if self.origin.namespace else []

@@ -38,7 +38,7 @@ TICKET = r"sendme receive (\S+)"
 HOOK = '#!/bin/sh\n: >"$LARDER_DONE"\n'
 ARIA2 = ["aria2c", "--no-conf", "--disable-ipv6", "--file-allocation=none", "--console-log-level=warn", "--summary-interval=0"]
 ARIA2_TORRENT = ["--enable-dht=false", "--bt-enable-lpd=false", "--bt-max-peers=0", "--seed-ratio=0", "--bt-seed-unverified=true",
-                 "--bt-request-peer-speed-limit=1000M", "--bt-tracker-interval=1", f"--listen-port={PORT}"]
+                 "--bt-request-peer-speed-limit=1000M", "--bt-tracker-interval=1", "--stream-piece-selector=random", f"--listen-port={PORT}"]
 
 
 @dataclass
@@ -91,7 +91,7 @@ def getting_first(scene, node):
 
 def larder(scene):
     cold = not scene.holders
-    words, daemons = [], []
+    words = []
     for host in [scene.bootstrap, *scene.holders, *scene.nodes]:
         host.environment = environment(host.folder / "home", SimpleNamespace(endpoint=scene.endpoint))
         listen = [f"/ip4/{host.address}/tcp/4001", f"/ip4/{host.address}/udp/4001/quic-v1"]
@@ -100,7 +100,6 @@ def larder(scene):
         daemon = host.start([LARDER, "run", *([] if words else ["--bootstrap"])], "daemon", host.environment)
         address = daemon.said(r"larder: ready, \w+, listening on ([^\s,]+)")
         words = words or ["--bootstrap", address]
-        daemons.append(daemon)
     for host in [*scene.holders, *scene.nodes]:
         scene.wait("nodes to be connected", lambda host=host: is_connected(host))
     for holder in scene.holders:
@@ -135,7 +134,8 @@ def libtorrent(scene, seeded, apart=False):
         place = (holding if host in scene.holders else taking)(host, scene)
         options = ["--holds"] if host in scene.holders else ["--web-seed", scene.url] if not scene.holders and host in scene.nodes[:seeded] else []
         options += ["--super"] if apart and number == 0 else []
-        # One of each pair calls the other, once both listen.
+        # One of each pair calls the other, once both know the torrent: it is turned away otherwise, and tries again in a second.
+        options += [] if scene.holders else ["--crowd", "--call-after", 0.05]
         for other in hosts[:number]:
             options += ["--peer", f"{other.address}:{PORT}"]
         command = [LIBTORRENT, "-B", SCRIPTS / "libtorrent_node.py", path, place, f"{host.address}:{PORT}", *options]
