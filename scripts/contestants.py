@@ -38,7 +38,7 @@ TICKET = r"sendme receive (\S+)"
 HOOK = '#!/bin/sh\n: >"$LARDER_DONE"\n'
 ARIA2 = ["aria2c", "--no-conf", "--disable-ipv6", "--file-allocation=none", "--console-log-level=warn", "--summary-interval=0"]
 ARIA2_TORRENT = ["--enable-dht=false", "--bt-enable-lpd=false", "--bt-max-peers=0", "--seed-ratio=0", "--bt-seed-unverified=true",
-                 "--bt-request-peer-speed-limit=1000M", "--bt-tracker-interval=1", "--stream-piece-selector=random", f"--listen-port={PORT}"]
+                 "--bt-request-peer-speed-limit=1000M", "--bt-tracker-interval=1", f"--listen-port={PORT}"]
 
 
 @dataclass
@@ -154,8 +154,8 @@ def libtorrent(scene, seeded, apart=False):
         node.go()
 
 
-def aria2(scene, seeded):
-    """`seeded` says how many nodes have the origin as web seed, if not all."""
+def aria2(scene, seeded, order="default"):
+    """`seeded` says how many nodes have the origin as web seed, if not all; `order`, in which pieces are taken from there."""
     hook = scene.scratch / "hook"
     hook.write_text(HOOK)
     hook.chmod(0o755)
@@ -168,7 +168,7 @@ def aria2(scene, seeded):
     for node in scene.nodes:
         done = node.folder / "done"
         own = os.environ | {"LARDER_DONE": str(done)}
-        hooked = ["--on-bt-download-complete", hook, f"--interface={node.address}", "-d", taking(node, scene)]
+        hooked = [f"--stream-piece-selector={order}", "-k1M", "-s16", "-x1", "--on-bt-download-complete", hook, f"--interface={node.address}", "-d", taking(node, scene)]
         command = [*ARIA2, *ARIA2_TORRENT, *hooked, plain if node not in scene.nodes[:seeded] else with_seed]
         nodes.append(node.start(command, "aria2", own, gated=True))
         node.is_done = done.exists
@@ -272,7 +272,7 @@ CONTESTANTS = {
     "libtorrent": Contestant("libtorrent, web seed at all", partial(libtorrent, seeded=None), EVERYWHERE, LIBTORRENT),
     "libtorrent-one": Contestant("libtorrent, web seed at one", partial(libtorrent, seeded=1), (COLD,), LIBTORRENT),
     "libtorrent-super": Contestant("libtorrent, super-seed", partial(libtorrent, seeded=1, apart=True), (COLD,), LIBTORRENT),
-    "aria2": Contestant("aria2, web seed at all", partial(aria2, seeded=None), EVERYWHERE, "aria2c"),
+    "aria2": Contestant("aria2, web seed at all", partial(aria2, seeded=None, order="random"), EVERYWHERE, "aria2c"),
     "aria2-one": Contestant("aria2, web seed at one", partial(aria2, seeded=1), (COLD,), "aria2c"),
     "rqbit": Contestant("rqbit, one seeder", rqbit, EVERYWHERE, TOOLS / "rqbit"),
     "sendme": Contestant("sendme, one provider", sendme, (COLD, ONE), TOOLS / "sendme", slow=True),

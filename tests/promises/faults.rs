@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use larder_harness::faults::{Fault, Rule};
 use larder_harness::hub::HubServer;
+use larder_harness::market::Rogue;
 use larder_harness::servers;
 use rustix::process::Signal;
 use serde_json::json;
@@ -14,9 +15,8 @@ use crate::crash::recorded;
 use crate::daemon::end;
 use crate::files::{Files, MIB, REPO};
 use crate::market::{FAST, files};
-use crate::member::{ANYWHERE, MARKET, Member};
+use crate::member::{ANYWHERE, MARKET, Member, rogue};
 use crate::node::{Node, Running, until};
-use crate::rogue::{Known, Rogue, rogue};
 
 const DAY_SECONDS: u64 = 24 * 3600;
 
@@ -191,8 +191,7 @@ fn cold_beside(kind: Rogue, logged: &str) -> f64 {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let hub = files.hub(6 * MIB);
     let bootstrap = Member::start(&hub, MARKET, &[]);
-    let known = Known::of(&files, &hub);
-    let liar = rogue(&runtime, &bootstrap.address, kind, known);
+    let liar = rogue(&runtime, &bootstrap.address, kind, &hub);
     let members = [(); 3].map(|()| Member::start(&hub, MARKET, &[&bootstrap.address, &liar.listening()[0]]));
     members.iter().for_each(|member| member.knows(2));
     let running: Vec<Running> = members.iter().map(|member| member.begin("cold")).collect();

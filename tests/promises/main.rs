@@ -21,7 +21,7 @@ mod node;
 mod origin_faults;
 mod prepare;
 mod private;
-mod rogue;
 mod rooms;
+mod scenarios;
 mod sharing;
 mod trees;

@@ -4,12 +4,12 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use larder_harness::faults::{Fault, Rule};
+use larder_harness::market::Rogue;
 use serde_json::Value;
 
 use crate::files::{Files, MIB};
-use crate::member::{ANYWHERE, MARKET, Member};
+use crate::member::{ANYWHERE, MARKET, Member, rogue};
 use crate::node::{Node, Running};
-use crate::rogue::{Known, Rogue, rogue};
 
 /// A rate of the origin that is no limit.
 pub(crate) const FAST: u64 = 400 * MIB;
@@ -155,7 +155,7 @@ fn peers_that_stall_lie_or_have_nothing_harm_no_job() {
     for (kind, files, logged) in kinds {
         let hub = files.hub(FAST);
         let bootstrap = Member::start(&hub, MARKET, &[]);
-        let rogue = rogue(&runtime, &bootstrap.address, kind, Known::of(files, &hub));
+        let rogue = rogue(&runtime, &bootstrap.address, kind, &hub);
         let node = Node::new(&hub).with("LARDER_LOG", "larder_node=debug,warn");
         let member = Member::with(node, MARKET, ANYWHERE, &[&bootstrap.address, &rogue.listening()[0]]);
         member.knows(2);

@@ -1,17 +1,25 @@
 //! A member of a market: a node under test, and its daemon.
 
 use larder_harness::hub::HubServer;
+use larder_harness::market::{Known, Rogue, take_part};
 use rustix::process::Signal;
 use serde_json::Value;
+use tokio::runtime::Runtime;
 
 use crate::daemon::end;
-use crate::files::{Files, resource};
+use crate::files::{Files, REPO, resource};
 use crate::node::{Node, Running, until};
 
 /// The market of most tests.
 pub(crate) const MARKET: &str = "market-of-tests";
 /// A place to listen at that the system chooses.
 pub(crate) const ANYWHERE: &str = "/ip4/127.0.0.1/tcp/0";
+
+/// Lets a rogue take part in the market until it is stopped; it speaks of the repository of tests.
+pub(crate) fn rogue(runtime: &Runtime, bootstrap: &str, kind: Rogue, hub: &HubServer) -> larder_peers::Market {
+    let known = Known::of(hub, &[REPO]).unwrap();
+    runtime.block_on(take_part(kind, known, MARKET, vec![ANYWHERE.into()], vec![bootstrap.into()])).unwrap()
+}
 
 /// A node, and its daemon.
 pub(crate) struct Member {

@@ -21,7 +21,7 @@ const TABLE: [(&str, &[&str], &[&str]); 10] = [
     ),
     (
         "larder-harness",
-        &["larder-content", "larder-job", "larder-engine", "larder-store", "larder-origin", "larder-node"],
+        &["larder-content", "larder-job", "larder-engine", "larder-store", "larder-origin", "larder-peers", "larder-node"],
         &["tokio", "clap", "axum", "tracing-subscriber", "hyper", "reqwest", "aws-sdk-s3", "aws-smithy-http-client"],
     ),
     ("larder-tests", &["larder-content", "larder-harness", "larder-origin", "larder-peers"], &["libp2p", "tokio", "reqwest"]),

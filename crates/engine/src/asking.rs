@@ -176,7 +176,7 @@ impl Engine {
         let Some(file) = self.files.get_mut(&key) else { return false };
         let link = self.links.entry(peer).or_default();
         if !link.has_room(now) {
-            if partner.has.shared_with(&file.waiting, 0, 1).is_some() {
+            if !link.is_waited_for(file.group, key) && partner.has.shared_with(&file.waiting, 0, 1).is_some() {
                 link.waits(file.group, key);
             }
             return false;
@@ -205,9 +205,9 @@ impl Engine {
     fn steal(&mut self, key: FileKey, share: &Share, node: NodeId, own: Duration, now: Time) {
         let Some(partner) = share.partners.get(&node) else { return };
         let slow = self.reads.iter().filter_map(|(id, read)| {
-            let peer = read.peer().filter(|peer| peer.node != node && read.file == key && !read.begun)?;
+            let peer = read.peer().filter(|peer| !read.begun && read.file == key && peer.node != node)?;
             let has = read.chunks.clone().all(|chunk| partner.has.contains(chunk));
-            Some((self.links.get(&peer).filter(|_| has)?.time_for(0), *id))
+            Some((has.then(|| self.links.get(&peer)).flatten()?.time_for(0), *id))
         });
         let margin = if self.files.get(&key).is_some_and(|file| file.waiting.is_empty()) { STEAL_MARGIN } else { EARLY_STEAL_MARGIN };
         // The one asked for last is the last to come.

@@ -81,15 +81,20 @@ impl Chunks {
 
     /// The first run from `from` on, of at most `most` chunks, that is both here and in `runs`.
     pub(crate) fn shared_with(&self, runs: &Runs, from: u64, most: u64) -> Option<Range<u64>> {
-        let mut at = from;
+        let (mut at, mut tail) = (from, runs.tail(from));
         loop {
-            let run = runs.from(at)?;
-            let start = self.first(run.start, true)?;
-            if start < run.end {
-                let most = run.end.min(start.saturating_add(most.max(1)));
+            let (run_start, run_end) = *tail.first()?;
+            let start = self.first(at.max(run_start), true)?;
+            if start < run_end {
+                let most = run_end.min(start.saturating_add(most.max(1)));
                 return Some(start..self.first(start, false).map_or(most, |end| end.min(most)));
             }
             at = start;
+            // The next run is the one, as a rule.
+            tail = tail.get(1..).unwrap_or_default();
+            if tail.first().is_some_and(|(_, end)| *end <= at) {
+                tail = tail.get(tail.partition_point(|(_, end)| *end <= at)..).unwrap_or_default();
+            }
         }
     }
 }

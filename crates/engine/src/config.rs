@@ -24,6 +24,8 @@ pub struct Config {
     pub stalled_read: Duration,
     /// How long a peer that was asked for chunks may send nothing before others are asked. Default 2 s.
     pub peer_stall: Duration,
+    /// The longest that one chunk of a peer may take, however steadily its bytes come. Default 20 s: 13 kB/s.
+    pub longest_chunk: Duration,
     /// How often peers are told which chunks came. Default 50 ms: less costs them messages, more makes them wait.
     pub tell_every: Duration,
     /// The most peers that one file is shared with at once. Default 64, each 512 bytes of memory for every GiB of the file.
@@ -44,6 +46,7 @@ impl Default for Config {
             busy: Duration::from_secs(15 * 60),
             stalled_read: Duration::from_secs(120),
             peer_stall: Duration::from_secs(2),
+            longest_chunk: Duration::from_secs(20),
             tell_every: Duration::from_millis(50),
             partners: 64,
             assumed_origin_rate: 12.5e6,

@@ -135,7 +135,8 @@ impl Share {
         }
         let candidates: Vec<u64> = candidates.collect();
         let by_rank = |extent: &&u64| readers::rank(self.key, self.me, **extent);
-        if let Some(extent) = candidates.iter().filter(|extent| own(extent)).min_by_key(by_rank) {
+        // From the start, so that all come to the same parts of the file at the same time, and their proofs follow.
+        if let Some(extent) = candidates.iter().find(|extent| own(extent)) {
             return Some(*extent);
         }
         let idle = now.saturating_sub(*self.idle_since.get_or_insert(now));

@@ -110,6 +110,9 @@ pub struct Engine {
     links: BTreeMap<Peer, Link>,
     /// The peers of whose bytes fewer are awaited than when it was last looked at who waits for them.
     freed: BTreeSet<Peer>,
+    /// Before these times no read from an origin, and no peer, is found to stall: then all are looked through.
+    reads_stall_from: Time,
+    peers_stall_from: Time,
     /// When it was last asked what to do.
     looked_at: Time,
     /// When which shared file is looked at next.
@@ -135,6 +138,8 @@ impl Engine {
             origin_reads: 0,
             links: BTreeMap::new(),
             freed: BTreeSet::new(),
+            reads_stall_from: Time::ZERO,
+            peers_stall_from: Time::ZERO,
             looked_at: Time::ZERO,
             reviews: BTreeSet::new(),
             next_read: 0,
@@ -186,7 +191,7 @@ impl Engine {
     pub fn next_deadline(&self, now: Time) -> Option<Time> {
         let retry = self.resting.first().map(|(until, _)| *until);
         let openings = self.sources.values().map(|source| source.closed_until);
-        let stalls = self.reads.values().filter(|read| read.from == From::Origin).map(|read| self.stalls_at(read));
+        let stalls = (self.origin_reads > 0).then_some(self.reads_stall_from);
         openings.chain(stalls).chain(retry).chain(self.next_of_peers()).filter(|at| *at > now).min()
     }
 
@@ -304,6 +309,9 @@ impl Engine {
 
     /// Stops the reads that bring nothing: each has broken off, and was perhaps one too many for its origin.
     fn stop_stalled(&mut self, now: Time) {
+        if now < self.reads_stall_from {
+            return;
+        }
         while let Some((id, read)) = self.reads.iter().find(|(_, read)| read.from == From::Origin && self.stalls_at(read) <= now) {
             let (id, began) = (*id, read.began);
             let origin = self.files.get(&read.file).map(|file| file.origin);
@@ -313,6 +321,9 @@ impl Engine {
             self.actions.push_back(Action::Cancel { read: id });
             self.ended(id, Outcome::Broken, now);
         }
+        // Whatever begins or is heard from now on stalls later.
+        let stalls = self.reads.values().filter(|read| read.from == From::Origin).map(|read| self.stalls_at(read));
+        self.reads_stall_from = stalls.min().unwrap_or(Time::MAX).min(now.saturating_add(self.config.stalled_read));
     }
 
     fn stalls_at(&self, read: &Read) -> Time {

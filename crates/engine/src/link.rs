@@ -16,8 +16,6 @@ const AHEAD: Duration = Duration::from_millis(500);
 const WINDOW: std::ops::RangeInclusive<u64> = 2 * CHUNK_BYTES..=256 * CHUNK_BYTES;
 /// In what time half of a pause is forgotten.
 const FORGETS: Duration = Duration::from_secs(10);
-/// The longest that one chunk may take, however steadily its bytes come: 13 kB/s.
-const LONGEST_CHUNK: Duration = Duration::from_secs(20);
 /// After how long without bytes a rate is what came since.
 const STALE: Duration = Duration::from_secs(1);
 /// The longest that a peer is left alone after stalls.
@@ -159,6 +157,11 @@ impl Link {
         }
     }
 
+    /// Whether a file waits.
+    pub(crate) fn is_waited_for(&self, group: GroupId, file: FileKey) -> bool {
+        self.waiting.get(&group).is_some_and(|files| files.contains(&file))
+    }
+
     /// The waiting file whose turn it is; it waits no more.
     pub(crate) fn next_waiting(&mut self) -> Option<FileKey> {
         let after = self.waiting.keys().find(|group| Some(**group) > self.turn);
@@ -213,7 +216,12 @@ impl Link {
         let silent = self.pulse.silent_at(config.peer_stall);
         // For words it is waited twice as long, and no longer.
         let talking = (self.said + config.peer_stall).min(self.pulse.last() + config.peer_stall * 2);
-        (self.asked > 0).then(|| silent.max(talking).min(self.chunk.saturating_add(LONGEST_CHUNK)))
+        (self.asked > 0).then(|| silent.max(talking).min(self.chunk.saturating_add(config.longest_chunk)))
+    }
+
+    /// Before when that cannot be, whatever it sends or says until then.
+    pub(crate) fn stalls_from(&self, config: &Config) -> Option<Time> {
+        (self.asked > 0).then(|| (self.pulse.last() + config.peer_stall).min(self.chunk + config.longest_chunk))
     }
 
     /// Whether it stalled and has sent nothing since: it is tried again, and nothing is left to it.

@@ -1,11 +1,10 @@
 //! Sets of chunks, kept as runs that do not touch.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// A set of chunks: from the first of each run to, not with, its end.
+/// A set of chunks: from the first of each run to, not with, its end; in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Runs(BTreeMap<u64, u64>);
+pub(crate) struct Runs(Vec<(u64, u64)>);
 
 impl Runs {
     pub(crate) fn is_empty(&self) -> bool {
@@ -26,47 +25,34 @@ impl Runs {
 
     /// Adds a run, joined to its neighbours.
     pub(crate) fn insert(&mut self, run: Range<u64>) {
-        let Range { mut start, mut end } = run;
+        let Range { start, end } = run;
         if start >= end {
             return;
         }
-        if let Some((before, before_end)) = self.0.range(..start).next_back().map(|(first, end)| (*first, *end))
-            && before_end >= start
-        {
-            self.0.remove(&before);
-            start = before;
-            end = end.max(before_end);
-        }
-        while let Some((after, after_end)) = self.0.range(start..=end).next().map(|(first, end)| (*first, *end)) {
-            self.0.remove(&after);
-            end = end.max(after_end);
-        }
-        self.0.insert(start, end);
+        let (first, last) = (self.0.partition_point(|run| run.1 < start), self.0.partition_point(|run| run.0 <= end));
+        let touched = self.0.get(first..last).unwrap_or_default();
+        let (Some((first_start, _)), Some((_, last_end))) = (touched.first(), touched.last()) else {
+            return self.0.insert(first, (start, end));
+        };
+        let joined = (start.min(*first_start), end.max(*last_end));
+        self.0.splice(first..last, [joined]);
     }
 
     /// Takes a run away.
     pub(crate) fn remove(&mut self, run: Range<u64>) {
-        if run.start >= run.end {
+        let Range { start, end } = run;
+        if start >= end {
             return;
         }
-        if let Some((first, end)) = self.0.range(..run.start).next_back().map(|(first, end)| (*first, *end))
-            && end > run.start
-        {
-            self.0.insert(first, run.start);
-            if end > run.end {
-                self.0.insert(run.end, end);
-            }
-        }
-        while let Some((first, end)) = self.0.range(run.start..run.end).next().map(|(first, end)| (*first, *end)) {
-            self.0.remove(&first);
-            if end > run.end {
-                self.0.insert(run.end, end);
-            }
-        }
+        let (first, last) = (self.0.partition_point(|run| run.1 <= start), self.0.partition_point(|run| run.0 < end));
+        let met = self.0.get(first..last).unwrap_or_default();
+        let (Some((first_start, _)), Some((_, last_end))) = (met.first(), met.last()) else { return };
+        let (before, after) = ((*first_start, start), (end, *last_end));
+        self.0.splice(first..last, [before, after].into_iter().filter(|(start, end)| start < end));
     }
 
     pub(crate) fn contains(&self, chunk: u64) -> bool {
-        self.0.range(..=chunk).next_back().is_some_and(|(_, end)| *end > chunk)
+        self.tail(chunk).first().is_some_and(|(start, _)| *start <= chunk)
     }
 
     /// Whether any of these chunks is there.
@@ -76,12 +62,13 @@ impl Runs {
 
     /// What there is of the first run that reaches `from` or comes after it.
     pub(crate) fn from(&self, from: u64) -> Option<Range<u64>> {
-        if let Some((_, end)) = self.0.range(..=from).next_back()
-            && *end > from
-        {
-            return Some(from..*end);
-        }
-        self.0.range(from..).next().map(|(start, end)| *start..*end)
+        self.tail(from).first().map(|(start, end)| from.max(*start)..*end)
+    }
+
+    /// The runs that reach `from` or come after it.
+    pub(crate) fn tail(&self, from: u64) -> &[(u64, u64)] {
+        let (_, tail) = self.0.split_at(self.0.partition_point(|(_, end)| *end <= from));
+        tail
     }
 }
 

@@ -266,6 +266,9 @@ impl Engine {
             shares.flat_map(|share| share.partners.values_mut()).for_each(|partner| partner.start(now));
             return;
         }
+        if now < self.peers_stall_from {
+            return;
+        }
         let silent = self.links.iter().filter(|(_, link)| link.stalls_at(&self.config).is_some_and(|at| at <= now));
         let silent: Vec<Peer> = silent.map(|(peer, _)| *peer).collect();
         for peer in silent {
@@ -277,6 +280,8 @@ impl Engine {
             self.cancel(|_, read| read.peer() == Some(peer));
             files.into_iter().for_each(|key| self.review_at(key, now));
         }
+        let stalls = self.links.values().filter_map(|link| link.stalls_from(&self.config)).min();
+        self.peers_stall_from = stalls.unwrap_or(Time::MAX).min(now + self.config.peer_stall.min(self.config.longest_chunk));
     }
 }
 
@@ -312,7 +317,7 @@ impl Engine {
 
     /// The time until which a stalled peer is noticed next.
     pub(crate) fn next_of_peers(&self) -> impl Iterator<Item = Time> + '_ {
-        let stalls = self.links.values().filter_map(|link| link.stalls_at(&self.config));
-        stalls.chain(self.reviews.first().map(|(at, _)| *at))
+        let stalls = (self.reads.len() > self.origin_reads).then_some(self.peers_stall_from);
+        stalls.into_iter().chain(self.reviews.first().map(|(at, _)| *at))
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`hub`] is a HuggingFace hub, [`servers`] starts real S3 servers, and [`proxy`] counts before them. Each runs on threads
 //! of its own, listens on loopback (or in a network namespace) alone, and stops when it is dropped. [`market`] starts nodes as
-//! processes, on loopback or behind shaped links.
+//! processes, on loopback or behind shaped links; [`simulation`] plays scenarios of any size without them.
 
 mod answer;
 mod control;
@@ -19,6 +19,7 @@ pub mod scenario;
 pub mod scratch;
 mod serve;
 pub mod servers;
+pub mod simulation;
 mod source;
 mod throttle;
 

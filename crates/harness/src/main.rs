@@ -5,11 +5,10 @@ mod demo;
 mod distant;
 mod hash;
 mod idle;
-mod outcome;
 mod play;
 mod run;
+mod simulate;
 mod stage;
-mod swarm;
 mod workplace;
 mod written;
 
@@ -63,8 +62,6 @@ enum Command {
     },
     /// Shows markets of real nodes on loopback: one cold, more that find it warm, a cold crowd, and one that is killed.
     Demo(demo::DemoArguments),
-    /// Measures nodes that all want the same at once, behind links of limited rates. Takes root: it makes network namespaces.
-    Swarm(swarm::SwarmArguments),
     /// Makes a network with hosts, links of limited rates and a counting origin, runs a command on it, and takes it down.
     ///
     /// The command finds in the file that LARDER_STAGE names what there is, as JSON:
@@ -79,16 +76,14 @@ enum Command {
     Run(run::RunArguments),
     /// Measures nodes at rest: their memory, and their bytes on the wire. Takes root: it makes network namespaces.
     Idle(idle::IdleArguments),
+    /// Plays scenarios by computing them, one after the other, and says how each went.
+    #[command(hide = true)]
+    Simulate(simulate::SimulateArguments),
     /// Moves packets between two TUN devices, its standard input and output, with a delay.
     #[command(hide = true)]
     Delay(delay::DelayArguments),
     /// Shows reports of runs that were written as JSON.
     Report(written::ReportArguments),
-    /// Prints what `swarm --json` wrote as one table in Markdown.
-    Table {
-        /// The files.
-        files: Vec<PathBuf>,
-    },
 }
 
 #[derive(Subcommand)]
@@ -189,13 +184,12 @@ fn run(command: Command) -> anyhow::Result<()> {
             print(&hash::content_id(&file, threads.get())?)
         }
         Command::Demo(arguments) => demo::run(&arguments),
-        Command::Swarm(arguments) => swarm::run(&arguments),
         Command::Stage(arguments) => stage::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Idle(arguments) => idle::run(&arguments),
+        Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Delay(arguments) => delay::run(&arguments),
         Command::Report(arguments) => written::run(&arguments),
-        Command::Table { files } => print(&outcome::table(&files)?),
     }
 }
 

@@ -1,11 +1,12 @@
 //! Plays scenarios, and says what came of each.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use clap::Args;
-use larder_harness::report::{Report, Screen};
-use larder_harness::scenario::{Scenario, Way};
+use larder_harness::report::Screen;
+use larder_harness::scenario::{Scenario, Way, parse_bytes};
+use larder_harness::simulation;
 
 use crate::play;
 use crate::workplace::{Workplace, WorkplaceArguments, verdict};
@@ -24,6 +25,9 @@ pub(crate) struct RunArguments {
     /// Each node by itself, straight from the origin: what it would be without Larder's market. Limits do not count.
     #[arg(long)]
     lone: bool,
+    /// How much moves at a time where it is simulated [default: 256KiB up to 500 nodes, as real nodes do, and 16MiB above].
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    chunk: Option<u64>,
     /// Writes the report as JSON; of several scenarios into this folder, under their names.
     #[arg(long, value_name = "OUT")]
     json: Option<PathBuf>,
@@ -47,30 +51,25 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
             (scenario.lone, scenario.limits) = (true, larder_harness::scenario::Limits::default());
         }
         let report = match way {
-            Way::Simulated => anyhow::bail!("{}: simulated: not yet", scenario.name),
+            Way::Simulated => simulation::play(&scenario, arguments.chunk, &mut |line| Screen::new().say(line))?,
             Way::Processes | Way::Namespaces => play::play(&scenario, way, &workplace, &mut |line| Screen::new().say(line))?,
         };
-        show(&report, &mut screen);
-        for (out, extension) in [(&arguments.json, "json")] {
-            let Some(out) = out else { continue };
-            let path = if arguments.files.len() > 1 { out.join(format!("{}.{extension}", report.scenario)) } else { out.clone() };
-            path.parent().map_or(Ok(()), std::fs::create_dir_all).with_context(|| path.display().to_string())?;
-            report.write(&path)?;
+        report.show(&mut screen);
+        let place = |out: &Path, extension: &str| {
+            if arguments.files.len() > 1 { out.join(format!("{}.{extension}", report.scenario)) } else { out.to_owned() }
+        };
+        if let Some(out) = &arguments.json {
+            report.write(&ready(place(out, "json"))?)?;
+        }
+        if let Some(out) = &arguments.html {
+            report.write_page(&ready(place(out, "html"))?)?;
         }
     }
     verdict(&screen)
 }
 
-fn show(report: &Report, screen: &mut Screen) {
-    screen.say(&format!(
-        "{}: origin {:.3}, last {:.2} s, T* {:?}, processor {:?}",
-        report.scenario,
-        report.origin_x(),
-        report.wait(1.0),
-        report.bound.map(|bound| bound.seconds),
-        report.processor
-    ));
-    for limit in &report.limits {
-        screen.promise(limit.kept, &format!("{}: {:?}, at most {}", limit.what, limit.value, limit.most));
-    }
+/// The folder of this path is made if it is not there.
+fn ready(path: PathBuf) -> anyhow::Result<PathBuf> {
+    path.parent().map_or(Ok(()), std::fs::create_dir_all).with_context(|| path.display().to_string())?;
+    Ok(path)
 }

@@ -25,6 +25,7 @@ use crate::control::{self, control};
 use crate::counts::Counts;
 use crate::faults::{Faults, Side};
 use crate::serve::{Listener, Refused, Reply, Threads};
+use crate::source::Source;
 use crate::throttle::Throttle;
 use call::Call;
 use repo::Published;
@@ -266,6 +267,14 @@ impl HubServer {
     pub fn sha256s(&self, name: &str, revision: &str) -> anyhow::Result<BTreeMap<String, String>> {
         let commit = self.state.repo(name).and_then(|repo| repo.commit(revision).cloned());
         commit.iter().flat_map(|commit| commit.files()).map(|file| Ok((file.path.clone(), file.sha256()?))).collect()
+    }
+
+    /// Path, size, sha256 (of LFS) and bytes of every file of `models/org/name` at a revision.
+    pub(crate) fn contents(&self, name: &str, revision: &str) -> Vec<(String, u64, Option<String>, Source)> {
+        let commit = self.state.repo(name).and_then(|repo| repo.commit(revision).cloned());
+        let sha256 = |file: &commit::File| file.facts.lfs.as_ref().map(|lfs| lfs.sha256.clone());
+        let each = |file: &commit::File| (file.path.clone(), file.facts.size, sha256(file), file.source.clone());
+        commit.map(|commit| commit.files().map(each).collect()).unwrap_or_default()
     }
 
     /// All repositories, with the commits of their revisions.

@@ -7,6 +7,7 @@ mod machine;
 mod network;
 mod node;
 mod race;
+mod rogue;
 mod running;
 
 use std::net::Ipv4Addr;
@@ -20,6 +21,7 @@ pub use machine::{Memory, Processor, processor_seconds};
 pub use network::{Host, Network, Traffic, probe};
 pub use node::{Node, Place, Transport};
 pub use race::{Order, Prepared, Race, TARGET, job, job_of};
+pub use rogue::{Known, Rogue, RogueNode, take_part};
 pub use running::{Running, binary};
 
 use node::Membership;
@@ -120,6 +122,15 @@ impl Market {
         let number = self.nodes.len();
         self.nodes.push(Node::new(&self.folder, &format!("node-{number}"), place, &self.environment)?);
         Ok(number)
+    }
+
+    /// Adds a node that takes part and keeps none of the promises. It has no number.
+    ///
+    /// # Errors
+    /// Fails if it cannot be started.
+    pub fn start_rogue(&mut self, kind: Rogue, known: Known, place: &Place) -> anyhow::Result<RogueNode> {
+        let bootstrap = self.bootstrap.as_ref().map(Node::addresses).unwrap_or_default();
+        RogueNode::start(kind, known, place, &self.address, bootstrap)
     }
 
     /// All nodes but the bootstrap, in the order they were added.

@@ -49,6 +49,19 @@ impl Place {
         }
     }
 
+    /// Where a node there may listen.
+    pub(crate) fn listen(&self) -> anyhow::Result<String> {
+        Ok(Transport::Tcp.listen(self.address(), self.port()?))
+    }
+
+    /// A thread there: its sockets, and those of threads it makes, are the place's.
+    pub(crate) fn thread(&self, work: impl FnOnce() + Send + 'static) -> anyhow::Result<std::thread::JoinHandle<()>> {
+        match self {
+            Self::Loopback => Ok(std::thread::spawn(work)),
+            Self::Host(host) => host.inside(|| Ok(std::thread::spawn(work))),
+        }
+    }
+
     fn port(&self) -> anyhow::Result<u16> {
         match self {
             Self::Loopback => free_port(),

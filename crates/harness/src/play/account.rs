@@ -30,16 +30,19 @@ impl Account<'_> {
         let is_held = plan.nodes.iter().any(|node| plan.wanted().iter().all(|resource| node.warm.contains(resource)));
         let rate = scenario.origin.rate.map(|rate| rate.0);
         let together = scenario.arrivals.pattern == Pattern::Together && scenario.arrivals.jobs.is_none();
-        let jobs: Vec<OfJob> = prepared.iter().zip(&plan.jobs).map(|(one, job)| OfJob {
-            node: job.node,
-            resources: job.resources.iter().map(|resource| plan.resources[*resource].name.clone()).collect(),
-            at_s: job.at_s,
-            waited_s: one.is_ready().then_some(one.seconds),
-            left: self.left[job.node].is_some(),
-            from: Sources { cache: one.from("cache"), peers: one.from("peers"), origin: one.from("origin") },
-        }).collect();
-        let numbers: BTreeMap<String, usize> =
-            stage.market.nodes().iter().enumerate().map(|(number, node)| (node.peer().to_owned(), number)).collect();
+        let jobs: Vec<OfJob> = prepared
+            .iter()
+            .zip(&plan.jobs)
+            .map(|(one, job)| OfJob {
+                node: job.node,
+                resources: job.resources.iter().map(|resource| plan.resources[*resource].name.clone()).collect(),
+                at_s: job.at_s,
+                waited_s: one.is_ready().then_some(one.seconds),
+                left: self.left[job.node].is_some(),
+                from: Sources { cache: one.from("cache"), peers: one.from("peers"), origin: one.from("origin") },
+            })
+            .collect();
+        let numbers = stage.numbers();
         Ok(Report {
             version: Report::version(),
             scenario: scenario.name.clone(),
@@ -118,6 +121,8 @@ fn fed(nodes: &[Told], numbers: &BTreeMap<String, usize>) -> Vec<Fed> {
 
 /// What came from stores is known when a job is ready.
 fn timeline(watched: &Watched, jobs: &[OfJob]) -> Vec<Moment> {
-    let cached = |at_s: f64| jobs.iter().filter(|job| job.waited_s.is_some_and(|waited_s| job.at_s + waited_s <= at_s)).map(|job| job.from.cache).sum();
+    let cached = |at_s: f64| {
+        jobs.iter().filter(|job| job.waited_s.is_some_and(|waited_s| job.at_s + waited_s <= at_s)).map(|job| job.from.cache).sum()
+    };
     watched.timeline.iter().map(|moment| Moment { from: Sources { cache: cached(moment.at_s), ..moment.from }, ..*moment }).collect()
 }

@@ -104,7 +104,8 @@ impl<'a> Act<'a> {
         let patience = scenario.patience.map(Patience::spelled);
         let race = stage.market.line_up_each(&orders, patience.as_deref())?;
         let jobs = plan.jobs.iter().enumerate().map(|(number, job)| (job.at_s, Due::Job(number)));
-        let leaving = plan.nodes.iter().enumerate().filter_map(|(number, node)| node.leaves.map(|(at_s, how)| (at_s, Due::Leave(number, how))));
+        let leaving =
+            plan.nodes.iter().enumerate().filter_map(|(number, node)| node.leaves.map(|(at_s, how)| (at_s, Due::Leave(number, how))));
         let faults = scenario.origin.faults.iter();
         let faults = faults.flat_map(|fault| [(fault.from_s, Due::Fault(fault.kind, true)), (fault.to_s, Due::Fault(fault.kind, false))]);
         let mut due: Vec<(f64, Due)> = jobs.chain(leaving).chain(faults).collect();

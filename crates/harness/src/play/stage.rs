@@ -5,15 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use larder_harness::hub::{HubBuilder, HubServer, Repo, Tree};
-use larder_harness::market::{ADDRESSES, Host, Market, Network, Order, Place, Traffic, job_of, pass};
+use larder_harness::market::{ADDRESSES, Host, Known, Market, Network, Order, Place, Rogue, RogueNode, Traffic, job_of, pass};
 use larder_harness::scenario::{Plan, PlannedResource, Scenario, Way};
 
+use crate::distant::DistantHub;
 use crate::workplace::Workplace;
 
-/// What is counted of a cancelled request before the socket takes it, and what the socket holds back.
-const ORIGIN_BUFFER_BYTES: usize = 64 * 1024;
-/// The port of the hub and of its CDN.
-const HTTP: u16 = 80;
 /// How long nodes rest between the moment when all are connected and the first arrival.
 const SETTLE: Duration = Duration::from_secs(3);
 /// How long a node may take to get warm.
@@ -21,6 +18,8 @@ const WARM_WITHIN: Duration = Duration::from_secs(600);
 
 /// Everything that a scenario is played with.
 pub(super) struct Stage {
+    /// The nodes that lie, by their numbers.
+    rogues: BTreeMap<usize, RogueNode>,
     pub(super) market: Market,
     pub(super) hub: HubServer,
     resources: Vec<PlannedResource>,
@@ -34,8 +33,7 @@ pub(super) struct Stage {
 struct Net {
     origin: Host,
     hosts: Vec<Host>,
-    /// Gone last.
-    _network: Network,
+    network: Network,
 }
 
 impl Stage {
@@ -48,44 +46,46 @@ impl Stage {
         }
         let (hub, mut net) = if way == Way::Namespaces {
             let network = Network::new()?;
-            let origin = network.host("origin", Network::address(0))?;
-            let [a, b, c, d] = origin.address().octets();
-            let cdn = [a, b, c, d + 1].into();
-            origin.also_at(cdn)?;
-            origin.limit_unsent(ORIGIN_BUFFER_BYTES as u64)?;
-            hub = hub.buffer_bytes(ORIGIN_BUFFER_BYTES).listen((origin.address(), HTTP).into()).cdn_listen((cdn, HTTP).into());
-            (origin.inside(|| hub.start())?, Some(Net { origin, hosts: Vec::new(), _network: network }))
+            let DistantHub { hub, host: origin } = DistantHub::start(&network, hub)?;
+            (hub, Some(Net { origin, hosts: Vec::new(), network }))
         } else {
             (rate.into_iter().fold(hub, HubBuilder::rate).start()?, None)
         };
-        let mut market = workplace.market("scenario", ADDRESSES[0], hub.endpoint())?;
+        let mut market = workplace.market(&scenario.name, ADDRESSES[0], hub.endpoint())?;
         if !scenario.lone {
             let place = net.as_ref().map_or(Ok(Place::Loopback), |net| net.bootstrap(plan))?;
             market.start_bootstrap(place)?;
         }
+        let names: Vec<String> = plan.resources.iter().map(|resource| format!("models/{}", id(&resource.name))).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut rogues = BTreeMap::new();
         for (number, node) in plan.nodes.iter().enumerate() {
             let place = match &mut net {
                 Some(net) => net.add(number, node.uplink, node.downlink)?,
                 None => Place::Loopback,
             };
-            ensure!(node.lies.is_none(), "lies: real nodes cannot be made to lie yet");
-            let settings = [
-                ("LARDER_STORE_QUOTA_BYTES", node.disk),
-                ("LARDER_PEERS_UPLOAD_BYTES_PER_SECOND", node.uplink.filter(|_| net.is_none())),
-            ];
+            if node.lies.is_some() {
+                ensure!(!scenario.lone, "lies: there is nobody to lie to where each node is by itself");
+                // It has a number as all others have, and no daemon.
+                let number = market.add_lone(place.clone())?;
+                rogues.insert(number, market.start_rogue(Rogue::SendsFalse, Known::of(&hub, &names)?, &place)?);
+                continue;
+            }
+            let settings =
+                [("LARDER_STORE_QUOTA_BYTES", node.disk), ("LARDER_PEERS_UPLOAD_BYTES_PER_SECOND", node.uplink.filter(|_| net.is_none()))];
             let settings: Vec<(&str, String)> = settings.into_iter().filter_map(|(name, value)| Some((name, value?.to_string()))).collect();
             let listens = if node.reachable { place.address() } else { std::net::Ipv4Addr::LOCALHOST };
             let _: usize = if scenario.lone { market.add_lone(place)? } else { market.add_listening_at(place, listens)? };
             settings.iter().for_each(|(name, value)| market.nodes()[number].set(name, value));
         }
         let warm = plan.nodes.iter().map(|node| node.warm.clone()).collect();
-        Ok(Self { market, hub, resources: plan.resources.clone(), warm, lone: scenario.lone, origin_rate: rate, net })
+        Ok(Self { rogues, market, hub, resources: plan.resources.clone(), warm, lone: scenario.lone, origin_rate: rate, net })
     }
 
     /// Starts the daemons, has the warm ones get what they hold, and limits the origin's line.
     pub(super) fn get_ready(&mut self) -> anyhow::Result<()> {
         if !self.lone {
-            let all: Vec<usize> = (0..self.warm.len()).collect();
+            let all: Vec<usize> = (0..self.warm.len()).filter(|number| !self.rogues.contains_key(number)).collect();
             self.market.run(&all)?;
             self.market.wait_until_connected(&all, 1)?;
         }
@@ -104,10 +104,19 @@ impl Stage {
         pass(SETTLE)
     }
 
+    /// Peer ids, and whose number each is.
+    pub(super) fn numbers(&mut self) -> BTreeMap<String, usize> {
+        let nodes = self.market.nodes().iter().enumerate().map(|(number, node)| (node.peer().to_owned(), number));
+        nodes.chain(self.rogues.iter().map(|(number, rogue)| (rogue.peer().to_owned(), *number))).collect()
+    }
+
     /// The job that wants these resources.
     pub(super) fn job(&self, resources: &[usize]) -> String {
-        let names: Vec<(String, &str)> =
-            resources.iter().map(|resource| &self.resources[*resource]).map(|resource| (id(&resource.name), resource.name.as_str())).collect();
+        let names: Vec<(String, &str)> = resources
+            .iter()
+            .map(|resource| &self.resources[*resource])
+            .map(|resource| (id(&resource.name), resource.name.as_str()))
+            .collect();
         job_of(names.iter().map(|(id, folder)| (id.as_str(), *folder)))
     }
 
@@ -117,7 +126,8 @@ impl Stage {
         let mut all = BTreeMap::new();
         for (number, resource) in self.resources.iter().enumerate() {
             let files = self.hub.sha256s(&format!("models/{}", id(&resource.name)), "main")?;
-            let files: BTreeMap<String, String> = files.into_iter().map(|(path, hash)| (format!("{}/{path}", resource.name), hash)).collect();
+            let files: BTreeMap<String, String> =
+                files.into_iter().map(|(path, hash)| (format!("{}/{path}", resource.name), hash)).collect();
             all.extend(files.clone());
             right.insert(vec![number], files);
         }
@@ -127,7 +137,8 @@ impl Stage {
 
     /// The bytes of the distinct files of these resources.
     pub(super) fn distinct_bytes(&self, resources: impl IntoIterator<Item = usize>) -> u64 {
-        let files = resources.into_iter().flat_map(|resource| self.hub.files(&format!("models/{}", id(&self.resources[resource].name)), "main"));
+        let files =
+            resources.into_iter().flat_map(|resource| self.hub.files(&format!("models/{}", id(&self.resources[resource].name)), "main"));
         let distinct: BTreeMap<(String, u64), u64> =
             files.map(|file| ((file.sha256.unwrap_or(file.git_oid), file.size), file.size)).collect();
         distinct.values().sum()
@@ -141,14 +152,14 @@ impl Stage {
 
 impl Net {
     fn bootstrap(&self, plan: &Plan) -> anyhow::Result<Place> {
-        let host = self._network.host("bootstrap", Network::address(1))?;
+        let host = self.network.host("bootstrap", Network::address(1))?;
         plan.nodes.iter().filter_map(|node| node.uplink).max().map_or(Ok(()), |rate| host.limit_sending(rate))?;
         Ok(Place::Host(host))
     }
 
     fn add(&mut self, number: usize, uplink: Option<u64>, downlink: Option<u64>) -> anyhow::Result<Place> {
         let address = Network::address(u16::try_from(number + 2).context("too many nodes")?);
-        let host = self._network.host(&format!("node{number}"), address)?;
+        let host = self.network.host(&format!("node{number}"), address)?;
         uplink.map_or(Ok(()), |rate| host.limit_sending(rate))?;
         downlink.map_or(Ok(()), |rate| host.limit_receiving(rate))?;
         self.hosts.push(host.clone());

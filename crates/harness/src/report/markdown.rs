@@ -88,6 +88,8 @@ mod tests {
 
     #[test]
     fn a_void_run_is_marked_and_one_that_never_ended_has_no_last_time() {
+        let odd = Report { scenario: "a | b".to_owned(), ..samples::eight() };
+        assert!(table(&[odd]).contains("| a \\| b |"), "a bar in a name ends no cell");
         let table = table(&[samples::void(), samples::never()]);
         assert!(table.contains("flash-crowd-8 (void)") && table.contains("/ never"), "{table}");
     }

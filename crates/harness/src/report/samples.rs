@@ -27,67 +27,20 @@ struct Crowd {
 impl Crowd {
     fn report(&self) -> Report {
         let mut random = fastrand::Rng::with_seed(7);
-        let count = self.nodes as u64;
-        let mut nodes: Vec<OfNode> = (0..self.nodes)
-            .map(|number| OfNode {
-                name: format!("node-{number}"),
-                uplink: Some(random.u64(self.uplink[0]..=self.uplink[1])),
-                downlink: self.downlink,
-                reachable: true,
-                peak_memory: Some(random.u64(40 * MB..70 * MB)),
-                processor_s: Some(1.0 + random.f64()),
-                control_sent: Some(random.u64(200_000..400_000)),
-                control_received: Some(random.u64(200_000..400_000)),
-                duplicates: random.u64(0..self.bytes / 200),
-                stalls: random.u64(0..5) / 4,
-                ..OfNode::default()
-            })
-            .collect();
         let from_origin = self.bytes / 50 + self.bytes;
-        let mut fed = Vec::new();
-        for (number, node) in nodes.iter_mut().enumerate() {
-            node.from.origin = from_origin / count;
-            node.from.peers = self.bytes - node.from.origin.min(self.bytes);
-            fed.extend((1..=self.givers as u64).map(|giver| {
-                let from = if self.givers + 1 >= self.nodes { (number + giver as usize) % self.nodes } else { random.usize(0..self.nodes) };
-                Fed { from, to: number, bytes: node.from.peers / self.givers as u64 }
-            }));
-        }
-        fed.retain(|fed| fed.from != fed.to);
-        for fed in &fed {
-            nodes[fed.from].served += fed.bytes;
-        }
-        for node in &mut nodes {
-            node.sent = Some(node.served + node.served / 20);
-            node.received = Some(self.bytes + self.bytes / 20);
-        }
-        let uplinks = nodes.iter().filter_map(|node| node.uplink).sum();
+        let mut nodes = self.nodes(&mut random, from_origin);
+        let fed = self.fed(&mut random, &mut nodes);
         let bound = OfBound::from(Bound {
             bytes: self.bytes,
-            cold: count,
+            cold: self.nodes as u64,
             copies: 1,
             downlink: self.downlink,
             origin: Some(self.origin),
-            uplinks: Some(uplinks),
+            uplinks: Some(nodes.iter().filter_map(|node| node.uplink).sum()),
         });
         let last_s = bound.seconds * self.time_x;
-        let jobs: Vec<OfJob> = (0..self.nodes)
-            .map(|node| OfJob {
-                node,
-                resources: vec!["model".to_owned()],
-                at_s: 0.0,
-                waited_s: Some(if node == 0 { last_s } else { last_s * (1.0 - 0.12 * random.f64() * random.f64()) }),
-                left: false,
-                from: nodes[node].from,
-            })
-            .collect();
-        let moment = |number: u32| {
-            let part = f64::from(number) / f64::from(MOMENTS);
-            let [early, late] = [(part * 1.06).min(1.0), (part * 1.05).clamp(0.02, 1.0) - 0.02].map(|part| part.min(1.0));
-            let origin = (from_origin as f64 * early) as u64;
-            let peers = ((self.bytes * count - from_origin) as f64 * late / 0.98) as u64;
-            Moment { at_s: last_s * part, from: Sources { cache: 0, peers, origin } }
-        };
+        let requests = 16 * self.nodes as u64;
+        let wire_bytes = Some(from_origin + from_origin / 20);
         let mut report = Report {
             version: Report::version(),
             scenario: self.name.to_owned(),
@@ -99,34 +52,86 @@ impl Crowd {
             chunk_bytes: 256 * 1024,
             wanted_bytes: self.bytes,
             floor_bytes: self.bytes,
-            origin: OfOrigin {
-                rate: Some(self.origin),
-                body_bytes: from_origin,
-                requests: 16 * count,
-                wire_bytes: Some(from_origin + from_origin / 20),
-            },
+            origin: OfOrigin { rate: Some(self.origin), body_bytes: from_origin, requests, wire_bytes },
             bound: Some(bound),
-            jobs,
+            jobs: jobs(&mut random, &nodes, last_s),
             nodes,
             fed,
-            timeline: (0..=MOMENTS).map(moment).collect(),
+            timeline: self.timeline(from_origin, last_s),
             corrupt: 0,
             processor: Some(0.44),
             played_s: last_s,
             limits: Vec::new(),
             void: None,
         };
-        let limits = Limits {
-            origin_x_max: Some(1.05),
-            time_x_max: Some(1.15),
-            corrupt_max: Some(0),
-            failed_max: Some(0),
-            processor_max: Some(0.7),
-            ..Limits::default()
-        };
-        report.judge(&limits);
+        let (origin_x_max, time_x_max) = (Some(1.05), Some(1.15));
+        let (corrupt_max, failed_max, processor_max) = (Some(0), Some(0), Some(0.7));
+        report.judge(&Limits { origin_x_max, time_x_max, corrupt_max, failed_max, processor_max, ..Limits::default() });
         report
     }
+
+    fn nodes(&self, random: &mut fastrand::Rng, from_origin: u64) -> Vec<OfNode> {
+        let node = |number: usize| {
+            let origin = from_origin / self.nodes as u64;
+            OfNode {
+                name: format!("node-{number}"),
+                uplink: Some(random.u64(self.uplink[0]..=self.uplink[1])),
+                downlink: self.downlink,
+                reachable: true,
+                from: Sources { cache: 0, peers: self.bytes - origin.min(self.bytes), origin },
+                received: Some(self.bytes + self.bytes / 20),
+                peak_memory: Some(random.u64(40 * MB..70 * MB)),
+                processor_s: Some(1.0 + random.f64()),
+                control_sent: Some(random.u64(200_000..400_000)),
+                control_received: Some(random.u64(200_000..400_000)),
+                duplicates: random.u64(0..self.bytes / 200),
+                stalls: random.u64(0..5) / 4,
+                ..OfNode::default()
+            }
+        };
+        (0..self.nodes).map(node).collect()
+    }
+
+    /// Who fed whom; tells the nodes what they served.
+    fn fed(&self, random: &mut fastrand::Rng, nodes: &mut [OfNode]) -> Vec<Fed> {
+        let mut fed = Vec::new();
+        for (to, node) in nodes.iter().enumerate() {
+            for giver in 1..=self.givers {
+                let from = if self.givers + 1 >= self.nodes { (to + giver) % self.nodes } else { random.usize(0..self.nodes) };
+                fed.push(Fed { from, to, bytes: node.from.peers / self.givers as u64 });
+            }
+        }
+        fed.retain(|fed| fed.from != fed.to);
+        for fed in &fed {
+            nodes[fed.from].served += fed.bytes;
+        }
+        for node in nodes {
+            node.sent = Some(node.served + node.served / 20);
+        }
+        fed
+    }
+
+    /// Peers begin a little later than the origin.
+    fn timeline(&self, from_origin: u64, last_s: f64) -> Vec<Moment> {
+        let moment = |number: u32| {
+            let part = f64::from(number) / f64::from(MOMENTS);
+            let origin = (from_origin as f64 * (part * 1.06).min(1.0)) as u64;
+            let late = ((part * 1.05).clamp(0.02, 1.0) - 0.02) / 0.98;
+            let peers = ((self.bytes * self.nodes as u64 - from_origin) as f64 * late) as u64;
+            Moment { at_s: last_s * part, from: Sources { cache: 0, peers, origin } }
+        };
+        (0..=MOMENTS).map(moment).collect()
+    }
+}
+
+/// One job a node, all at once; the first is ready last.
+fn jobs(random: &mut fastrand::Rng, nodes: &[OfNode], last_s: f64) -> Vec<OfJob> {
+    let job = |(node, of): (usize, &OfNode)| {
+        let early = if node == 0 { 0.0 } else { 0.12 * random.f64() * random.f64() };
+        let waited_s = Some(last_s * (1.0 - early));
+        OfJob { node, resources: vec!["model".to_owned()], at_s: 0.0, waited_s, left: false, from: of.from }
+    };
+    nodes.iter().enumerate().map(job).collect()
 }
 
 /// Eight cold nodes.

@@ -207,6 +207,18 @@ mod tests {
     }
 
     #[test]
+    fn uplinks_of_liars_are_not_among_the_letters() {
+        let report = samples::mixed();
+        let letter = |report: &Report| report.bound.map(|bound| report.letters(&bound)).and_then(|mut letters| letters.pop());
+        let honest = Report { nodes: report.nodes.iter().filter(|node| node.lies.is_none()).cloned().collect(), ..report.clone() };
+        let all = Report {
+            nodes: report.nodes.iter().map(|node| super::super::OfNode { lies: None, ..node.clone() }).collect(),
+            ..report.clone()
+        };
+        assert!(letter(&report) == letter(&honest) && letter(&report) != letter(&all));
+    }
+
+    #[test]
     fn ten_thousand_nodes_take_no_more_lines_than_fit_on_a_screen() {
         let report = samples::ten_thousand();
         let rows = [nodes::kinds(&report), nodes::quantiles(&report)].map(|cells| cells.rows.len());
@@ -225,8 +237,13 @@ mod tests {
         let mut screen = Screen::new();
         samples::mixed().show(&mut screen);
         assert_eq!(screen.broken(), 2);
+    }
+
+    #[test]
+    fn no_account_tells_a_number_that_is_none() {
         for report in samples::all() {
-            report.show(&mut Screen::new());
+            let text = told(&report);
+            assert!(!["NaN", "inf", "Some("].iter().any(|none| text.contains(none)), "{text}");
         }
     }
 

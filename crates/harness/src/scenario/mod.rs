@@ -355,7 +355,7 @@ impl Scenario {
         for (number, resource) in self.resources.iter().enumerate() {
             let place = format!("resources {}", resource.name);
             ensure!(is_name(&resource.name), "resources: {:?} has other than letters, digits and -", resource.name);
-            ensure!(resource.folder.is_some() != !resource.files.is_empty(), "{place}: it has either files or a folder");
+            ensure!(resource.folder.is_some() == resource.files.is_empty(), "{place}: it has either files or a folder");
             let known = |of: &String| self.resources[..number].iter().any(|other| other.name == *of && other.count == 1);
             let unknown = resource.files.iter().filter_map(|files| files.of.as_ref()).find(|of| !known(of));
             ensure!(unknown.is_none(), "{place}: of: there is no single resource {unknown:?} before it");

@@ -194,7 +194,13 @@ fn jobs(scenario: &Scenario, wanting: &[usize], resources: usize, random: &mut f
     let all: f64 = weights.iter().sum();
     let chosen = |random: &mut fastrand::Rng| {
         let mut left = random.f64() * all;
-        weights.iter().position(|weight| { left -= weight; left <= 0.0 }).unwrap_or(resources - 1)
+        weights
+            .iter()
+            .position(|weight| {
+                left -= weight;
+                left <= 0.0
+            })
+            .unwrap_or(resources - 1)
     };
     let count = arrivals.jobs.unwrap_or(wanting.len());
     let mut jobs: Vec<PlannedJob> = (0..count)

@@ -90,7 +90,10 @@ as_text!(Bytes, Rate);
 
 /// One value, or two between which values are spread: `"10MB/s"` or `["3MB/s", "25MB/s"]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "one value, or two in brackets between which values are spread, such as \"10MB/s\" or [\"3MB/s\", \"25MB/s\"]")]
+#[serde(
+    untagged,
+    expecting = "one value, or two in brackets between which values are spread, such as \"10MB/s\" or [\"3MB/s\", \"25MB/s\"]"
+)]
 pub enum Spread<T> {
     /// The same for all.
     One(T),

@@ -166,6 +166,7 @@ mod tests {
     fn what_went_wrong_stands_at_the_top() {
         let top = |page: String| page.split("<main>").next().unwrap_or_default().to_owned();
         assert!(top(samples::void().page()).contains("This run is void:</b> the processor was 93 % busy"));
+        assert!(top(samples::void().page()).contains("class=\"verdict void\">Void: times of this run say nothing"));
         assert!(top(samples::never().page()).contains("✗ 2 of 2 limits broken"));
         assert!(top(samples::eight().page()).contains("✓ All 4 limits held"));
     }

@@ -14,9 +14,11 @@ const MOST_STRETCHES: f64 = 50.0;
 /// Below this part of the height a line at one copy says nothing.
 const VISIBLE: f64 = 0.04;
 
-/// The sources in the order in which they are stacked, and their names.
-const LAYERS: [(&str, fn(&Sources) -> u64); 3] =
-    [("origin", |from| from.origin), ("peers", |from| from.peers), ("cache", |from| from.cache)];
+/// A source: its name, and its bytes.
+type Layer = (&'static str, fn(&Sources) -> u64);
+
+/// The sources in the order in which they are stacked.
+const LAYERS: [Layer; 3] = [("origin", |from| from.origin), ("peers", |from| from.peers), ("cache", |from| from.cache)];
 
 pub(super) fn sum(from: &Sources) -> f64 {
     from.origin as f64 + from.peers as f64 + from.cache as f64

@@ -1,0 +1,231 @@
+//! Members of a market that keep none of its promises.
+
+use std::io;
+use std::ops::Range;
+
+use anyhow::Context;
+use larder_content::{
+    CHUNK_BYTES, ChunkHash, ChunkLayout, ContentId, FileKey, FileMessage, FileWord, Holding, Locator, NodeId, OriginDigest, OriginFile,
+    RelativePath, Scope, Subject, VerifiedChunks,
+};
+use larder_peers::{Config, Event, Identity, Market, MarketConfig, Piece, Upload, Wanted};
+use tokio::sync::oneshot;
+
+use super::node::Place;
+use crate::hub::HubServer;
+use crate::source::Source;
+
+/// What a rogue does when it is asked for chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rogue {
+    /// Nothing.
+    Stalls,
+    /// Sends what is not the file.
+    SendsFalse,
+    /// Says that the file is another, whose hashes and bytes it has.
+    SwearsFalse,
+    /// Says that it has what it has not.
+    Refuses,
+    /// Fetches the file too, signs what it says that it read from the origin, and sends something else.
+    SendsOther,
+    /// Fetches the file too, and signs what it sends as what it read from the origin: bytes of its own.
+    SignsFalse,
+}
+
+impl Rogue {
+    /// Whether it poses as one that fetches the file, and not as one that has it.
+    fn fetches(self) -> bool {
+        matches!(self, Self::SendsOther | Self::SignsFalse)
+    }
+}
+
+/// What a rogue speaks of: repositories of a hub, byte for byte.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    resources: Vec<Subject>,
+    files: Vec<KnownFile>,
+}
+
+#[derive(Debug, Clone)]
+struct KnownFile {
+    key: FileKey,
+    size: u64,
+    source: Source,
+}
+
+impl Known {
+    /// All that `models/…` of these names hold at `main`.
+    ///
+    /// # Errors
+    /// Fails if the hub has no such, or a file cannot be read.
+    pub fn of(hub: &HubServer, names: &[&str]) -> anyhow::Result<Self> {
+        let mut known = Self::default();
+        for name in names {
+            let id = name.strip_prefix("models/").unwrap_or(name);
+            let commit = hub.commit(name, "main").with_context(|| format!("the hub has no {name}"))?;
+            known.resources.push(Subject::of_resource(&format!("hf:{name}@{commit}")));
+            for (path, size, sha256, source) in hub.contents(name, "main") {
+                let digests = sha256.iter().filter_map(|sha256| OriginDigest::sha256(sha256).ok()).collect();
+                let locator = Locator {
+                    endpoint: hub.endpoint().into(),
+                    container: format!("models/{id}"),
+                    path: path.clone(),
+                    version: commit.clone(),
+                };
+                let path = RelativePath::new(&path).with_context(|| format!("{name}: {path}"))?;
+                let key = OriginFile { path, size, digests, locator }.key(Scope::Public);
+                known.files.push(KnownFile { key, size, source });
+            }
+        }
+        Ok(known)
+    }
+
+    fn file(&self, key: FileKey) -> Option<&KnownFile> {
+        self.files.iter().find(|file| file.key == key)
+    }
+}
+
+impl KnownFile {
+    fn bytes(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
+        let pieces: Vec<bytes::Bytes> = self.source.pieces(range)?.collect::<io::Result<_>>()?;
+        Ok(pieces.concat())
+    }
+
+    /// Of how many chunks one that fetches it says that it has read them: a quarter of those of a large file.
+    fn pretended(&self) -> u64 {
+        self.size / CHUNK_BYTES / 4
+    }
+
+    fn content(&self, kind: Rogue) -> io::Result<ContentId> {
+        let bytes = self.bytes(0..self.size)?;
+        Ok(ContentId::of(&if kind == Rogue::SwearsFalse { falsified(&bytes) } else { bytes }))
+    }
+}
+
+/// Lets a rogue take part in the market at `address`, listening at `listen`, until the market it gives is stopped.
+///
+/// # Errors
+/// Fails if it cannot listen there.
+pub async fn take_part(kind: Rogue, known: Known, address: &str, listen: Vec<String>, bootstrap: Vec<String>) -> anyhow::Result<Market> {
+    let config = MarketConfig { address: address.to_owned(), listen, bootstrap, ..MarketConfig::default() };
+    let (market, mut events) = Market::start(&Identity::generate(), config, Config::default(), Vec::new(), Vec::new()).await?;
+    let subjects = known.resources.iter().copied().chain(known.files.iter().map(|file| Subject::from(file.key)));
+    let holding = if kind.fetches() { Holding::Fetching } else { Holding::Complete };
+    subjects.for_each(|subject| market.announce(subject, holding));
+    let own = market.clone();
+    tokio::spawn(async move {
+        while let Some(event) = events.recv().await {
+            match event {
+                Event::Told { from, message: FileMessage { file, body: FileWord::Follow } } => {
+                    if let Some(file) = known.file(file) {
+                        // Nothing is said of what cannot be read.
+                        let _ = speak(&own, kind, from, file);
+                    }
+                }
+                Event::Asked(upload) => {
+                    if let Some(file) = known.file(upload.file) {
+                        tokio::spawn(misbehave(own.clone(), kind, upload, file.clone()));
+                    }
+                }
+                Event::Told { .. } | Event::Connected(_) | Event::Disconnected(_) | Event::Sighted(_) | Event::Book(_) => {}
+            }
+        }
+    });
+    Ok(market)
+}
+
+/// A rogue with a thread of its own, until it is dropped.
+#[derive(Debug)]
+pub struct RogueNode {
+    peer: String,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl RogueNode {
+    /// Starts it where `place` is.
+    pub(crate) fn start(kind: Rogue, known: Known, place: &Place, address: &str, bootstrap: Vec<String>) -> anyhow::Result<Self> {
+        let (listen, address) = (vec![place.listen()?], address.to_owned());
+        let (stop, stopped) = oneshot::channel();
+        let (tell, told) = std::sync::mpsc::channel();
+        let run = move || {
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(tell.send(Err(error.into()))),
+            };
+            runtime.block_on(async {
+                match take_part(kind, known, &address, listen, bootstrap).await {
+                    Ok(market) => {
+                        let _ = tell.send(Ok(market.id().to_string()));
+                        let _ = stopped.await;
+                        market.stop().await;
+                    }
+                    Err(error) => drop(tell.send(Err(error))),
+                }
+            });
+        };
+        let thread = place.thread(run)?;
+        let peer = told.recv().context("a rogue's thread ended")??;
+        Ok(Self { peer, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Its peer id.
+    #[must_use]
+    pub fn peer(&self) -> &str {
+        &self.peer
+    }
+}
+
+impl Drop for RogueNode {
+    fn drop(&mut self) {
+        let _ = self.stop.take().map(|stop| stop.send(()));
+        let _ = self.thread.take().map(std::thread::JoinHandle::join);
+    }
+}
+
+/// What it says of a file to one who follows.
+fn speak(market: &Market, kind: Rogue, to: NodeId, file: &KnownFile) -> io::Result<()> {
+    let run = 0..file.pretended();
+    let words = match kind {
+        Rogue::SendsOther | Rogue::SignsFalse if run.is_empty() => vec![FileWord::Nothing],
+        Rogue::SendsOther | Rogue::SignsFalse => vec![FileWord::Reading(vec![run.clone()]), FileWord::Have(vec![run])],
+        Rogue::Stalls | Rogue::SendsFalse | Rogue::Refuses | Rogue::SwearsFalse => vec![FileWord::Complete(file.content(kind)?)],
+    };
+    for body in words {
+        let _ = market.tell(to, FileMessage { file: file.key, body });
+    }
+    Ok(())
+}
+
+fn falsified(bytes: &[u8]) -> Vec<u8> {
+    bytes.iter().map(|byte| byte ^ 0x55).collect()
+}
+
+async fn misbehave(market: Market, kind: Rogue, mut upload: Upload, file: KnownFile) {
+    let bytes = |chunks: Range<u64>| file.bytes(chunks.start * CHUNK_BYTES..(chunks.end * CHUNK_BYTES).min(file.size)).unwrap_or_default();
+    match (upload.wanted.clone(), kind) {
+        (_, Rogue::Refuses) => upload.refuse(),
+        (Wanted::Chunks(_), Rogue::Stalls) => upload.gone().await,
+        (Wanted::Hashes(run), _) => {
+            let right = bytes(run.clone());
+            let told = if kind == Rogue::SwearsFalse { falsified(&right) } else { right };
+            upload.send_hashes(hashes(file.size, run.start, told)).await;
+        }
+        (Wanted::Chunks(run), Rogue::SendsFalse | Rogue::SwearsFalse | Rogue::SendsOther | Rogue::SignsFalse) => {
+            for index in run {
+                let right = bytes(index..index + 1);
+                let signed = || hashes(file.size, index, if kind == Rogue::SignsFalse { falsified(&right) } else { right.clone() });
+                let claim = kind.fetches().then(|| market.claim(upload.file, index, signed()));
+                let piece = Piece { first: index, bytes: falsified(&right).into(), claim, content: upload.content };
+                if upload.send(piece).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// The hashes of chunks from `first` on, of a file of this size; none if the bytes are not whole chunks of it.
+fn hashes(size: u64, first: u64, bytes: Vec<u8>) -> Vec<ChunkHash> {
+    VerifiedChunks::hashed(ChunkLayout::new(size), first, bytes.into()).map(|chunks| chunks.hashes().to_vec()).unwrap_or_default()
+}

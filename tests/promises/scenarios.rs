@@ -1,0 +1,91 @@
+//! Scenarios, played as a person plays them: with `larder-harness run`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use larder_harness::market::binary;
+use larder_harness::report::Report;
+use larder_harness::scenario::{Scenario, Way};
+
+/// Those that ship.
+fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/harness/scenarios")
+}
+
+/// Plays the scenario in `file` in a folder of its own, and reads the report that it wrote.
+fn play(file: &Path, way: &str) -> (Output, Report) {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("report.json");
+    let page = folder.path().join("report.html");
+    let harness = binary().unwrap().with_file_name("larder-harness");
+    let mut command = Command::new(harness);
+    command.arg("run").arg(file).args(["--way", way, "--folder"]).arg(folder.path().join("markets"));
+    let output = command.arg("--json").arg(&json).arg("--html").arg(&page).output().unwrap();
+    let told = || format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(json.is_file(), "{}", told());
+    assert!(std::fs::read_to_string(page).unwrap().contains("</html>"));
+    let report = Report::read(&json).unwrap();
+    (output, report)
+}
+
+fn kept(file: &str, way: &str) -> Report {
+    let (output, report) = play(&shipped().join(file), way);
+    assert!(output.status.success() && report.is_kept(), "{file}: {}", String::from_utf8_lossy(&output.stdout));
+    report
+}
+
+#[test]
+fn every_scenario_that_ships_is_one_and_has_limits() {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(shipped()).unwrap() {
+        let path = entry.unwrap().path();
+        let scenario = Scenario::open(&path).unwrap_or_else(|error| panic!("{error:#}"));
+        assert_eq!(Some(scenario.name.as_str()), path.file_stem().and_then(|stem| stem.to_str()));
+        assert!(scenario.limits != larder_harness::scenario::Limits::default(), "{} promises nothing", scenario.name);
+        let simulates = scenario.ways.contains(&Way::Simulated);
+        assert!(simulates, "{}: every scenario can be simulated", scenario.name);
+        names.push(scenario.name);
+    }
+    assert!(names.len() > 20, "{names:?}");
+}
+
+#[test]
+fn who_finds_a_model_warm_takes_it_from_those_who_hold_it() {
+    let report = kept("warm.toml", "processes");
+    assert_eq!((report.origin.body_bytes, report.jobs.len()), (0, 6));
+    let fed: u64 = report.fed.iter().map(|fed| fed.bytes).sum();
+    assert!(fed >= 6 * report.wanted_bytes, "who fed whom accounts for {fed} bytes");
+    assert!(report.timeline.windows(2).all(|pair| pair[0].at_s <= pair[1].at_s && pair[0].from.peers <= pair[1].from.peers));
+}
+
+#[test]
+fn liars_cost_bytes_and_bans_and_corrupt_nothing() {
+    let report = kept("liars.toml", "processes");
+    assert!(report.nodes.iter().map(|node| node.bans).sum::<u64>() > 0, "nobody noticed");
+    assert!(report.fed.iter().all(|fed| report.nodes[fed.from].lies.is_none()), "what a liar sent does not count");
+}
+
+#[test]
+fn files_that_two_resources_share_leave_the_origin_once() {
+    let report = kept("shared-bytes.toml", "processes");
+    assert_eq!(report.wanted_bytes, 9 * 16_000_000);
+}
+
+#[test]
+fn a_limit_that_is_broken_fails_the_command_and_says_which() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("broken.toml");
+    let text = r#"
+        name = "broken"
+        about = "One node takes everything from the origin, which is not allowed here."
+        ways = ["processes"]
+        resources = [{ name = "model", files = [{ bytes = "2MB" }] }]
+        nodes = [{}]
+        limits = { origin_x_max = 0.5 }
+    "#;
+    std::fs::write(&file, text).unwrap();
+    let (output, report) = play(&file, "processes");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success() && !report.is_kept(), "{told}");
+    assert!(told.contains("BROKEN") && told.contains("content from the origin"), "{told}");
+}
