@@ -168,8 +168,9 @@ def aria2(scene, seeded, order="default"):
     for node in scene.nodes:
         done = node.folder / "done"
         own = os.environ | {"LARDER_DONE": str(done)}
-        hooked = [f"--stream-piece-selector={order}", "-k1M", "-s16", "-x1", "--on-bt-download-complete", hook, f"--interface={node.address}", "-d", taking(node, scene)]
-        command = [*ARIA2, *ARIA2_TORRENT, *hooked, plain if node not in scene.nodes[:seeded] else with_seed]
+        seeds = [f"--stream-piece-selector={order}", "-k1M", "-s16", "-x1"]
+        hooked = ["--on-bt-download-complete", hook, f"--interface={node.address}", "-d", taking(node, scene)]
+        command = [*ARIA2, *ARIA2_TORRENT, *seeds, *hooked, with_seed if node in scene.nodes[:seeded] else plain]
         nodes.append(node.start(command, "aria2", own, gated=True))
         node.is_done = done.exists
     yield
@@ -274,9 +275,11 @@ CONTESTANTS = {
     "libtorrent-super": Contestant("libtorrent, super-seed", partial(libtorrent, seeded=1, apart=True), (COLD,), LIBTORRENT),
     "aria2": Contestant("aria2, web seed at all", partial(aria2, seeded=None, order="random"), EVERYWHERE, "aria2c"),
     "aria2-one": Contestant("aria2, web seed at one", partial(aria2, seeded=1), (COLD,), "aria2c"),
-    "rqbit": Contestant("rqbit, one seeder", rqbit, EVERYWHERE, TOOLS / "rqbit"),
+    "rqbit": Contestant("rqbit, one seeder", rqbit, EVERYWHERE, TOOLS / "rqbit", slow=True),
     "sendme": Contestant("sendme, one provider", sendme, (COLD, ONE), TOOLS / "sendme", slow=True),
-    "huggingface_hub": Contestant("huggingface_hub", partial(direct, command=hub_command, ready="ready"), (COLD,), SERVERS / "python", slow=True),
-    "aria2c-x16": Contestant("`aria2c -x16`", partial(direct, command=aria2_command), (COLD,), "aria2c", slow=True),
-    "s5cmd": Contestant("s5cmd", partial(direct, command=s5cmd_command), (COLD,), SERVERS / "s5cmd", slow=True),
+    "huggingface_hub": Contestant(
+        "direct, huggingface_hub", partial(direct, command=hub_command, ready="ready"), (COLD,), SERVERS / "python", slow=True
+    ),
+    "aria2c-x16": Contestant("direct, `aria2c -x16`", partial(direct, command=aria2_command), (COLD,), "aria2c", slow=True),
+    "s5cmd": Contestant("direct, s5cmd from an S3 server", partial(direct, command=s5cmd_command), (COLD,), SERVERS / "s5cmd", slow=True),
 }
