@@ -118,34 +118,31 @@ def run_to_the_end(command, log):
             raise
 
 
-def spread(values, form):
+def spread(values, form="{:.2f}", unit=" s"):
     """The median, and the least and the most in brackets."""
     values = list(values)
-    return f"{form(statistics.median(values))} ({form(min(values))} to {form(max(values))})"
-
-
-def seconds(value):
-    return f"{value:.1f} s" if value >= 20 else f"{value:.2f} s"
+    middle, least, most = (form.format(value) for value in (statistics.median(values), min(values), max(values)))
+    return f"{middle}{unit} ({least} to {most})"
 
 
 def cold_row(runs, size, bound):
     def at(place):
-        return spread((one["seconds"][place(one["seconds"])] for one in runs), seconds)
+        return spread((one["seconds"][place(one["seconds"])] for one in runs), "{:.1f}")
 
     last = statistics.median(one["seconds"][-1] for one in runs)
     return [
-        spread((one["origin_bytes"] / size for one in runs), "{:.3f}".format),
+        spread((one["origin_bytes"] / size for one in runs), "{:.3f}", ""),
         at(lambda times: 0), at(lambda times: len(times) // 2), at(lambda times: -1), f"{last / bound:.2f}",
-        spread((one["processor_seconds"] for one in runs), seconds),
+        spread((one["processor_seconds"] for one in runs), "{:.1f}"),
         megabytes(max(one["memory_bytes"] for one in runs)),
     ]
 
 
 def warm_row(runs, size):
     took = [one["seconds"][-1] for one in runs]
-    processor = spread((one["processor_seconds"] for one in runs), seconds)
+    processor = spread((one["processor_seconds"] for one in runs), "{:.1f}")
     memory = [megabytes(max(one[name] for one in runs)) for name in ("memory_bytes", "holder_memory_bytes")]
-    return [spread(took, seconds), f"{size / MIB / statistics.median(took):.0f}", processor, *memory]
+    return [spread(took), f"{size / MIB / statistics.median(took):.0f}", processor, *memory]
 
 
 def report(work):
@@ -162,7 +159,9 @@ def report(work):
     rows = []
     for key in [*work.there, *work.missing]:
         runs, failed = work.took.get(key, []), len(work.failed.get(key, []))
-        name = CONTESTANTS[key].title + (f" ({failed} of {failed + len(runs)} attempts failed)" if failed else "")
+        name = CONTESTANTS[key].title if cold else CONTESTANTS[key].title.split(",")[0]
+        name += f" ({failed} of {failed + len(runs)} attempts failed)" if failed else ""
+        name += f" ({len(runs)} rounds)" if runs and len(runs) + failed < arguments.rounds else ""
         cells = (cold_row(runs, size, bound) if cold else warm_row(runs, size)) if runs else []
         name += "" if runs or failed else ": not to be had here"
         rows.append([name, *cells, *[""] * (len(titles) - 1 - len(cells))])
