@@ -164,7 +164,7 @@ class Warm:
     def begin(self, *running):
         """Leaves nothing of earlier runs to be written, and gives the processor time that those have had."""
         os.sync()
-        have_memory_back()
+        have_memory_back(2 * BYTES)
         return sum(one.processor() for one in running)
 
     def check(self, finished, path):
@@ -173,12 +173,12 @@ class Warm:
         return finished
 
 
-def have_memory_back():
-    """Uses as much memory as any run will. Where the host of a virtual machine took free memory back, the first use of a page
+def have_memory_back(count):
+    """Uses as many bytes of memory as any run will. Where the host of a virtual machine took free memory back, the first use of a page
     costs several times what writing it does, and only what ends in files would pay for it."""
     block = bytes(MIB)
     with open(os.memfd_create("used"), "wb", buffering=0) as file:
-        for _ in range(2 * BYTES // MIB):
+        for _ in range(count // MIB):
             file.write(block)
 
 

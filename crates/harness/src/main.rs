@@ -2,10 +2,12 @@
 
 mod delay;
 mod demo;
+mod distant;
 mod hash;
 mod idle;
 mod play;
 mod run;
+mod stage;
 mod workplace;
 mod written;
 
@@ -59,6 +61,16 @@ enum Command {
     },
     /// Shows markets of real nodes on loopback: one cold, more that find it warm, a cold crowd, and one that is killed.
     Demo(demo::DemoArguments),
+    /// Makes a network with hosts, links of limited rates and a counting origin, runs a command on it, and takes it down.
+    ///
+    /// The command finds in the file that LARDER_STAGE names what there is, as JSON:
+    ///   origin, bootstrap, nodes   hosts: name, address, and the file of the network namespace, for `nsenter --net=FILE`
+    ///   origin                     also the hub's endpoint, and the url of the one file that it has
+    ///   file                       its repository, path, sha256 and bytes
+    ///   bucket                     with --bucket, the endpoint and the bucket of the S3 server
+    /// Both endpoints count as `origin` does. Takes root.
+    #[command(verbatim_doc_comment)]
+    Stage(stage::StageArguments),
     /// Plays scenarios, and fails when a limit of theirs is broken.
     Run(run::RunArguments),
     /// Measures nodes at rest: their memory, and their bytes on the wire. Takes root: it makes network namespaces.
@@ -168,6 +180,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             print(&hash::content_id(&file, threads.get())?)
         }
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Stage(arguments) => stage::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Idle(arguments) => idle::run(&arguments),
         Command::Delay(arguments) => delay::run(&arguments),

@@ -3,7 +3,7 @@
 //! Host, path and headers go on as they came, since signatures cover them; bodies stream. It knows S3 well enough to
 //! tell an object's content from everything else.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -53,7 +53,18 @@ impl Proxy {
     /// # Errors
     /// Fails if the address cannot be had.
     pub fn start_at(listen: SocketAddr, upstream: SocketAddr, rate: Option<u64>) -> anyhow::Result<Self> {
-        let listener = Listener::bind(listen)?;
+        Self::before(Listener::bind(listen)?, upstream, rate)
+    }
+
+    /// Starts a proxy on a socket that listens already, such as one of a network's host; the server may be elsewhere.
+    ///
+    /// # Errors
+    /// Fails if the socket cannot be used.
+    pub fn start_on(listener: TcpListener, upstream: SocketAddr) -> anyhow::Result<Self> {
+        Self::before(Listener::on(listener)?, upstream, None)
+    }
+
+    fn before(listener: Listener, upstream: SocketAddr, rate: Option<u64>) -> anyhow::Result<Self> {
         let address = listener.address;
         let desk = Desk { throttle: rate.map(|rate| Arc::new(Throttle::new(rate))), ..Desk::default() };
         let state = Arc::new(State { upstream, desk: desk.clone(), idle: Mutex::default() });

@@ -43,9 +43,14 @@ impl Listener {
     /// Listens at `address`, which must be on loopback, or in the range that networks of namespaces have.
     pub(crate) fn bind(address: SocketAddr) -> anyhow::Result<Self> {
         ensure!(is_of_this_machine(address.ip()), "{address} is not on loopback: test origins are for this machine only");
-        let listener = TcpListener::bind(address).with_context(|| format!("cannot listen at {address}"))?;
-        listener.set_nonblocking(true)?;
+        Self::on(TcpListener::bind(address).with_context(|| format!("cannot listen at {address}"))?)
+    }
+
+    /// Takes a socket that listens already, at such an address, whatever namespace it is of.
+    pub(crate) fn on(listener: TcpListener) -> anyhow::Result<Self> {
         let address = listener.local_addr()?;
+        ensure!(is_of_this_machine(address.ip()), "{address} is not on loopback: test origins are for this machine only");
+        listener.set_nonblocking(true)?;
         Ok(Self { listener, address, buffer_bytes: BUFFER_BYTES })
     }
 

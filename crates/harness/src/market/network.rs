@@ -141,8 +141,15 @@ impl Host {
     }
 
     /// The file that stands for its namespace.
-    pub(crate) fn namespace_file(&self) -> PathBuf {
+    #[must_use]
+    pub fn namespace_file(&self) -> PathBuf {
         Path::new(NAMES).join(self.namespace())
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Its address.

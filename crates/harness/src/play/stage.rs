@@ -8,12 +8,9 @@ use larder_harness::hub::{HubBuilder, HubServer, Repo, Tree};
 use larder_harness::market::{ADDRESSES, Host, Known, Market, Network, Order, Place, Rogue, RogueNode, Traffic, job_of, pass};
 use larder_harness::scenario::{Plan, PlannedResource, Scenario, Way};
 
+use crate::distant::DistantHub;
 use crate::workplace::Workplace;
 
-/// What is counted of a cancelled request before the socket takes it, and what the socket holds back.
-const ORIGIN_BUFFER_BYTES: usize = 64 * 1024;
-/// The port of the hub and of its CDN.
-const HTTP: u16 = 80;
 /// How long nodes rest between the moment when all are connected and the first arrival.
 const SETTLE: Duration = Duration::from_secs(3);
 /// How long a node may take to get warm.
@@ -49,13 +46,8 @@ impl Stage {
         }
         let (hub, mut net) = if way == Way::Namespaces {
             let network = Network::new()?;
-            let origin = network.host("origin", Network::address(0))?;
-            let [a, b, c, d] = origin.address().octets();
-            let cdn = [a, b, c, d + 1].into();
-            origin.also_at(cdn)?;
-            origin.limit_unsent(ORIGIN_BUFFER_BYTES as u64)?;
-            hub = hub.buffer_bytes(ORIGIN_BUFFER_BYTES).listen((origin.address(), HTTP).into()).cdn_listen((cdn, HTTP).into());
-            (origin.inside(|| hub.start())?, Some(Net { origin, hosts: Vec::new(), network }))
+            let DistantHub { hub, host: origin } = DistantHub::start(&network, hub)?;
+            (hub, Some(Net { origin, hosts: Vec::new(), network }))
         } else {
             (rate.into_iter().fold(hub, HubBuilder::rate).start()?, None)
         };

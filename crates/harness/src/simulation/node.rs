@@ -124,7 +124,6 @@ pub(super) struct Active {
 /// One read under way.
 #[derive(Debug)]
 pub(super) struct Transfer {
-    pub(super) file: u32,
     pub(super) server: u32,
     pub(super) stream: u64,
     pub(super) asked_at: Time,
