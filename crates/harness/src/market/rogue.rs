@@ -147,7 +147,7 @@ impl RogueNode {
     pub(crate) fn start(kind: Rogue, known: Known, place: &Place, address: &str, bootstrap: Vec<String>) -> anyhow::Result<Self> {
         let (listen, address) = (vec![place.listen()?], address.to_owned());
         let (stop, stopped) = oneshot::channel();
-        let (tell, told) = std::sync::mpsc::channel();
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
         let run = move || {
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,

@@ -81,7 +81,7 @@ impl World<'_> {
         let now = self.clock.now;
         let bytes = self.chunk_bytes(ask.file, ask.next);
         let way = self.one_way(number, ask.node);
-        let is_piece_head = (ask.next % self.piece()) == 0;
+        let is_piece_head = ask.next.is_multiple_of(self.piece());
         let Some(server) = self.server(number) else { return };
         let left = now + server.time_for(bytes);
         server.busy_until = left;
