@@ -66,12 +66,6 @@ fn liars_cost_bytes_and_bans_and_corrupt_nothing() {
 }
 
 #[test]
-fn files_that_two_resources_share_leave_the_origin_once() {
-    let report = kept("shared-bytes.toml", "processes");
-    assert_eq!(report.wanted_bytes, 9 * 16_000_000);
-}
-
-#[test]
 fn a_limit_that_is_broken_fails_the_command_and_says_which() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("broken.toml");

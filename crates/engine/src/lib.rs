@@ -37,6 +37,7 @@ mod pace;
 mod partner;
 mod random;
 mod readers;
+mod relays;
 mod runs;
 mod share;
 mod source;

@@ -78,10 +78,10 @@ pub(crate) struct Share {
     /// How many partners have each chunk.
     availability: Vec<u16>,
     /// Whether a live partner has all.
-    has_holder: bool,
+    pub(crate) has_holder: bool,
     /// What only one partner had when it was heard of, and since when.
-    new: Chunks,
-    news: VecDeque<(Time, u64)>,
+    pub(crate) new: Chunks,
+    pub(crate) news: VecDeque<(Time, u64)>,
     /// Chunks that this node has and no partner.
     pub(crate) only_mine: u64,
     /// The extents that this node reads from the origin, declared; and those that it reads beside others, out of patience.
@@ -136,12 +136,6 @@ pub(crate) struct Surroundings<'a> {
     /// Whether anything is being asked of peers.
     pub(crate) asking: bool,
 }
-
-/// To how many nodes a chunk that only one has goes first, and how long the others wait at most until one of them has it.
-const RELAYS: usize = 4;
-const RELAYED: Duration = Duration::from_secs(10);
-/// The most chunks that are known to be new: what is older counts as known long.
-const MOST_NEW: usize = 1024;
 
 impl Share {
     pub(crate) fn new(key: FileKey, count: u64, missing: &[Range<u64>], sharing: &Sharing, range_chunks: u64, now: Time) -> Self {
@@ -332,34 +326,6 @@ impl Share {
         }
         self.had.remove(run.clone());
         self.untold.remove(run.clone());
-    }
-
-    /// A partner has chunks that it had not: of those that nobody else has, some nodes are first.
-    pub(crate) fn has_news(&mut self, runs: &[Range<u64>], now: Time) {
-        for chunk in runs.iter().cloned().flatten() {
-            if self.available(chunk) == 1 {
-                self.new.insert(chunk..chunk + 1);
-                self.news.push_back((now, chunk));
-            }
-        }
-        self.forget_news(now);
-    }
-
-    /// What is known for long is for all.
-    fn forget_news(&mut self, now: Time) {
-        let is_old = |(since, _): &(Time, u64)| now.saturating_sub(*since) >= RELAYED;
-        while self.news.len() > MOST_NEW || self.news.front().is_some_and(is_old) {
-            let old = self.news.pop_front();
-            old.into_iter().for_each(|(_, chunk)| drop(self.new.remove(chunk..chunk + 1)));
-        }
-    }
-
-    /// Whether this node is to ask for a chunk now. What one partner alone has goes to a few first, who pass it on: else all would wait on
-    /// that one's line, however slow, for the same.
-    pub(crate) fn is_to_ask(&self, chunk: u64) -> bool {
-        let nodes = &self.assigned.0;
-        let relays = || nodes.binary_search(&self.me).is_ok_and(|me| readers::is_relay(self.key, chunk, me, nodes.len(), RELAYS));
-        self.has_holder || self.available(chunk) != 1 || !self.new.contains(chunk) || nodes.len() <= RELAYS || relays()
     }
 
     pub(crate) fn available(&self, chunk: u64) -> u16 {

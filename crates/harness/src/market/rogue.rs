@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use anyhow::Context;
 use larder_content::{
@@ -51,6 +52,8 @@ struct KnownFile {
     key: FileKey,
     size: u64,
     source: Source,
+    /// What the rogue says that it is, once that was asked for.
+    content: OnceLock<ContentId>,
 }
 
 impl Known {
@@ -74,7 +77,7 @@ impl Known {
                 };
                 let path = RelativePath::new(&path).with_context(|| format!("{name}: {path}"))?;
                 let key = OriginFile { path, size, digests, locator }.key(Scope::Public);
-                known.files.push(KnownFile { key, size, source });
+                known.files.push(KnownFile { key, size, source, content: OnceLock::new() });
             }
         }
         Ok(known)
@@ -97,8 +100,12 @@ impl KnownFile {
     }
 
     fn content(&self, kind: Rogue) -> io::Result<ContentId> {
+        if let Some(content) = self.content.get() {
+            return Ok(*content);
+        }
         let bytes = self.bytes(0..self.size)?;
-        Ok(ContentId::of(&if kind == Rogue::SwearsFalse { falsified(&bytes) } else { bytes }))
+        let content = ContentId::of(&if kind == Rogue::SwearsFalse { falsified(&bytes) } else { bytes });
+        Ok(*self.content.get_or_init(|| content))
     }
 }
 
