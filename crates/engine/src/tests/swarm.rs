@@ -51,20 +51,6 @@ fn one_that_only_talks_is_not_waited_for() {
 }
 
 #[test]
-fn uplinks_of_very_different_rates_share_one_download_near_the_least_time() {
-    let mut market = Market::new(2048, 12, 10e6, 1e9, 10e6, 2);
-    for (number, node) in market.nodes.iter_mut().enumerate() {
-        node.up = 3e6 * (25f64 / 3.0).powf(number as f64 / 11.0);
-    }
-    let all: f64 = market.nodes.iter().map(|node| node.up).sum();
-    let bytes = 2048.0 * CHUNK_BYTES as f64;
-    let least = (bytes / 10e6).max(11.0 * bytes / all);
-    let took = market.run(400 * SECOND);
-    assert!(market.copies() <= 1.05, "{} copies", market.copies());
-    assert!(took <= 1.25 * least, "took {took} s, at least {least}");
-}
-
-#[test]
 fn home_lines_share_one_download_near_the_least_time() {
     let mut market = Market::new(512, 8, 5e6, 10e6, 40e6, 1);
     market.nodes.iter_mut().for_each(|node| node.patience = Some(3.0));

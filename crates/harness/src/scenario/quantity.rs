@@ -53,7 +53,7 @@ impl FromStr for Rate {
 
 /// The shortest way to write `bytes` exactly.
 fn written(bytes: u64) -> String {
-    let fits = |(_, scale): &&(&str, u64)| bytes > 0 && bytes.is_multiple_of(*scale);
+    let fits = |(name, scale): &&(&str, u64)| !name.is_empty() && bytes > 0 && bytes.is_multiple_of(*scale);
     let (unit, scale) = UNITS.iter().filter(fits).max_by_key(|(_, scale)| *scale).unwrap_or(&("B", 1));
     format!("{}{unit}", bytes / scale)
 }
