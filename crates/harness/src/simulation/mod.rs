@@ -20,7 +20,7 @@
 //! [`Report::played_s`].
 //!
 //! Above 500 nodes one chunk of the engine stands for 64 of a real node, so for 16 MiB: sizes and rates are divided by 64 before the
-//! engine sees them, times stay, and what the engine waits for a chunk grows with what it takes ([`setting::engine_config`]). How much that
+//! engine sees them, times stay, and what the engine waits for a chunk grows with what it takes (`setting::engine_config`). How much that
 //! changes is seen by playing a scenario of up to 500 nodes both ways: `larder-harness run FILE --way simulated --chunk 256KiB`, and `--chunk 16MiB`.
 
 mod account;
