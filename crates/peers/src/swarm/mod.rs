@@ -11,6 +11,7 @@
 //! | `gossip` | what is gossiped of holdings |
 //! | `listening` | begins to listen |
 //! | `muxer` | the streams of a TCP connection, and how much of them may wait unread |
+//! | `security` | TLS of a TCP connection, and who the peer is |
 //! | `strangers` | why a peer is turned away |
 //!
 //! The loop waits for nothing but its events, so that nobody can hold it up. Bytes of chunks do not pass it.
@@ -22,6 +23,7 @@ mod gossip;
 mod listening;
 mod muxer;
 mod run;
+mod security;
 mod setup;
 mod strangers;
 mod streams;

@@ -17,7 +17,7 @@ use yamux::{Connection, Mode, Stream};
 /// The most streams on a connection, those of all protocols together: ours need 12.
 pub(super) const MOST_STREAMS: usize = 32;
 /// The longest frame of a stream: what the control stream may have to wait for.
-const MOST_FRAME_BYTES: usize = 64 * 1024;
+pub(super) const MOST_FRAME_BYTES: usize = 64 * 1024;
 /// What yamux grants each stream at the least.
 const LEAST_WINDOW_BYTES: usize = 256 * 1024;
 /// The most unread bytes of a connection: one stream may come to two thirds of it, which is what a gigabit with 130 ms

@@ -5,15 +5,17 @@ use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::io::{BufReader, BufWriter};
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::Boxed;
 use libp2p::core::upgrade::Version;
 use libp2p::gossipsub::{self, IdentTopic, MessageAuthenticity, MessageId, TopicHash, ValidationMode, WhitelistSubscriptionFilter};
 use libp2p::swarm::{self, NetworkBehaviour};
-use libp2p::{PeerId, Swarm, Transport, dns, identify, ping, quic, tcp, tls};
+use libp2p::{PeerId, Swarm, Transport, dns, identify, ping, quic, tcp};
 
-use super::muxer::{self, MOST_STREAMS};
+use super::muxer::{self, MOST_FRAME_BYTES, MOST_STREAMS};
+use super::security;
 use super::streams::Streams;
 use crate::config::{BOOTSTRAP_CONNECTIONS, StartError};
 use crate::shared::Shared;
@@ -33,6 +35,8 @@ const GOSSIP_MEMORY: Duration = Duration::from_secs(120);
 /// The most bytes that the kernel holds of a TCP connection beyond what is on its way.
 #[cfg(target_os = "linux")]
 const MOST_UNSENT_BYTES: u32 = 64 * 1024;
+/// How much is read from a TCP connection or written to it in one call: a frame of a stream, its header and what TLS adds.
+const PIECE_BYTES: usize = MOST_FRAME_BYTES + 2 * 1024;
 /// How long a QUIC connection lives without a sign, in ms, and how often it gives one.
 const QUIC_IDLE_MS: u32 = 60_000;
 const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(20);
@@ -85,14 +89,14 @@ pub(super) fn swarm(shared: &Arc<Shared>) -> Result<Swarm<Behaviour>, StartError
 /// TCP with TLS 1.3 and yamux, and QUIC.
 fn transport(shared: &Shared) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StartError> {
     let key = shared.identity.keypair();
-    let security = tls::Config::new(key).map_err(|error| StartError::Setup(error.to_string()))?;
+    let security = security::Upgrade::new(key).map_err(|error| StartError::Setup(error.to_string()))?;
     let (most_unread, stream_bytes) = if shared.is_bootstrap {
         (muxer::MOST_UNREAD_BYTES_OF_BOOTSTRAP, QUIC_STREAM_BYTES_OF_BOOTSTRAP)
     } else {
         (muxer::MOST_UNREAD_BYTES, QUIC_STREAM_BYTES)
     };
     let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
-        .map(|stream, _| holding_back_little(stream))
+        .map(|stream, _| in_long_pieces(holding_back_little(stream)))
         .upgrade(Version::V1Lazy)
         .authenticate(security)
         .multiplex(muxer::Upgrade::new(most_unread))
@@ -118,6 +122,11 @@ fn holding_back_little(stream: tcp::tokio::TcpStream) -> tcp::tokio::TcpStream {
         tracing::debug!(%error, "the kernel holds back as much as it likes");
     }
     stream
+}
+
+/// TLS reads 4 KiB at a time and yamux writes each frame's header by itself, each of which would be a call of the kernel.
+fn in_long_pieces(stream: tcp::tokio::TcpStream) -> BufWriter<BufReader<tcp::tokio::TcpStream>> {
+    BufWriter::with_capacity(PIECE_BYTES, BufReader::with_capacity(PIECE_BYTES, stream))
 }
 
 fn behaviour(shared: &Arc<Shared>) -> Result<Behaviour, StartError> {
