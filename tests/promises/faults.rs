@@ -211,5 +211,6 @@ fn who_sends_other_bytes_than_it_signed_in_a_cold_swarm_is_banned() {
 #[test]
 fn who_signs_false_bytes_in_a_cold_swarm_costs_one_more_copy() {
     let copies = cold_beside(Rogue::SignsFalse, "does not match");
-    assert!(copies < 2.3, "{copies} copies left the origin for three nodes");
+    // Each of the three by itself would read it again: 4.
+    assert!(copies < 2.6, "{copies} copies left the origin for three nodes");
 }
