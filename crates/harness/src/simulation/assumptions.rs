@@ -44,6 +44,8 @@ pub(super) const LOOK: Duration = Duration::from_millis(500);
 pub(super) const CONNECTIONS: usize = 16;
 pub(super) const MOST_CONNECTIONS: usize = 128;
 pub(super) const MOST_INBOUND: usize = MOST_CONNECTIONS - MOST_CONNECTIONS / 4;
+/// How long a connection is of use after content moved, when places are short.
+pub(super) const OF_USE: Duration = Duration::from_secs(300);
 /// Dials at once, and nodes that wait for one.
 pub(super) const MOST_DIALS: usize = 16;
 pub(super) const MOST_WANTED: usize = 256;

@@ -64,6 +64,11 @@ impl World<'_> {
     /// There is a connection from now on.
     pub(super) fn connect(&mut self, from: u32, to: u32) {
         let now = self.clock.now;
+        for number in [from, to] {
+            for peer in self.nodes[number as usize].surplus(now) {
+                self.hang_up(number, peer);
+            }
+        }
         self.nodes[from as usize].join(to, true, now);
         self.nodes[to as usize].join(from, false, now);
     }
@@ -93,6 +98,13 @@ impl World<'_> {
         let node = &mut self.nodes[number as usize];
         node.counts.bans += 1;
         node.banned.insert(other, now + period);
+        self.hang_up(number, other);
+    }
+
+    /// A node closes a connection.
+    fn hang_up(&mut self, number: u32, other: u32) {
+        let now = self.clock.now;
+        let node = &mut self.nodes[number as usize];
         if node.part(other, now) {
             node.up.hang_up(u64::from(other));
             self.send(number, now, News::Lost(other));

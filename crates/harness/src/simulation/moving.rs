@@ -134,7 +134,13 @@ impl World<'_> {
         }
         if server != ORIGIN {
             *node.counts.by_peer.entry(server).or_default() += bytes;
+            for (near, far) in [(to, server), (server, to)] {
+                if let Some(link) = self.nodes[near as usize].link(far) {
+                    link.used_at = now;
+                }
+            }
         }
+        let node = &mut self.nodes[to as usize];
         let Some(transfer) = node.reads.get_mut(&read) else {
             node.counts.duplicates += bytes;
             return;

@@ -69,14 +69,16 @@ pub(super) struct Link {
     pub(super) peer: u32,
     /// Whether this node dialled.
     pub(super) is_dialled: bool,
+    /// When content moved last, or it was made.
+    pub(super) used_at: Time,
     /// How many words may go at once, and when that was so.
     level: f32,
     level_at_ms: u32,
 }
 
 impl Link {
-    pub(super) fn new(peer: u32, is_dialled: bool) -> Self {
-        Self { peer, is_dialled, level: WORDS_AT_ONCE, level_at_ms: 0 }
+    pub(super) fn new(peer: u32, is_dialled: bool, now: Time) -> Self {
+        Self { peer, is_dialled, used_at: now, level: WORDS_AT_ONCE, level_at_ms: 0 }
     }
 
     /// How long a word has to wait.
@@ -186,10 +188,19 @@ impl Node {
         self.links.len() < MOST_CONNECTIONS && (!inbound || came() < MOST_INBOUND)
     }
 
+    /// The peers whose connections are closed for others, since they are of no use.
+    pub(super) fn surplus(&self, now: Time) -> Vec<u32> {
+        use super::assumptions::{MOST_CONNECTIONS, OF_USE};
+        let mut unused: Vec<&Link> = self.links.iter().filter(|link| link.used_at + OF_USE <= now).collect();
+        unused.sort_unstable_by_key(|link| link.used_at);
+        unused.truncate(self.links.len().saturating_sub(MOST_CONNECTIONS / 2));
+        unused.into_iter().map(|link| link.peer).collect()
+    }
+
     pub(super) fn join(&mut self, peer: u32, is_dialled: bool, now: Time) {
         if let Err(place) = self.links.binary_search_by_key(&peer, |link| link.peer) {
             self.count_links(now);
-            self.links.insert(place, Link::new(peer, is_dialled));
+            self.links.insert(place, Link::new(peer, is_dialled, now));
         }
     }
 

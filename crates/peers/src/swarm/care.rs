@@ -35,7 +35,7 @@ impl EventLoop {
 
     pub(super) fn look_after(&mut self) {
         let now = Instant::now();
-        for connection in self.connections.look_through() {
+        for connection in self.connections.look_through(setup::most_connections(&self.shared)) {
             self.swarm.close_connection(connection);
         }
         self.dial();

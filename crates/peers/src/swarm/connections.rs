@@ -34,6 +34,11 @@ const LOOKS_TO_CLOSE: u8 = 2;
 /// Looks after which a connection without a hello is closed.
 const LOOKS_FOR_HELLO: u8 = 15;
 
+/// Looks after which a connection that moved no more than [`IDLE_BYTES`] is of no use.
+const LOOKS_OF_USE: u16 = 300;
+/// More than pings, comparisons and gossip bring in that time.
+const IDLE_BYTES: u64 = 64 * 1024;
+
 /// One connection.
 struct Connection {
     link: Arc<Link>,
@@ -44,6 +49,9 @@ struct Connection {
     has_greeted: bool,
     looks_ended: u8,
     looks_silent: u8,
+    looks_unused: u16,
+    /// What had moved when it was of use last.
+    moved: u64,
 }
 
 /// What is to be done about a new connection.
@@ -121,6 +129,8 @@ impl Connections {
             has_greeted: false,
             looks_ended: 0,
             looks_silent: 0,
+            looks_unused: 0,
+            moved: 0,
         };
         self.all.insert(connection, entry);
         self.chosen.insert(node, connection);
@@ -227,16 +237,26 @@ impl Connections {
         }
     }
 
-    /// The connections to be closed, because their tasks have ended or nothing was said. To be called once a second.
-    pub(super) fn look_through(&mut self) -> Vec<ConnectionId> {
+    /// The connections to be closed, because their tasks have ended, nothing was said, or more than half of `most` are taken and they
+    /// are of no use. To be called once a second.
+    pub(super) fn look_through(&mut self, most: usize) -> Vec<ConnectionId> {
         let mut over = Vec::new();
         for (connection, entry) in &mut self.all {
+            let (sent, received) = entry.link.traffic.totals();
+            if sent + received > entry.moved + IDLE_BYTES {
+                (entry.moved, entry.looks_unused) = (sent + received, 0);
+            } else {
+                entry.looks_unused = entry.looks_unused.saturating_add(1);
+            }
             entry.looks_ended = entry.looks_ended.saturating_add(u8::from(entry.link.ends.is_cancelled()));
             entry.looks_silent = entry.looks_silent.saturating_add(u8::from(!entry.has_greeted));
             if entry.looks_ended >= LOOKS_TO_CLOSE || entry.looks_silent >= LOOKS_FOR_HELLO {
                 over.push(*connection);
             }
         }
+        let stays = |entry: &Connection| entry.link.is_bootstrap.load(Ordering::Relaxed);
+        let unused = self.all.iter().filter(|(_, entry)| !stays(entry)).map(|(connection, entry)| (*connection, entry.looks_unused));
+        over.extend(surplus(self.all.len(), most, unused.collect()));
         over
     }
 
@@ -266,5 +286,27 @@ impl Connections {
         let turn = Arc::new(Turn::new(()));
         self.turns.insert(node, Arc::downgrade(&turn));
         turn
+    }
+}
+
+/// Those of `unused`, each with the looks that it was of no use for, that make room for newcomers: jobs connect to whoever holds what
+/// they want, and with no end to these no place would be left after a day.
+fn surplus<C>(taken: usize, most: usize, mut unused: Vec<(C, u16)>) -> Vec<C> {
+    unused.retain(|(_, looks)| *looks >= LOOKS_OF_USE);
+    unused.sort_by_key(|(_, looks)| std::cmp::Reverse(*looks));
+    unused.truncate(taken.saturating_sub(most / 2));
+    unused.into_iter().map(|(connection, _)| connection).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_made_by_what_was_of_no_use_longest_and_only_where_it_is_short() {
+        let unused = || vec![("new", 0), ("old", 400), ("older", 500), ("oldest", 600), ("young", 299)];
+        assert_eq!(surplus(64, 128, unused()), [""; 0]);
+        assert_eq!(surplus(66, 128, unused()), ["oldest", "older"]);
+        assert_eq!(surplus(128, 128, unused()), ["oldest", "older", "old"]);
     }
 }

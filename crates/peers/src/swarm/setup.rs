@@ -129,10 +129,16 @@ fn in_long_pieces(stream: tcp::tokio::TcpStream) -> BufWriter<BufReader<tcp::tok
     BufWriter::with_capacity(PIECE_BYTES, BufReader::with_capacity(PIECE_BYTES, stream))
 }
 
+/// The most connections at once.
+pub(super) fn most_connections(shared: &Shared) -> usize {
+    let most = shared.config.most_connections;
+    (if shared.is_bootstrap { most.max(BOOTSTRAP_CONNECTIONS) } else { most }) as usize
+}
+
 fn behaviour(shared: &Arc<Shared>) -> Result<Behaviour, StartError> {
     let key = shared.identity.keypair();
     let config = &shared.config;
-    let most = if shared.is_bootstrap { config.most_connections.max(BOOTSTRAP_CONNECTIONS) } else { config.most_connections };
+    let most = u32::try_from(most_connections(shared)).unwrap_or(u32::MAX);
     let limits = ConnectionLimits::default()
         .with_max_pending_incoming(Some(MOST_PENDING))
         .with_max_pending_outgoing(Some(MOST_PENDING))
