@@ -92,7 +92,7 @@ class Work:
         """The command that makes the network, and runs the attempt on it."""
         arguments = self.arguments
         if self.name != COLD:
-            have_memory_back((HOLDERS[self.name] + 1) * self.given.size)
+            have_memory_back(2 * self.given.size)
             return ALONE
         bucket = ["--bucket", self.given.folder / "files"] if key == "s5cmd" else []
         rates = ["--origin-rate", arguments.rate, "--uplink", arguments.rate]
@@ -186,6 +186,14 @@ def parse():
     return arguments
 
 
+def write(arguments, works):
+    """Writes what was measured so far, attempt by attempt, if that is wanted."""
+    if arguments.json:
+        settings = {name: value for name, value in vars(arguments).items() if name not in ("json", "works", "only")}
+        measured = {work.name: {"took": work.took, "failed": work.failed, "missing": work.missing} for work in works}
+        arguments.json.write_text(json.dumps({"settings": settings, "works": measured}, indent=1) + "\n")
+
+
 def main():
     arguments = parse()
     end_on_signals()
@@ -201,15 +209,12 @@ def main():
         for work in works:
             for number in range(arguments.rounds):
                 work.play_round(number, scratch)
+                write(arguments, works)
         print(machine(scratch, arguments.date))
         print("\n".join(map(report, works)))
     for work in works:
         for key, why in work.failed.items():
             print(f"{work.name}, {key} failed: {why[0][-1500:]}", file=sys.stderr)
-    if arguments.json:
-        settings = {name: value for name, value in vars(arguments).items() if name not in ("json", "works", "only")}
-        measured = {work.name: {"took": work.took, "failed": work.failed, "missing": work.missing} for work in works}
-        arguments.json.write_text(json.dumps({"settings": settings, "works": measured}, indent=1) + "\n")
     sys.exit(1 if any("larder" in work.failed for work in works) else 0)
 
 
