@@ -174,7 +174,7 @@ def parse():
     parser.add_argument("--date", required=True, help="the day, for the report")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=CONTESTANTS, help=f"only these of {' '.join(CONTESTANTS)}")
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured [5]")
-    parser.add_argument("--slow-rounds", type=int, default=2, help="how often those whose time the links alone decide [2]")
+    parser.add_argument("--slow-rounds", type=int, default=1, help="how often those whose time the links alone decide [1]")
     parser.add_argument("--nodes", type=int, default=8, help="the nodes of the crowd [8]")
     parser.add_argument("--bytes", type=int, default=64 * MIB, help="the file of the crowd [64 MiB]")
     parser.add_argument("--warm-bytes", type=int, default=1024 * MIB, help="the file of the warm pulls [1 GiB]")
