@@ -92,7 +92,7 @@ class Work:
         """The command that makes the network, and runs the attempt on it."""
         arguments = self.arguments
         if self.name != COLD:
-            have_memory_back((HOLDERS[self.name] + 1) * self.given.size)
+            have_memory_back(2 * self.given.size)
             return ALONE
         bucket = ["--bucket", self.given.folder / "files"] if key == "s5cmd" else []
         rates = ["--origin-rate", arguments.rate, "--uplink", arguments.rate]
@@ -174,7 +174,7 @@ def parse():
     parser.add_argument("--date", required=True, help="the day, for the report")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=CONTESTANTS, help=f"only these of {' '.join(CONTESTANTS)}")
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured [5]")
-    parser.add_argument("--slow-rounds", type=int, default=2, help="how often those whose time the links alone decide [2]")
+    parser.add_argument("--slow-rounds", type=int, default=1, help="how often those whose time the links alone decide [1]")
     parser.add_argument("--nodes", type=int, default=8, help="the nodes of the crowd [8]")
     parser.add_argument("--bytes", type=int, default=64 * MIB, help="the file of the crowd [64 MiB]")
     parser.add_argument("--warm-bytes", type=int, default=1024 * MIB, help="the file of the warm pulls [1 GiB]")
@@ -184,6 +184,14 @@ def parse():
     if unknown := set(arguments.works) - {COLD, ONE, FOUR}:
         parser.error(f"there is no work {unknown.pop()!r}: there are {COLD} {ONE} {FOUR}")
     return arguments
+
+
+def write(arguments, works):
+    """Writes what was measured so far, attempt by attempt, if that is wanted."""
+    if arguments.json:
+        settings = {name: value for name, value in vars(arguments).items() if name not in ("json", "works", "only")}
+        measured = {work.name: {"took": work.took, "failed": work.failed, "missing": work.missing} for work in works}
+        arguments.json.write_text(json.dumps({"settings": settings, "works": measured}, indent=1) + "\n")
 
 
 def main():
@@ -201,15 +209,12 @@ def main():
         for work in works:
             for number in range(arguments.rounds):
                 work.play_round(number, scratch)
+                write(arguments, works)
         print(machine(scratch, arguments.date))
         print("\n".join(map(report, works)))
     for work in works:
         for key, why in work.failed.items():
             print(f"{work.name}, {key} failed: {why[0][-1500:]}", file=sys.stderr)
-    if arguments.json:
-        settings = {name: value for name, value in vars(arguments).items() if name not in ("json", "works", "only")}
-        measured = {work.name: {"took": work.took, "failed": work.failed, "missing": work.missing} for work in works}
-        arguments.json.write_text(json.dumps({"settings": settings, "works": measured}, indent=1) + "\n")
     sys.exit(1 if any("larder" in work.failed for work in works) else 0)
 
 

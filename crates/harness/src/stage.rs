@@ -3,6 +3,7 @@
 //! What there is stands in a file, as JSON. The network ends with the command, and the command with this process.
 
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use larder_harness::proxy::Proxy;
 use larder_harness::scenario::parse_bytes;
 use larder_harness::scratch::Scratch;
 use larder_harness::servers::SeaweedFs;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
 use crate::distant::DistantHub;
@@ -118,30 +119,28 @@ fn beside_the_programs() -> anyhow::Result<PathBuf> {
 fn play(command: &[String], told: &Path) -> anyhow::Result<()> {
     let what = command.join(" ");
     let mut started = Command::new("setpriv");
-    started.args(["--pdeathsig", "KILL"]).args(command).env(VARIABLE, told);
+    started.args(["--pdeathsig", "KILL"]).args(command).env(VARIABLE, told).process_group(0);
     let mut child = started.spawn().context("setpriv cannot be started. On Debian: apt-get install util-linux")?;
-    match wait_for("the command to end", Duration::MAX, || Ok(child.try_wait()?)) {
-        Ok(status) => {
-            ensure!(status.success(), "`{what}` failed: {status}");
-            Ok(())
-        }
-        Err(error) => {
-            end(&mut child);
-            Err(error)
-        }
-    }
+    let ended = wait_for("the command to end", Duration::MAX, || Ok(child.try_wait()?));
+    end(&mut child);
+    let status = ended?;
+    ensure!(status.success(), "`{what}` failed: {status}");
+    Ok(())
 }
 
-/// Tells a process to end, and kills it if it has not in time.
+/// Tells a process to end, and kills it if it has not in time, with all that is left of its group.
 fn end(child: &mut Child) {
-    if let Some(id) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        let _ = kill_process(id, Signal::TERM);
-    }
+    let signal = |signal: Signal| {
+        let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        // Nothing of it may be left.
+        group.map(|group| kill_process_group(group, signal))
+    };
+    let _ = signal(Signal::TERM);
     let until = Instant::now() + END_WITHIN;
     while Instant::now() < until && matches!(child.try_wait(), Ok(None)) {
         std::thread::sleep(Duration::from_millis(20));
     }
-    let _ = child.kill();
+    let _ = signal(Signal::KILL);
     let _ = child.wait();
 }
 
@@ -167,8 +166,19 @@ mod tests {
     }
 
     #[test]
+    fn nothing_that_a_command_started_is_left_when_it_has_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let id = folder.path().join("id");
+        play(&words(&["sh", "-c", &format!("sleep 600 & echo $! >{}", id.display())]), Path::new("/stage.json")).unwrap();
+        let process = Path::new("/proc").join(std::fs::read_to_string(id).unwrap().trim());
+        let state =
+            || std::fs::read_to_string(process.join("stat")).map_or('X', |stat| stat.chars().nth(stat.rfind(')').unwrap() + 2).unwrap());
+        wait_for("a process to be gone", Duration::from_secs(5), || Ok("XZ".contains(state()).then_some(()))).unwrap();
+    }
+
+    #[test]
     fn a_command_that_is_to_end_is_gone_afterwards() {
-        let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+        let mut child = Command::new("sleep").arg("600").process_group(0).spawn().unwrap();
         end(&mut child);
         assert!(matches!(child.try_wait(), Ok(Some(status)) if !status.success()));
     }
