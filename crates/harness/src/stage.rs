@@ -130,8 +130,9 @@ fn play(command: &[String], told: &Path) -> anyhow::Result<()> {
 
 /// Tells a process to end, and kills it if it has not in time, with all that is left of its group.
 fn end(child: &mut Child) {
+    let id = child.id();
     let signal = |signal: Signal| {
-        let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let group = i32::try_from(id).ok().and_then(Pid::from_raw);
         // Nothing of it may be left.
         group.map(|group| kill_process_group(group, signal))
     };
