@@ -72,6 +72,47 @@ fn liars_cost_bytes_and_bans_and_corrupt_nothing() {
     assert!(report.fed.iter().all(|fed| report.nodes[fed.from].lies.is_none()), "what a liar sent does not count");
 }
 
+/// Real nodes and simulated ones come to the same: bytes of the origin within half a copy, of peers within an eighth of all, and the last
+/// node is at most a quarter and half a second faster than simulated, and at most three times as slow and 5 s on a machine that does other work.
+#[test]
+fn processes_and_the_simulation_agree() {
+    let scene = |cold: &str| {
+        format!(
+            r#"
+            name = "agree"
+            about = "Small enough to be played both ways."
+            ways = ["processes", "simulated"]
+            patience = "none"
+            origin = {{ rate = "6MB/s" }}
+            resources = [{{ name = "model", files = [{{ bytes = "24MB" }}, {{ bytes = "20kB" }}] }}]
+            nodes = [{cold}]
+            limits = {{ corrupt_max = 0, failed_max = 0 }}
+            "#
+        )
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("agree.toml");
+    for nodes in ["{ count = 1 }", "{ count = 4 }", "{ count = 1, warm = [\"model\"] }, { count = 3 }"] {
+        std::fs::write(&file, scene(nodes)).unwrap();
+        let [real, simulated] = ["processes", "simulated"].map(|way| {
+            let (output, report) = play(&file, way);
+            assert!(output.status.success(), "{nodes}, {way}: {}", String::from_utf8_lossy(&output.stdout));
+            report
+        });
+        let wanted = real.wanted_bytes as f64;
+        assert_eq!(real.wanted_bytes, simulated.wanted_bytes);
+        let [copies, expected] = [&real, &simulated].map(|report| report.origin.body_bytes as f64 / wanted);
+        assert!((copies - expected).abs() < 0.5, "{nodes}: {copies} copies left the origin, simulated {expected}");
+        let [fed, expected] = [&real, &simulated].map(|report| report.jobs.iter().map(|job| job.from.peers).sum::<u64>() as f64);
+        let all = wanted * real.jobs.len() as f64;
+        assert!((fed - expected).abs() < all / 8.0 + wanted / 2.0, "{nodes}: peers gave {fed}, simulated {expected}");
+        let last = |report: &Report| report.jobs.iter().filter_map(|job| job.waited_s).fold(0.0, f64::max);
+        let (took, expected) = (last(&real), last(&simulated));
+        assert!((0.75 * expected - 0.5..3.0 * expected + 5.0).contains(&took), "{nodes}: the last took {took} s, simulated {expected} s");
+        println!("{nodes}: {copies:.2} copies, {took:.1} s; simulated {expected:.1} s");
+    }
+}
+
 #[test]
 fn a_limit_that_is_broken_fails_the_command_and_says_which() {
     let folder = tempfile::tempdir().unwrap();
