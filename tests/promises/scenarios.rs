@@ -109,7 +109,6 @@ fn processes_and_the_simulation_agree() {
         let last = |report: &Report| report.jobs.iter().filter_map(|job| job.waited_s).fold(0.0, f64::max);
         let (took, expected) = (last(&real), last(&simulated));
         assert!((0.75 * expected - 0.5..3.0 * expected + 5.0).contains(&took), "{nodes}: the last took {took} s, simulated {expected} s");
-        println!("{nodes}: {copies:.2} copies, {took:.1} s; simulated {expected:.1} s");
     }
 }
 

@@ -137,7 +137,6 @@ pub(super) fn most_connections(shared: &Shared) -> usize {
 
 fn behaviour(shared: &Arc<Shared>) -> Result<Behaviour, StartError> {
     let key = shared.identity.keypair();
-    let config = &shared.config;
     let most = u32::try_from(most_connections(shared)).unwrap_or(u32::MAX);
     let limits = ConnectionLimits::default()
         .with_max_pending_incoming(Some(MOST_PENDING))
