@@ -14,6 +14,9 @@ pub(crate) struct ReportArguments {
     /// Writes one report as a page of HTML that needs nothing beside itself.
     #[arg(long, value_name = "FILE", conflicts_with = "markdown")]
     html: Option<PathBuf>,
+    /// Writes one report's plot of how jobs came to be ready, as a picture.
+    #[arg(long, value_name = "FILE", conflicts_with = "markdown")]
+    svg: Option<PathBuf>,
     /// Prints one table in Markdown, a row for each report.
     #[arg(long)]
     markdown: bool,
@@ -25,6 +28,10 @@ pub(crate) fn run(arguments: &ReportArguments) -> anyhow::Result<()> {
     if let Some(page) = &arguments.html {
         let [report] = reports.as_slice() else { bail!("--html writes one report: give one file") };
         report.write_page(page)?;
+    }
+    if let Some(picture) = &arguments.svg {
+        let [report] = reports.as_slice() else { bail!("--svg writes one report: give one file") };
+        report.write_plot(picture)?;
     }
     let mut screen = Screen::new();
     if arguments.markdown {

@@ -1,6 +1,6 @@
 //! How jobs came to be ready: over time beside `T*` if they came at once, else by how long they waited.
 
-use super::plot::{Plot, Size, in_both_sizes, thinned};
+use super::plot::{Plot, Size, WIDE, in_both_sizes, thinned};
 use super::scale::Axis;
 use super::{card, escape};
 use crate::report::words::{count, many, percent, seconds};
@@ -38,6 +38,12 @@ pub(super) fn completion(report: &Report) -> [String; 2] {
     let waits = card("How long jobs waited", lead.trim(), &in_both_sizes(|size| by_wait(report, size, all)));
     let waiting = card("Jobs that wait", "How many had come and were not ready.", &in_both_sizes(|size| under_way(report, size)));
     [waits, waiting]
+}
+
+/// The plot of how jobs came to be ready, by itself.
+pub(super) fn plot(report: &Report) -> String {
+    let all = report.waits().len() + report.failed();
+    if arrivals::are_together(report) { over_time(report, WIDE, all) } else { by_wait(report, WIDE, all) }
 }
 
 fn unready(report: &Report) -> String {

@@ -52,6 +52,17 @@ impl Report {
         )
     }
 
+    /// Writes the plot of how jobs came to be ready, as a picture in SVG that brings its colours along.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be written.
+    pub fn write_plot(&self, path: &Path) -> anyhow::Result<()> {
+        let plot = completion::plot(self);
+        let (head, body) = plot.split_once('>').unwrap_or((&plot, ""));
+        let picture = format!("{head} style=\"background: var(--card)\"><style>{STYLE}</style>{body}\n");
+        std::fs::write(path, picture).with_context(|| format!("{} cannot be written", path.display()))
+    }
+
     /// Writes the page.
     ///
     /// # Errors
@@ -114,6 +125,18 @@ mod tests {
             }
         }
         assert!(open.is_empty() || open == ["html"], "{open:?}");
+    }
+
+    #[test]
+    fn every_report_has_a_plot_that_is_a_picture_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        for report in samples::all().iter().filter(|report| !report.jobs.is_empty()) {
+            let file = folder.path().join("plot.svg");
+            report.write_plot(&file).unwrap();
+            let picture = std::fs::read_to_string(file).unwrap();
+            assert!(picture.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\"") && picture.ends_with("</svg>\n"), "{picture}");
+            assert!(picture.contains("<style>") && !picture.contains("NaN"), "{}", report.scenario);
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub(super) struct Size {
     pub(super) ticks: usize,
 }
 
-const WIDE: Size = Size { width: 500.0, height: 290.0, ticks: 8 };
+pub(super) const WIDE: Size = Size { width: 500.0, height: 290.0, ticks: 8 };
 const NARROW: Size = Size { width: 330.0, height: 250.0, ticks: 5 };
 
 /// A picture in both sizes; the page shows the one that fits.
