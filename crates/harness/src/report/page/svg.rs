@@ -116,7 +116,7 @@ impl Picture {
     pub(super) fn finish(self, class: &str, shows: &str) -> String {
         let Self { width, height, body } = self;
         format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"{class}\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">{body}</svg>",
+            "<svg class=\"{class}\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">{body}</svg>",
             at(width),
             at(height),
             escape(shows)
