@@ -72,7 +72,7 @@ fn liars_cost_bytes_and_bans_and_corrupt_nothing() {
     assert!(report.fed.iter().all(|fed| report.nodes[fed.from].lies.is_none()), "what a liar sent does not count");
 }
 
-/// Real nodes and simulated ones come to the same: bytes of the origin within half a copy, of peers within an eighth of all, and the last
+/// Real nodes and simulated ones come to the same: bytes of the origin within half a copy, of peers within that and an eighth of all, and the last
 /// node is at most a quarter and half a second faster than simulated, and at most three times as slow and 5 s on a machine that does other work.
 #[test]
 fn processes_and_the_simulation_agree() {

@@ -113,6 +113,25 @@ fn what_expires_everywhere_leaves_the_origin_again() {
     assert_eq!(played(&late).origin.body_bytes, 64_000_000);
 }
 
+/// Without an end to connections of no use, 1.09 copies leave the origin: nodes have no place for those who want what they hold.
+#[test]
+fn nodes_that_met_many_in_a_day_still_have_a_place_for_others() {
+    let text = r#"
+        name = "places"
+        about = "A day in which every node meets more others than it may be connected to."
+        ways = ["simulated"]
+        patience = "none"
+        give_up_s = 200000
+        origin = { rate = "1000MB/s" }
+        resources = [{ name = "model", count = 400, files = [{ bytes = "200kB" }] }]
+        nodes = [{ count = 500, uplink = "10MB/s" }]
+        arrivals = { pattern = "day", jobs = 8000, seconds = 86400, popularity = 0.1 }
+    "#;
+    let report = played(&Scenario::parse(text).unwrap());
+    let copies = report.origin.body_bytes as f64 / report.wanted_bytes as f64;
+    assert!(report.failed() == 0 && copies < 1.02, "{copies} copies");
+}
+
 #[test]
 fn a_disk_that_is_full_drops_what_was_used_longest_ago() {
     let text = r#"

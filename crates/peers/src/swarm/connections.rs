@@ -33,10 +33,9 @@ const OPENING: Duration = Duration::from_secs(12);
 const LOOKS_TO_CLOSE: u8 = 2;
 /// Looks after which a connection without a hello is closed.
 const LOOKS_FOR_HELLO: u8 = 15;
-
 /// Looks after which a connection that moved no more than [`IDLE_BYTES`] is of no use.
 const LOOKS_OF_USE: u16 = 300;
-/// More than pings, comparisons and gossip bring in that time.
+/// More than pings and comparisons bring in that time. Who passes much gossip on is of use too.
 const IDLE_BYTES: u64 = 64 * 1024;
 
 /// One connection.

@@ -139,35 +139,6 @@ impl Verifier {
         }
         certificate::parse(certificate).map(drop).map_err(|error| rustls::Error::General(error.to_string()))
     }
-
-    fn verify_signature(
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let certificate = certificate::parse(certificate).map_err(|error| rustls::Error::General(error.to_string()))?;
-        let verified = certificate.verify_signature(signed.scheme, message, signed.signature());
-        verified.map_err(|error| rustls::Error::General(error.to_string()))?;
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn schemes() -> Vec<SignatureScheme> {
-        vec![
-            SignatureScheme::ECDSA_NISTP384_SHA384,
-            SignatureScheme::ECDSA_NISTP256_SHA256,
-            SignatureScheme::ED25519,
-            SignatureScheme::RSA_PSS_SHA512,
-            SignatureScheme::RSA_PSS_SHA384,
-            SignatureScheme::RSA_PSS_SHA256,
-            SignatureScheme::RSA_PKCS1_SHA512,
-            SignatureScheme::RSA_PKCS1_SHA384,
-            SignatureScheme::RSA_PKCS1_SHA256,
-        ]
-    }
-
-    fn no_tls12() -> rustls::Error {
-        rustls::Error::General("only TLS 1.3 is spoken here".to_owned())
-    }
 }
 
 impl ServerCertVerifier for Verifier {
@@ -188,7 +159,7 @@ impl ServerCertVerifier for Verifier {
         _: &CertificateDer<'_>,
         _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(Self::no_tls12())
+        Err(rustls::Error::General("only TLS 1.3 is spoken here".to_owned()))
     }
 
     fn verify_tls13_signature(
@@ -197,11 +168,23 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Self::verify_signature(message, certificate, signed)
+        let certificate = certificate::parse(certificate).map_err(|error| rustls::Error::General(error.to_string()))?;
+        let verified = certificate.verify_signature(signed.scheme, message, signed.signature());
+        verified.map(|()| HandshakeSignatureValid::assertion()).map_err(|error| rustls::Error::General(error.to_string()))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        Self::schemes()
+        vec![
+            SignatureScheme::ECDSA_NISTP384_SHA384,
+            SignatureScheme::ECDSA_NISTP256_SHA256,
+            SignatureScheme::ED25519,
+            SignatureScheme::RSA_PSS_SHA512,
+            SignatureScheme::RSA_PSS_SHA384,
+            SignatureScheme::RSA_PSS_SHA256,
+            SignatureScheme::RSA_PKCS1_SHA512,
+            SignatureScheme::RSA_PKCS1_SHA384,
+            SignatureScheme::RSA_PKCS1_SHA256,
+        ]
     }
 }
 
@@ -221,11 +204,11 @@ impl ClientCertVerifier for Verifier {
 
     fn verify_tls12_signature(
         &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(Self::no_tls12())
+        ServerCertVerifier::verify_tls12_signature(self, message, certificate, signed)
     }
 
     fn verify_tls13_signature(
@@ -234,11 +217,11 @@ impl ClientCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Self::verify_signature(message, certificate, signed)
+        ServerCertVerifier::verify_tls13_signature(self, message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        Self::schemes()
+        ServerCertVerifier::supported_verify_schemes(self)
     }
 }
 

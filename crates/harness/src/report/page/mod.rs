@@ -57,10 +57,9 @@ impl Report {
     /// # Errors
     /// Fails if the file cannot be written.
     pub fn write_plot(&self, path: &Path) -> anyhow::Result<()> {
-        let plot = completion::plot(self);
-        let (head, body) = plot.trim_start_matches("<svg ").split_once('>').unwrap_or((&plot, ""));
-        let picture =
-            format!("<svg xmlns=\"http://www.w3.org/2000/svg\" {head} style=\"background: var(--card)\"><style>{STYLE}</style>{body}\n");
+        let itself = "<svg xmlns=\"http://www.w3.org/2000/svg\" style=\"background: var(--card)\" ";
+        let plot = completion::plot(self).replacen("<svg ", itself, 1);
+        let picture = plot.replacen('>', &format!("><style>{STYLE}</style>"), 1) + "\n";
         std::fs::write(path, picture).with_context(|| format!("{} cannot be written", path.display()))
     }
 
