@@ -65,6 +65,7 @@ impl Engine {
         let Some(mut share) = file.share.take() else { return };
         if !share.sealing {
             self.leave_the_mute(&mut share, now);
+            self.follow_neighbours(key, &mut share, now);
             self.look_about(key, &mut share, now);
             self.judge(key, &mut share, now);
             self.learn_content(key, &mut share, now);
@@ -106,10 +107,17 @@ impl Engine {
         }
     }
 
+    /// In a crowd: those who read what is next to what this node reads.
+    fn follow_neighbours(&mut self, key: FileKey, share: &mut Share, now: Time) {
+        for node in share.look_up_neighbours(now) {
+            self.tell(Peer { market: share.market, node }, key, FileWord::Follow);
+        }
+    }
+
     fn around<'a>(&self, file: &'a WantedFile, now: Time) -> Surroundings<'a> {
         let heard = self.sources.get(&file.origin).and_then(|source| source.heard);
         let origin_moves = heard.is_some_and(|at| now.saturating_sub(at) < MOVES);
-        Surroundings { now, waiting: &file.waiting, origin_moves, asking: file.asking > 0 }
+        Surroundings { now, waiting: &file.waiting, origin_moves, asking: file.asking > 0, stagger: self.config.stagger }
     }
 
     /// Whether the job's patience is over: then the origin helps more, else less.

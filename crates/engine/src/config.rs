@@ -28,6 +28,8 @@ pub struct Config {
     pub longest_chunk: Duration,
     /// How often peers are told which chunks came. Default 50 ms: less costs them messages, more makes them wait.
     pub tell_every: Duration,
+    /// Between those who may read what nobody began to read: long enough to hear of it from one that did. Default 150 ms.
+    pub stagger: Duration,
     /// The most peers that one file is shared with at once. Default 64, each 512 bytes of memory for every GiB of the file.
     pub partners: usize,
     /// Bytes a second that this node would get straight from an origin of which it has read nothing. Default 12.5 MB/s, the
@@ -48,6 +50,7 @@ impl Default for Config {
             peer_stall: Duration::from_secs(2),
             longest_chunk: Duration::from_secs(20),
             tell_every: Duration::from_millis(50),
+            stagger: Duration::from_millis(150),
             partners: 64,
             assumed_origin_rate: 12.5e6,
         }

@@ -12,17 +12,15 @@ use crate::runs::Runs;
 use crate::share::{SILENCE, Share, Surroundings};
 use crate::{Time, readers};
 
-/// Between those who may take what nobody began: each in its turn, so that they do not take the same.
-const STAGGER: Duration = Duration::from_millis(150);
 /// How often it is looked whether nobody began something.
 pub(crate) const SCAN: Duration = Duration::from_millis(100);
 
 impl Share {
-    fn extents(&self) -> u64 {
+    pub(crate) fn extents(&self) -> u64 {
         self.count.div_ceil(self.extent)
     }
 
-    fn run_of(&self, extent: u64) -> Range<u64> {
+    pub(crate) fn run_of(&self, extent: u64) -> Range<u64> {
         extent * self.extent..((extent + 1) * self.extent).min(self.count)
     }
 
@@ -134,6 +132,9 @@ impl Share {
             };
         }
         let candidates: Vec<u64> = candidates.collect();
+        if self.is_crowd && self.extra == 0 && !self.hurries() {
+            return self.next_in_crowd(&candidates, around);
+        }
         let by_rank = |extent: &&u64| readers::rank(self.key, self.me, **extent);
         // From the start, so that all come to the same parts of the file at the same time, and their proofs follow.
         if let Some(extent) = candidates.iter().find(|extent| own(extent)) {
@@ -143,7 +144,7 @@ impl Share {
         let turn = |extent: &&u64| {
             let mine = readers::rank(self.key, self.me, **extent);
             let before = nodes.iter().filter(|node| readers::rank(self.key, **node, **extent) < mine).count();
-            self.extra > 0 || idle >= STAGGER * u32::try_from(before + 1).unwrap_or(u32::MAX)
+            self.extra > 0 || idle >= around.stagger * u32::try_from(before + 1).unwrap_or(u32::MAX)
         };
         candidates.iter().filter(turn).min_by_key(by_rank).copied()
     }

@@ -38,6 +38,7 @@ mod partner;
 mod random;
 mod readers;
 mod relays;
+mod ring;
 mod runs;
 mod share;
 mod source;

@@ -1,17 +1,20 @@
-//! A node that holds or fetches a file, as the engine sees it.
+//! A node that holds or fetches a file, as the engine sees it; how such nodes come and go.
 
 use std::ops::Range;
 use std::time::Duration;
 
-use larder_content::ContentId;
+use larder_content::{ContentId, NodeId};
 
 use crate::Time;
 use crate::chunks::Chunks;
 use crate::link::Pulse;
 use crate::runs::Runs;
+use crate::share::{ANSWER, Content, RAMP, Share};
 
 /// How long a partner may bring nothing and still is the hope of a file that its origin does not give.
 pub(crate) const HOPE: Duration = Duration::from_secs(30);
+/// The most nodes that are remembered to be of no use for the file.
+const MOST_OUTCASTS: usize = 256;
 
 /// A node that holds or fetches the file.
 #[derive(Debug)]
@@ -107,6 +110,72 @@ impl Partner {
     /// Whether nothing has come of it for so long that nothing is to be expected.
     pub(crate) fn stuck_at(&self, now: Time) -> bool {
         now.saturating_sub(self.progress.last()) > HOPE
+    }
+}
+
+impl Share {
+    /// Takes note of a partner; tells whether it is new. At most `most` are kept, and neighbours in a crowd: one that never answered makes
+    /// room, for one that speaks itself at once.
+    pub(crate) fn meet(&mut self, node: NodeId, speaks: bool, most: usize, now: Time) -> bool {
+        if node == self.me || self.outcasts.contains(&node) {
+            return false;
+        }
+        self.ring.sees(node);
+        if self.partners.contains_key(&node) {
+            return false;
+        }
+        if self.partners.len() >= most {
+            self.is_crowd = true;
+            let waited = |partner: &Partner| now.saturating_sub(partner.since) >= ANSWER || speaks && !partner.said_complete;
+            let mute = |partner: &Partner| !partner.answered && waited(partner);
+            let mute = self.partners.iter().find(|(_, partner)| mute(partner)).map(|(node, _)| *node);
+            if let Some(mute) = mute {
+                self.part(mute);
+            } else if now < self.began + RAMP || !self.ring.is_near(node) {
+                return false;
+            }
+        }
+        self.partners.insert(node, Partner::new(self.count, now));
+        true
+    }
+
+    /// Forgets a partner.
+    pub(crate) fn part(&mut self, node: NodeId) {
+        self.count(node, false);
+        self.partners.remove(&node);
+        if matches!(self.content, Content::Asked(asked, ..) if asked == node) {
+            self.content = Content::Unknown;
+        }
+    }
+
+    /// Forgets a partner that is not at it any more.
+    pub(crate) fn is_gone(&mut self, node: NodeId) {
+        self.part(node);
+        self.ring.loses(node);
+    }
+
+    /// Parts with a node for good.
+    pub(crate) fn cast_out(&mut self, node: NodeId) {
+        self.is_gone(node);
+        if self.outcasts.len() < MOST_OUTCASTS {
+            self.outcasts.insert(node);
+        }
+    }
+
+    /// Those who were said to have all and have not answered in time: each is named once.
+    pub(crate) fn mute(&mut self, now: Time) -> Vec<NodeId> {
+        let mute = |partner: &mut Partner| partner.said_complete && !partner.answered && now >= partner.since + ANSWER;
+        let mute = self.partners.iter_mut().filter_map(|(node, partner)| mute(partner).then_some((node, partner)));
+        let name = |(node, partner): (&NodeId, &mut Partner)| {
+            partner.said_complete = false;
+            *node
+        };
+        mute.map(name).collect()
+    }
+
+    /// Live partners that fetch the file.
+    pub(crate) fn fetchers(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.partners.iter().filter(|(_, partner)| partner.live && partner.complete.is_none()).map(|(node, _)| *node)
     }
 }
 

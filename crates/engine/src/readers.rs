@@ -21,7 +21,7 @@ pub(crate) fn extent_chunks(chunks: u64) -> u64 {
 }
 
 /// What a node's ranks in a file are drawn from.
-fn seed(file: FileKey, node: NodeId) -> u64 {
+pub(crate) fn seed(file: FileKey, node: NodeId) -> u64 {
     let words = file.0.chunks_exact(8).chain(node.0.chunks_exact(8));
     words.fold(0, |seed, word| mix(seed ^ u64::from_le_bytes(word.try_into().unwrap_or_default())))
 }

@@ -22,27 +22,26 @@ use crate::chunks::Chunks;
 use crate::extents::SCAN;
 use crate::link::Rate;
 use crate::partner::Partner;
+use crate::ring::Ring;
 use crate::runs::Runs;
 use crate::waiting::Waiting;
 use crate::{MarketId, Sharing, Time, readers};
 
 /// How long a node that was sighted may take to answer before it no longer counts.
-const ANSWER: Duration = Duration::from_secs(2);
+pub(crate) const ANSWER: Duration = Duration::from_secs(2);
 /// How long the chunk hashes of a file may take to come, and how much longer for each: 320 kB/s.
 const HASHES: Duration = Duration::from_secs(10);
 const HASH: Duration = Duration::from_micros(100);
 /// How long a reader may deliver nothing, at least, before its extents may be read by others.
 pub(crate) const SILENCE: Duration = Duration::from_secs(2);
 /// How long a node in a market takes until it reads all that it may: another that began at the same time is heard of by then.
-const RAMP: Duration = Duration::from_millis(750);
+pub(crate) const RAMP: Duration = Duration::from_millis(750);
 /// Ranges of the origin that all who fetch one file have under way together.
 const RANGES: usize = 16;
 /// The most chunks of one read when others fetch the file too: what is lost when it turns out that another reads them.
 const SHARED_RANGE_CHUNKS: u64 = 16;
 /// The most claims about the file's content that are remembered as false.
 const MOST_REFUTED: usize = 16;
-/// The most nodes that are remembered to be of no use for the file.
-const MOST_OUTCASTS: usize = 256;
 
 /// One file, shared.
 #[derive(Debug)]
@@ -53,15 +52,20 @@ pub(crate) struct Share {
     pub(crate) whole: bool,
     pub(crate) patience: Option<f64>,
     /// Since when it is looked for.
-    began: Time,
+    pub(crate) began: Time,
     /// Until when those who are said to have all of it are waited for.
     answers_until: Time,
     pub(crate) company: bool,
     pub(crate) count: u64,
     pub(crate) extent: u64,
     pub(crate) partners: BTreeMap<NodeId, Partner>,
+    pub(crate) ring: Ring,
+    /// Whether more are at it than this node shares it with.
+    pub(crate) is_crowd: bool,
+    /// Since when there is nothing to ask of partners, in a crowd.
+    pub(crate) starves_since: Option<Time>,
     /// Those that are no partners any more, whatever they say: they had not what they said they have.
-    outcasts: BTreeSet<NodeId>,
+    pub(crate) outcasts: BTreeSet<NodeId>,
     pub(crate) content: Content,
     pub(crate) refuted: Vec<ContentId>,
     /// Whose word for a chunk was another than that of the content which is being fetched.
@@ -135,6 +139,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) origin_moves: bool,
     /// Whether anything is being asked of peers.
     pub(crate) asking: bool,
+    /// Between those who may take what nobody began: each in its turn, so that they do not take the same.
+    pub(crate) stagger: Duration,
 }
 
 impl Share {
@@ -155,6 +161,9 @@ impl Share {
             count,
             extent: readers::extent_chunks(count),
             partners: BTreeMap::new(),
+            ring: Ring::new(key, me),
+            is_crowd: false,
+            starves_since: None,
             outcasts: BTreeSet::new(),
             content: Content::Unknown,
             refuted: Vec::new(),
@@ -186,50 +195,6 @@ impl Share {
         }
     }
 
-    /// Takes note of a partner; tells whether it is new. At most `most` are kept: one that never answered makes room, for one that
-    /// speaks itself at once.
-    pub(crate) fn meet(&mut self, node: NodeId, speaks: bool, most: usize, now: Time) -> bool {
-        if node == self.me || self.partners.contains_key(&node) || self.outcasts.contains(&node) {
-            return false;
-        }
-        if self.partners.len() >= most {
-            let waited = |partner: &Partner| now.saturating_sub(partner.since) >= ANSWER || speaks && !partner.said_complete;
-            let mute = |partner: &Partner| !partner.answered && waited(partner);
-            let Some(mute) = self.partners.iter().find(|(_, partner)| mute(partner)).map(|(node, _)| *node) else { return false };
-            self.part(mute);
-        }
-        self.partners.insert(node, Partner::new(self.count, now));
-        true
-    }
-
-    /// Forgets a partner.
-    pub(crate) fn part(&mut self, node: NodeId) {
-        self.count(node, false);
-        self.partners.remove(&node);
-        if matches!(self.content, Content::Asked(asked, ..) if asked == node) {
-            self.content = Content::Unknown;
-        }
-    }
-
-    /// Parts with a node for good.
-    pub(crate) fn cast_out(&mut self, node: NodeId) {
-        self.part(node);
-        if self.outcasts.len() < MOST_OUTCASTS {
-            self.outcasts.insert(node);
-        }
-    }
-
-    /// Those who were said to have all and have not answered in time: each is named once.
-    pub(crate) fn mute(&mut self, now: Time) -> Vec<NodeId> {
-        let mute = |partner: &mut Partner| partner.said_complete && !partner.answered && now >= partner.since + ANSWER;
-        let mute = self.partners.iter_mut().filter_map(|(node, partner)| mute(partner).then_some((node, partner)));
-        let name = |(node, partner): (&NodeId, &mut Partner)| {
-            partner.said_complete = false;
-            *node
-        };
-        mute.map(name).collect()
-    }
-
     /// A partner has chunks; gives those that are new.
     pub(crate) fn gain(&mut self, node: NodeId, runs: &Runs) -> Vec<Range<u64>> {
         let Some(partner) = self.partners.get_mut(&node) else { return Vec::new() };
@@ -258,7 +223,7 @@ impl Share {
     }
 
     /// Whether a partner's chunks count as available.
-    fn count(&mut self, node: NodeId, counts: bool) {
+    pub(crate) fn count(&mut self, node: NodeId, counts: bool) {
         let Some(partner) = self.partners.get_mut(&node).filter(|partner| partner.counted != counts) else { return };
         partner.counted = counts;
         let has: Vec<Range<u64>> = partner.has.runs().iter().collect();
@@ -372,11 +337,6 @@ impl Share {
         self.refuted.contains(&content)
     }
 
-    /// Live partners that fetch the file.
-    pub(crate) fn fetchers(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.partners.iter().filter(|(_, partner)| partner.live && partner.complete.is_none()).map(|(node, _)| *node)
-    }
-
     /// How long the chunk hashes may take.
     pub(crate) fn hashes_take(&self) -> Duration {
         HASHES + HASH.saturating_mul(u32::try_from(self.count).unwrap_or(u32::MAX))
@@ -463,10 +423,14 @@ impl Share {
             || waited >= SILENCE.saturating_mul(before) && !self.partners.values().any(reads)
     }
 
+    /// Whether nothing is to be waited for.
+    pub(crate) fn hurries(&self) -> bool {
+        self.patience.is_some_and(|patience| patience <= 1.0)
+    }
+
     /// Whether another that began at the same time may not have been heard of yet.
     pub(crate) fn ramps(&self, now: Time) -> bool {
-        let hurries = self.patience.is_some_and(|patience| patience <= 1.0);
-        self.company && !hurries && now < self.began + RAMP
+        self.company && !self.hurries() && now < self.began + RAMP
     }
 
     /// How many extents this node may have begun until then: few at first, since others may begin the same.

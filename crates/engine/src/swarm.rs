@@ -23,12 +23,12 @@ const ASLEEP: Duration = Duration::from_millis(1500);
 
 impl Engine {
     pub(crate) fn sighted(&mut self, key: FileKey, peer: Peer, holding: Holding, now: Time) {
-        let most = self.config.partners;
         let Some(share) = self.share_with(key, peer) else { return };
         match holding {
-            Holding::Gone => share.part(peer.node),
+            Holding::Gone => share.is_gone(peer.node),
             Holding::Complete | Holding::Fetching => {
-                share.meet(peer.node, false, most, now);
+                self.meet(key, peer, false, now);
+                let Some(share) = self.share_with(key, peer) else { return };
                 // It may not have been there when it was asked before.
                 if let Some(partner) = share.partners.get_mut(&peer.node).filter(|partner| !partner.answered) {
                     partner.said_complete |= holding == Holding::Complete;
@@ -43,25 +43,39 @@ impl Engine {
         self.files.get_mut(&key)?.share.as_deref_mut().filter(|share| share.market == peer.market)
     }
 
+    /// Takes note of a partner; tells whether it is new. Who finds that it is in a crowd leaves to the others what is theirs.
+    fn meet(&mut self, key: FileKey, peer: Peer, speaks: bool, now: Time) -> bool {
+        let most = self.config.partners;
+        let Some(share) = self.share_with(key, peer) else { return false };
+        let was_crowd = share.is_crowd;
+        let is_new = share.meet(peer.node, speaks, most, now);
+        if share.is_crowd && !was_crowd {
+            let left = share.leaves_to_crowd();
+            self.leave_to_another(key, &left);
+        }
+        is_new
+    }
+
     pub(crate) fn tell(&mut self, peer: Peer, file: FileKey, body: FileWord) {
         self.actions.push_back(Action::Tell { peer, message: FileMessage { file, body } });
     }
 
     pub(crate) fn told(&mut self, peer: Peer, message: FileMessage, now: Time) {
-        let (key, node, most) = (message.file, peer.node, self.config.partners);
+        let (key, node) = (message.file, peer.node);
+        let is_new = message.body == FileWord::Follow && self.meet(key, peer, true, now);
         let Some(share) = self.share_with(key, peer) else { return };
-        let new = matches!(message.body, FileWord::Follow) && share.meet(node, true, most, now);
         let Some(partner) = share.partners.get_mut(&node) else {
             // There is no room for it: it is not to count on this node.
-            return if message.body == FileWord::Follow {
-                self.tell(peer, key, FileWord::Unfollow)
-            };
+            if message.body == FileWord::Follow {
+                self.tell(peer, key, FileWord::Unfollow);
+            }
+            return;
         };
         (partner.answered, partner.spoke) = (true, now);
         match message.body {
             FileWord::Follow => {
                 partner.follows = true;
-                if new {
+                if is_new {
                     self.tell(peer, key, FileWord::Follow);
                 }
                 self.tell_all(peer, key);
@@ -98,7 +112,7 @@ impl Engine {
                 let left = share.declares(node, runs.into_iter().take(MOST_RUNS).collect(), now);
                 self.leave_to_another(key, &left);
             }
-            FileWord::Nothing => share.part(node),
+            FileWord::Nothing => share.is_gone(node),
         }
         self.review_at(key, now);
     }
@@ -130,7 +144,7 @@ impl Engine {
             if let Some(share) = self.share_with(key, peer)
                 && share.partners.contains_key(&peer.node)
             {
-                share.part(peer.node);
+                share.is_gone(peer.node);
                 self.review_at(key, now);
             }
         }
@@ -217,7 +231,7 @@ impl Engine {
         self.links.entry(peer).or_default().record.failures += 1;
         for file in self.files.values_mut() {
             if let Some(share) = file.share.as_deref_mut().filter(|share| share.market == peer.market) {
-                share.part(peer.node);
+                share.is_gone(peer.node);
             }
         }
         self.cancel(|_, read| read.peer() == Some(peer));

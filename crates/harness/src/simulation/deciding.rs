@@ -26,6 +26,7 @@ impl World<'_> {
             self.take(number, letter.what);
         }
         self.hear(number);
+        self.hear_of_crowd(number);
         while let Some(action) = self.nodes[number as usize].engine.next_action(now) {
             self.act(number, action);
         }
@@ -129,6 +130,9 @@ impl World<'_> {
         let way = self.one_way(from, to);
         let Some(link) = self.nodes[from as usize].link(to) else { return self.want(from, to) };
         let at = now + way + link.say(now);
+        if message.body == FileWord::Unfollow {
+            link.used_at = None;
+        }
         let bytes = word_bytes(&message.body) + FRAME_BYTES;
         self.nodes[from as usize].counts.control_sent += bytes;
         self.nodes[to as usize].counts.control_received += bytes;
@@ -139,6 +143,11 @@ impl World<'_> {
         let (now, file) = (self.clock.now, names::number_of_file(message.file));
         let peer = self.peer(from);
         let node = &mut self.nodes[number as usize];
+        if message.body == FileWord::Unfollow
+            && let Some(link) = node.link(from)
+        {
+            link.used_at = None;
+        }
         match node.active.get(&file) {
             Some(active) if active.shared => return node.engine.handle(Event::Told { peer, message }, now),
             Some(_) => return,

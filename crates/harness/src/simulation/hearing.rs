@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use larder_content::Holding;
-use larder_engine::Time;
+use larder_engine::{Event, Time};
 
 use super::assumptions::{ANNOUNCE_EVERY, FRAME_BYTES, GATHERED, GOSSIP_BYTES, HEARERS, HOLDERS_TOLD, MESH, MOST_ASKED, ROW_BYTES};
 use super::clock::Happening;
@@ -64,7 +64,10 @@ impl World<'_> {
             standing.fetching.remove(number);
             match holding {
                 Holding::Complete => standing.complete.insert(number),
-                Holding::Fetching => standing.fetching.insert(number),
+                Holding::Fetching => {
+                    standing.fetching.insert(number);
+                    standing.said.push((now, number));
+                }
                 Holding::Gone => {}
             }
             for (hearer, is_near) in self.hearers(number, subject) {
@@ -89,6 +92,34 @@ impl World<'_> {
         let near: Vec<(u32, bool)> = hearers.iter().map(|peer| (*peer, true)).collect();
         let others = others.into_iter().filter(|other| *other != number && !hearers.contains(other));
         near.into_iter().chain(others.map(|other| (other, is_small || is_near(&other)))).collect()
+    }
+
+    /// A crowd hears of each that is at it too: from peer to peer, so in any order.
+    pub(super) fn hear_of_crowd(&mut self, number: u32) {
+        let now = self.clock.now;
+        let is_through = |said: &(Time, u32)| said.0 + self.hop().mul_f64((self.nodes.len() as f64).log(MESH as f64)) <= now;
+        let crowds = self.nodes[number as usize].active.iter().filter(|(_, active)| active.shared).map(|(file, active)| {
+            let said = &self.standings[self.subject_of_file(*file) as usize].said;
+            let new = said[active.heard..].iter().take_while(|said| is_through(said)).count();
+            (*file, said.len() > HEARERS, active.heard..active.heard + new)
+        });
+        let crowds: Vec<(u32, bool, std::ops::Range<usize>)> = crowds.filter(|(_, _, new)| !new.is_empty()).collect();
+        for (file, is_crowd, new) in crowds {
+            if let Some(active) = self.nodes[number as usize].active.get_mut(&file) {
+                active.heard = new.end;
+            }
+            if !is_crowd {
+                continue;
+            }
+            let subject = self.subject_of_file(file) as usize;
+            let mut others: Vec<u32> = self.standings[subject].said[new].iter().map(|(_, other)| *other).collect();
+            self.random.shuffle(&mut others);
+            let key = self.files[file as usize].key;
+            for other in others {
+                let peer = self.peer(other);
+                self.nodes[number as usize].engine.handle(Event::Sighted { file: key, peer, holding: Holding::Fetching }, now);
+            }
+        }
     }
 
     fn hop(&self) -> Duration {

@@ -13,6 +13,7 @@ impl World<'_> {
     /// A node wants a connection to another, soon. Who cannot be reached is not dialled: it may dial by itself.
     pub(super) fn want(&mut self, from: u32, to: u32) {
         let (now, reachable) = (self.clock.now, self.nodes[to as usize].reachable);
+        self.free_places(from);
         let node = &mut self.nodes[from as usize];
         let waits = node.failed.get(&to).is_some_and(|(_, until)| *until > now) || node.banned.get(&to).is_some_and(|until| *until > now);
         if !reachable || waits || from == to || node.dials.contains(&to) || node.is_linked(to) || !node.has_place(false) {
@@ -39,6 +40,9 @@ impl World<'_> {
         if !self.nodes[from as usize].alive {
             return;
         }
+        if self.nodes[to as usize].alive {
+            self.free_places(to);
+        }
         let other = &self.nodes[to as usize];
         let banned = other.banned.get(&from).is_some_and(|until| *until > now);
         let linked = self.nodes[from as usize].is_linked(to);
@@ -61,14 +65,17 @@ impl World<'_> {
         }
     }
 
+    /// A node closes what is of no use if it has few places left.
+    fn free_places(&mut self, number: u32) {
+        for peer in self.nodes[number as usize].surplus(self.clock.now) {
+            self.hang_up(number, peer);
+        }
+    }
+
     /// There is a connection from now on.
     pub(super) fn connect(&mut self, from: u32, to: u32) {
         let now = self.clock.now;
-        for number in [from, to] {
-            for peer in self.nodes[number as usize].surplus(now) {
-                self.hang_up(number, peer);
-            }
-        }
+        [from, to].into_iter().for_each(|number| self.free_places(number));
         self.nodes[from as usize].join(to, true, now);
         self.nodes[to as usize].join(from, false, now);
     }

@@ -136,7 +136,7 @@ impl World<'_> {
             *node.counts.by_peer.entry(server).or_default() += bytes;
             for (near, far) in [(to, server), (server, to)] {
                 if let Some(link) = self.nodes[near as usize].link(far) {
-                    link.used_at = now;
+                    link.used_at = Some(now);
                 }
             }
         }

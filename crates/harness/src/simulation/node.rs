@@ -69,8 +69,8 @@ pub(super) struct Link {
     pub(super) peer: u32,
     /// Whether this node dialled.
     pub(super) is_dialled: bool,
-    /// When content moved last, or it was made.
-    pub(super) used_at: Time,
+    /// When content moved last, or it was made; none if one side has no room for the other.
+    pub(super) used_at: Option<Time>,
     /// How many words may go at once, and when that was so.
     level: f32,
     level_at_ms: u32,
@@ -78,7 +78,7 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(peer: u32, is_dialled: bool, now: Time) -> Self {
-        Self { peer, is_dialled, used_at: now, level: WORDS_AT_ONCE, level_at_ms: 0 }
+        Self { peer, is_dialled, used_at: Some(now), level: WORDS_AT_ONCE, level_at_ms: 0 }
     }
 
     /// How long a word has to wait.
@@ -117,6 +117,8 @@ pub(super) struct Active {
     pub(super) shared: bool,
     /// Whether the list of its chunk hashes is there.
     pub(super) listed: bool,
+    /// Of how many announcements of others at it this node has heard.
+    pub(super) heard: usize,
     /// All is there, and is being proven.
     pub(super) proving: bool,
     /// Who waits for it: jobs, and which of their resources.
@@ -191,7 +193,7 @@ impl Node {
     /// The peers whose connections are closed for others, since they are of no use.
     pub(super) fn surplus(&self, now: Time) -> Vec<u32> {
         use super::assumptions::{MOST_CONNECTIONS, OF_USE};
-        let mut unused: Vec<&Link> = self.links.iter().filter(|link| link.used_at + OF_USE <= now).collect();
+        let mut unused: Vec<&Link> = self.links.iter().filter(|link| link.used_at.is_none_or(|at| at + OF_USE <= now)).collect();
         unused.sort_unstable_by_key(|link| link.used_at);
         unused.truncate(self.links.len().saturating_sub(MOST_CONNECTIONS / 2));
         unused.into_iter().map(|link| link.peer).collect()

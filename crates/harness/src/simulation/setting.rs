@@ -51,6 +51,7 @@ pub(super) fn engine_config(scale: u64) -> Config {
         longest_chunk: usual.longest_chunk * longer,
         stalled_read: usual.stalled_read * longer,
         tell_every: usual.tell_every * longer.min(12),
+        stagger: usual.stagger * longer.min(12),
         ..usual
     }
 }

@@ -184,7 +184,9 @@ impl World<'_> {
         let missing = vec![0..found.layout.count()];
         let event = Event::Wanted { file: found.key, layout: found.layout, missing, origin: OriginId(0), group, sharing };
         let node = &mut self.nodes[number as usize];
-        node.active.insert(file, Active { have, shared, listed: false, proving: false, waiters: vec![(job, gather)] });
+        let heard = self.standings[subject as usize].said.len();
+        let active = Active { have, shared, listed: false, heard, proving: false, waiters: vec![(job, gather)] };
+        node.active.insert(file, active);
         node.engine.handle(event, now);
     }
 

@@ -40,6 +40,8 @@ pub(super) struct Standing {
     pub(super) complete: Crowd,
     pub(super) fetching: Crowd,
     pub(super) at_work: Crowd,
+    /// Who was announced to fetch it, and when.
+    pub(super) said: Vec<(Time, u32)>,
 }
 
 /// The origin.

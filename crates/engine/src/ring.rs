@@ -1,0 +1,156 @@
+//! Who reads what in a crowd of which each node sees a part only: consistent hashing.
+//!
+//! Somebody would be first by rank in each part of such a crowd, and every part would read the whole file. Here nodes and extents have
+//! places on a ring, and an extent is that node's which comes next on it. For that a node need know but those next to it: with them it
+//! shares the file beside those who came first, so that they see of each other who reads what, and stand in for each other. Anyone else
+//! hears of what was read as it is passed on, and reads itself only when nothing has come for long: at first one of the crowd, then twice
+//! as many with each step of time.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::time::Duration;
+
+use larder_content::{FileKey, NodeId};
+
+use crate::partner::Partner;
+use crate::share::{RAMP, SILENCE, Share, Surroundings};
+use crate::{Time, readers};
+
+/// Neighbours to each side.
+const NEIGHBOURS: usize = 6;
+/// How long after a file was wanted it is read in a crowd at first: all who began with it have been heard of by then.
+const SETTLE: Duration = RAMP.saturating_mul(2);
+/// After how long without anything to ask of partners one of a crowd reads what nobody it sees has, and twice as many after as much more.
+const STARVES: Duration = Duration::from_secs(20);
+
+/// What a node sees of the ring: those next to it.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    file: FileKey,
+    place: u64,
+    /// With how far each is from this node.
+    before: BTreeSet<(u64, NodeId)>,
+    after: BTreeSet<(u64, NodeId)>,
+    /// When those next to this node are looked up next that have not answered.
+    look_up_at: Time,
+}
+
+impl Ring {
+    pub(crate) fn new(file: FileKey, me: NodeId) -> Self {
+        Self { file, place: readers::seed(file, me), before: BTreeSet::new(), after: BTreeSet::new(), look_up_at: Time::ZERO }
+    }
+
+    /// Another is on the ring.
+    pub(crate) fn sees(&mut self, node: NodeId) {
+        let place = readers::seed(self.file, node);
+        for (side, distance) in [(&mut self.before, self.place.wrapping_sub(place)), (&mut self.after, place.wrapping_sub(self.place))] {
+            if side.len() < NEIGHBOURS || side.last().is_some_and(|last| (distance, node) < *last) {
+                side.insert((distance, node));
+            }
+            if side.len() > NEIGHBOURS {
+                side.pop_last();
+            }
+        }
+    }
+
+    /// Another is on the ring no more.
+    pub(crate) fn loses(&mut self, node: NodeId) {
+        [&mut self.before, &mut self.after].into_iter().for_each(|side| side.retain(|(_, other)| *other != node));
+    }
+
+    pub(crate) fn is_near(&self, node: NodeId) -> bool {
+        self.neighbours().any(|other| other == node)
+    }
+
+    fn neighbours(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.before.iter().chain(&self.after).map(|(_, node)| *node)
+    }
+
+    /// Those who come before this node for something at that place; `None` if so many do that it is none of its business.
+    fn before(&self, place: u64) -> Option<impl Iterator<Item = NodeId> + '_> {
+        let distance = self.place.wrapping_sub(place);
+        let is_far = self.before.len() == NEIGHBOURS && self.before.last().is_some_and(|(last, _)| *last <= distance);
+        let before = self.before.iter().take_while(move |(other, _)| *other <= distance);
+        (!is_far).then(|| before.map(|(_, node)| *node))
+    }
+
+    /// The part of the ring that is one node's, on average.
+    fn gap(&self) -> u64 {
+        let span = |side: &BTreeSet<(u64, NodeId)>| side.last().map_or(u64::MAX / 2, |(distance, _)| distance / side.len() as u64);
+        span(&self.before) / 2 + span(&self.after) / 2
+    }
+}
+
+impl Share {
+    /// Takes those for partners who are next to this node in a crowd, once all are heard of; gives those who are to be told so, again if
+    /// they have not answered.
+    pub(crate) fn look_up_neighbours(&mut self, now: Time) -> Vec<NodeId> {
+        if !self.is_crowd || now < self.ring.look_up_at.max(self.began + RAMP) {
+            return Vec::new();
+        }
+        self.ring.look_up_at = now + SILENCE;
+        let is_met = |node: &NodeId| self.outcasts.contains(node) || self.partners.get(node).is_some_and(|partner| partner.answered);
+        let unmet: BTreeSet<NodeId> = self.ring.neighbours().filter(|node| !is_met(node)).collect();
+        for node in &unmet {
+            self.partners.entry(*node).or_insert_with(|| Partner::new(self.count, now));
+        }
+        unmet.into_iter().collect()
+    }
+
+    /// Where an extent is on the ring.
+    fn place_of(&self, extent: u64) -> u64 {
+        extent.saturating_mul(u64::MAX / self.extents().max(1))
+    }
+
+    /// How long the nodes that come before this one have for an extent until it is this node's turn; `None` if it never is.
+    fn waits_in_crowd(&self, extent: u64, stagger: Duration) -> Option<Duration> {
+        let fetches = |node: NodeId| self.partners.get(&node).map(|partner| partner.live && partner.complete.is_none());
+        let wait = |node| match fetches(node) {
+            Some(true) => stagger,
+            // It may be there for others.
+            Some(false) | None => SILENCE,
+        };
+        let before = self.ring.before(self.place_of(extent))?;
+        Some(before.map(wait).sum())
+    }
+
+    /// Which of the extents that nobody seen has or reads this node is to read in a crowd, if any now.
+    pub(crate) fn next_in_crowd(&mut self, candidates: &[u64], around: &Surroundings<'_>) -> Option<u64> {
+        let now = around.now;
+        if now < self.began + SETTLE {
+            return None;
+        }
+        let starves = if around.asking {
+            self.starves_since = None;
+            Duration::ZERO
+        } else {
+            now.saturating_sub(*self.starves_since.get_or_insert(now))
+        };
+        let waits: Vec<Option<Duration>> = candidates.iter().map(|extent| self.waits_in_crowd(*extent, around.stagger)).collect();
+        let own = waits.iter().position(|wait| *wait == Some(Duration::ZERO));
+        if let Some(place) = own {
+            return candidates.get(place).copied();
+        }
+        let idle = now.saturating_sub((*self.idle_since.get_or_insert(now)).max(self.began + SETTLE));
+        let turn = |wait: &Option<Duration>| wait.is_some_and(|wait| idle >= wait + around.stagger);
+        let turn = waits.iter().enumerate().filter(|(_, wait)| turn(wait)).min_by_key(|(_, wait)| **wait);
+        if let Some((place, _)) = turn {
+            return candidates.get(place).copied();
+        }
+        let steps = u32::try_from(starves.as_secs() / STARVES.as_secs()).unwrap_or(u32::MAX).checked_sub(1)?;
+        let first = |extent: &&u64| readers::rank(self.key, self.me, **extent).checked_shr(steps).unwrap_or_default() < self.ring.gap();
+        candidates.iter().find(first).copied()
+    }
+
+    /// Leaves to a crowd what is not this node's to read in it; gives what it leaves.
+    pub(crate) fn leaves_to_crowd(&mut self) -> Vec<Range<u64>> {
+        let mine = |extent: &u64| self.ring.before(self.place_of(*extent)).is_some_and(|mut before| before.next().is_none());
+        let left: Vec<u64> = self.mine.iter().copied().filter(|extent| !mine(extent)).collect();
+        for extent in &left {
+            self.mine.remove(extent);
+            self.undeclared = true;
+            self.begun -= 1;
+        }
+        left.into_iter().map(|extent| self.run_of(extent)).collect()
+    }
+}
