@@ -123,6 +123,10 @@ impl Share {
         let own = |extent: &u64| self.assigned.1.get(usize::try_from(*extent).unwrap_or(usize::MAX)) == Some(&self.me);
         let mut candidates = (0..self.extents()).filter(free).peekable();
         candidates.peek()?;
+        if self.shares_by_ring(crowd, now) {
+            let candidates: Vec<u64> = candidates.collect();
+            return self.next_in_crowd(&candidates, around);
+        }
         if !crowd {
             // From the start, so that the proof follows; but where others may begin at the same time, first where nobody else does.
             return if self.ramps(now) {
@@ -132,9 +136,6 @@ impl Share {
             };
         }
         let candidates: Vec<u64> = candidates.collect();
-        if self.is_crowd && self.extra == 0 && !self.hurries() {
-            return self.next_in_crowd(&candidates, around);
-        }
         let by_rank = |extent: &&u64| readers::rank(self.key, self.me, **extent);
         // From the start, so that all come to the same parts of the file at the same time, and their proofs follow.
         if let Some(extent) = candidates.iter().find(|extent| own(extent)) {

@@ -6,14 +6,14 @@
 //! hears of what was read as it is passed on, and reads itself only when nothing has come for long: at first one of the crowd, then twice
 //! as many with each step of time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
 use larder_content::{FileKey, NodeId};
 
 use crate::partner::Partner;
-use crate::share::{RAMP, SILENCE, Share, Surroundings};
+use crate::share::{ANSWER, RAMP, SILENCE, Share, Surroundings};
 use crate::{Time, readers};
 
 /// Neighbours to each side.
@@ -28,24 +28,26 @@ const STARVES: Duration = Duration::from_secs(20);
 pub(crate) struct Ring {
     file: FileKey,
     place: u64,
-    /// With how far each is from this node.
-    before: BTreeSet<(u64, NodeId)>,
-    after: BTreeSet<(u64, NodeId)>,
+    before: Side,
+    after: Side,
     /// When those next to this node are looked up next that have not answered.
     look_up_at: Time,
 }
 
+/// Those next to a node to one side: how far each is, and whether it is there. Who has gone keeps its place: what is beyond is the others'.
+type Side = BTreeMap<(u64, NodeId), bool>;
+
 impl Ring {
     pub(crate) fn new(file: FileKey, me: NodeId) -> Self {
-        Self { file, place: readers::seed(file, me), before: BTreeSet::new(), after: BTreeSet::new(), look_up_at: Time::ZERO }
+        Self { file, place: readers::seed(file, me), before: Side::new(), after: Side::new(), look_up_at: Time::ZERO }
     }
 
     /// Another is on the ring.
     pub(crate) fn sees(&mut self, node: NodeId) {
         let place = readers::seed(self.file, node);
         for (side, distance) in [(&mut self.before, self.place.wrapping_sub(place)), (&mut self.after, place.wrapping_sub(self.place))] {
-            if side.len() < NEIGHBOURS || side.last().is_some_and(|last| (distance, node) < *last) {
-                side.insert((distance, node));
+            if side.len() < NEIGHBOURS || side.last_key_value().is_some_and(|(last, _)| (distance, node) <= *last) {
+                side.insert((distance, node), true);
             }
             if side.len() > NEIGHBOURS {
                 side.pop_last();
@@ -55,7 +57,8 @@ impl Ring {
 
     /// Another is on the ring no more.
     pub(crate) fn loses(&mut self, node: NodeId) {
-        [&mut self.before, &mut self.after].into_iter().for_each(|side| side.retain(|(_, other)| *other != node));
+        let sides = self.before.iter_mut().chain(&mut self.after);
+        sides.filter(|((_, other), _)| *other == node).for_each(|(_, is_there)| *is_there = false);
     }
 
     pub(crate) fn is_near(&self, node: NodeId) -> bool {
@@ -63,25 +66,31 @@ impl Ring {
     }
 
     fn neighbours(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.before.iter().chain(&self.after).map(|(_, node)| *node)
+        self.before.iter().chain(&self.after).filter(|(_, is_there)| **is_there).map(|((_, node), _)| *node)
     }
 
     /// Those who come before this node for something at that place; `None` if so many do that it is none of its business.
     fn before(&self, place: u64) -> Option<impl Iterator<Item = NodeId> + '_> {
         let distance = self.place.wrapping_sub(place);
-        let is_far = self.before.len() == NEIGHBOURS && self.before.last().is_some_and(|(last, _)| *last <= distance);
-        let before = self.before.iter().take_while(move |(other, _)| *other <= distance);
-        (!is_far).then(|| before.map(|(_, node)| *node))
+        let is_far = self.before.len() == NEIGHBOURS && self.before.last_key_value().is_some_and(|((last, _), _)| *last <= distance);
+        let before = self.before.iter().take_while(move |((other, _), _)| *other <= distance);
+        (!is_far).then(|| before.filter(|(_, is_there)| **is_there).map(|((_, node), _)| *node))
     }
 
     /// The part of the ring that is one node's, on average.
     fn gap(&self) -> u64 {
-        let span = |side: &BTreeSet<(u64, NodeId)>| side.last().map_or(u64::MAX / 2, |(distance, _)| distance / side.len() as u64);
+        let span = |side: &Side| side.last_key_value().map_or(u64::MAX / 2, |((distance, _), _)| distance / side.len() as u64);
         span(&self.before) / 2 + span(&self.after) / 2
     }
 }
 
 impl Share {
+    /// Whether the ring says what this node reads; `crowd` tells whether any of those who fetch the file answer.
+    pub(crate) fn shares_by_ring(&self, crowd: bool, now: Time) -> bool {
+        let answers = crowd || now < self.began + SETTLE + ANSWER;
+        self.is_crowd && answers && self.extra == 0 && !self.hurries()
+    }
+
     /// Takes those for partners who are next to this node in a crowd, once all are heard of; gives those who are to be told so, again if
     /// they have not answered.
     pub(crate) fn look_up_neighbours(&mut self, now: Time) -> Vec<NodeId> {
@@ -152,5 +161,55 @@ impl Share {
             self.begun -= 1;
         }
         left.into_iter().map(|extent| self.run_of(extent)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(number: u64) -> NodeId {
+        let mut id = [0; 32];
+        id[..8].copy_from_slice(&number.to_le_bytes());
+        NodeId(id)
+    }
+
+    fn rings(nodes: u64) -> Vec<Ring> {
+        let ring = |me| {
+            let mut ring = Ring::new(FileKey([3; 32]), node(me));
+            (0..nodes).filter(|other| *other != me).for_each(|other| ring.sees(node(other)));
+            ring
+        };
+        (0..nodes).map(ring).collect()
+    }
+
+    /// Whose each of 256 places is when those who have `gone` have gone.
+    fn owners(rings: &[Ring], gone: &[NodeId]) -> Vec<Vec<u64>> {
+        let is_gone = |number: u64| gone.contains(&node(number));
+        let owns = |ring: &Ring, place| ring.before(place).is_some_and(|mut before| before.all(|other| gone.contains(&other)));
+        let is_owner = |number: u64, ring: &Ring, place| !is_gone(number) && owns(ring, place);
+        let owners = |place| (0..).zip(rings).filter(|(number, ring)| is_owner(*number, ring, place)).map(|(number, _)| number).collect();
+        (0..256).map(|place: u64| owners(place << 56)).collect()
+    }
+
+    #[test]
+    fn each_place_is_one_nodes_and_the_next_ones_when_that_has_gone() {
+        let rings = rings(300);
+        for (place, before) in owners(&rings, &[]).into_iter().enumerate() {
+            assert_eq!(before.len(), 1, "{before:?} at {place}");
+            let first = node(before[0]);
+            let then = owners(&rings, &[first]).swap_remove(place);
+            assert_eq!(then.len(), 1, "{then:?} at {place}");
+            assert!(rings[usize::try_from(then[0]).unwrap()].is_near(first), "they know each other");
+        }
+    }
+
+    #[test]
+    fn of_all_that_are_seen_few_are_kept_and_their_number_is_known_from_them() {
+        let rings = rings(1000);
+        assert!(rings.iter().all(|ring| ring.neighbours().count() == 2 * NEIGHBOURS));
+        let gaps = rings.iter().map(|ring| ring.gap() as f64).sum::<f64>() / 1000.0;
+        let seen = u64::MAX as f64 / gaps;
+        assert!((700.0..1400.0).contains(&seen), "{seen} for 1000");
     }
 }

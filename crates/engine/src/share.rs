@@ -368,7 +368,8 @@ impl Share {
         // What takes this node long takes others long.
         let rate = self.rate.bytes_per_second;
         let own_chunk = if rate > 0.0 { Duration::from_secs_f64(CHUNK_BYTES as f64 / rate.max(1e4)) } else { Duration::ZERO };
-        let silence = SILENCE.max(own_chunk * 4);
+        // In a crowd many read at once, and who has nothing yet cannot know how fast the origin is.
+        let silence = SILENCE.saturating_mul(if self.is_crowd { 4 } else { 1 }).max(own_chunk * 4);
         for (node, partner) in &mut self.partners {
             partner.silent = now >= partner.progress.silent_at(silence);
             // One that is slow to send, but is heard to go on, is still one of those who share the work.

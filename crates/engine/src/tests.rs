@@ -4,6 +4,7 @@ use larder_content::{ChunkLayout, ContentId, FileMessage, FileWord, Holding, Nod
 
 use super::*;
 
+mod crowd;
 mod faults;
 mod market;
 mod patience;

@@ -95,6 +95,7 @@ impl Market {
     #[must_use]
     pub fn tell(&self, to: NodeId, message: FileMessage) -> bool {
         let Some(link) = self.shared.link(to) else { return false };
+        link.passes(&message.body);
         let Some(records) = FileMessageRecord::of(message) else { return false };
         records.into_iter().all(|record| link.send(&ControlRecord::Told(record)))
     }

@@ -122,6 +122,14 @@ impl Market {
         self.nodes[node].wanted = true;
     }
 
+    /// The same with nodes that share with so few others at once.
+    pub(super) fn with_partners(mut self, partners: usize) -> Self {
+        for (seed, node) in (1..).zip(&mut self.nodes) {
+            node.engine = Engine::new(Config { partners, ..Config::default() }, seed);
+        }
+        self
+    }
+
     fn begin(&mut self, number: usize) {
         let seen = |other: &usize| *other != number && self.nodes[*other].wanted && self.nodes[*other].alive;
         let known: Vec<(NodeId, Holding)> = (0..self.nodes.len())

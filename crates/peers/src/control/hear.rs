@@ -174,7 +174,10 @@ async fn take(shared: &Arc<Shared>, link: &Arc<Link>, hearing: &mut Hearing, rec
     let wrong = |what| Err(FrameError::Unexpected(what));
     match record {
         ControlRecord::Told(message) => match message.into_message() {
-            Some(message) => shared.emit(Event::Told { from: link.node, message }).await,
+            Some(message) => {
+                link.passes(&message.body);
+                shared.emit(Event::Told { from: link.node, message }).await;
+            }
             None => return wrong("chunks that are no ranges"),
         },
         ControlRecord::WhoHas { question, subjects } => {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::{AsyncReadExt, AsyncWriteExt};
-use larder_content::{NodeId, Subject};
+use larder_content::{FileWord, NodeId, Subject};
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, Stream};
 use tokio::sync::{Mutex as Turn, Semaphore, mpsc};
@@ -52,6 +52,8 @@ pub(crate) struct Link {
     /// Held from Connected to Disconnected: the next link of the same peer waits for it.
     pub(crate) turn: Arc<Turn<()>>,
     pub(crate) is_bootstrap: AtomicBool,
+    /// Whether the last word about a file was that one side has no room for the other.
+    pub(crate) is_refused: AtomicBool,
     pub(crate) about: Mutex<About>,
     frames: mpsc::Sender<Vec<u8>>,
     queued_bytes: AtomicUsize,
@@ -92,12 +94,18 @@ impl Link {
             turn,
             is_told: CancellationToken::new(),
             is_bootstrap: AtomicBool::new(false),
+            is_refused: AtomicBool::new(false),
             about: Mutex::default(),
             frames,
             queued_bytes: AtomicUsize::new(0),
             interest: Mutex::default(),
         };
         (Arc::new(link), queue)
+    }
+
+    /// A word about a file passes, either way.
+    pub(crate) fn passes(&self, word: &FileWord) {
+        self.is_refused.store(*word == FileWord::Unfollow, Ordering::Relaxed);
     }
 
     /// Queues a frame; false if there is no room for it, or it cannot be one.

@@ -254,7 +254,9 @@ impl Connections {
             }
         }
         let stays = |entry: &Connection| entry.link.is_bootstrap.load(Ordering::Relaxed);
-        let unused = self.all.iter().filter(|(_, entry)| !stays(entry)).map(|(connection, entry)| (*connection, entry.looks_unused));
+        // What a crowd has no use for makes room at once for those who do.
+        let looks = |entry: &Connection| if entry.link.is_refused.load(Ordering::Relaxed) { u16::MAX } else { entry.looks_unused };
+        let unused = self.all.iter().filter(|(_, entry)| !stays(entry)).map(|(connection, entry)| (*connection, looks(entry)));
         over.extend(surplus(self.all.len(), most, unused.collect()));
         over
     }

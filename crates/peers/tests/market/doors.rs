@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_content::{FileKey, Holding, Subject};
+use larder_content::{FileKey, FileMessage, FileWord, Holding, Subject};
 use larder_peers::{Config, Identity, KnownPeer, Market, MarketConfig, StartError};
 
 use crate::node::{Start, pair, wait_for};
@@ -44,6 +44,22 @@ async fn a_banned_peer_stays_out_until_its_time_is_over() {
     one.sees(&two).await;
     let came_and_went: Vec<bool> = one.heard.lock().unwrap().came_and_went.iter().map(|(_, came)| *came).collect();
     assert_eq!(came_and_went, [true, false, true]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_places_are_short_who_was_told_that_there_is_no_room_makes_room() {
+    let mut start = Start::new();
+    start.config.most_connections = 4;
+    let one = start.go().await;
+    let (two, three, four) = (Start::to(&[&one]).go().await, Start::to(&[&one]).go().await, Start::to(&[&one]).go().await);
+    for other in [&two, &three, &four] {
+        one.sees(other).await;
+    }
+    let word = |body| FileMessage { file: FileKey([1; 32]), body };
+    assert!(one.market.tell(two.id(), word(FileWord::Follow)) && one.market.tell(three.id(), word(FileWord::Unfollow)));
+    let gone = || one.heard.lock().unwrap().came_and_went.iter().filter(|(_, came)| !came).map(|(node, _)| *node).collect::<Vec<_>>();
+    wait_for("the parting", || gone().contains(&three.id())).await;
+    assert!(!gone().contains(&two.id()) && !gone().contains(&four.id()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,78 @@
+//! What holds of crowds that are larger than a node can see.
+
+use larder_content::CHUNK_BYTES;
+
+use super::market::Market;
+use super::*;
+
+/// An engine that was told of 64 others that fetch, as many as it has room for.
+fn full() -> Engine {
+    let mut engine = Engine::new(Config::default(), 1);
+    let known = (1..65).map(|number| (peer(number).node, Holding::Fetching)).collect();
+    want_shared(&mut engine, 1, 4096 * CHUNK_BYTES, 1, sharing(known));
+    actions(&mut engine, Time::ZERO);
+    engine
+}
+
+fn tells(actions: &[Action], to: u8) -> Vec<FileWord> {
+    let told = |action: &Action| match action {
+        Action::Tell { peer: other, message } if *other == peer(to) => Some(message.body.clone()),
+        Action::Tell { .. }
+        | Action::Read { .. }
+        | Action::Cancel { .. }
+        | Action::Complete { .. }
+        | Action::GiveUp { .. }
+        | Action::FetchHashes { .. }
+        | Action::Ban { .. } => None,
+    };
+    actions.iter().filter_map(told).collect()
+}
+
+#[test]
+fn one_that_follows_takes_the_place_of_one_that_has_not_answered() {
+    let mut engine = full();
+    say(&mut engine, 70, key(1), FileWord::Follow, SECOND / 10);
+    let told = tells(&actions(&mut engine, SECOND / 10), 70);
+    assert!(told.contains(&FileWord::Follow), "{told:?}");
+}
+
+#[test]
+fn one_for_whom_there_is_no_room_is_told_so_and_does_not_count_on_this_node() {
+    let mut engine = full();
+    (1..65).for_each(|number| say(&mut engine, number, key(1), FileWord::Follow, SECOND / 10));
+    actions(&mut engine, SECOND / 10);
+    say(&mut engine, 70, key(1), FileWord::Follow, SECOND / 5);
+    assert_eq!(tells(&actions(&mut engine, SECOND / 5), 70), [FileWord::Unfollow]);
+    let mut other = Engine::new(Config::default(), 2);
+    want_shared(&mut other, 1, 4096 * CHUNK_BYTES, 1, sharing(vec![(peer(99).node, Holding::Fetching)]));
+    say(&mut other, 99, key(1), FileWord::Unfollow, SECOND);
+    let share = other.files[&key(1)].share.as_deref().unwrap();
+    assert_eq!(share.fetchers().count(), 0);
+}
+
+/// 60 nodes that each share with 6 others, and with their neighbours.
+fn crowd(seed: u64) -> Market {
+    let mut market = Market::new(256, 60, 10e6, 20e6, 100e6, seed).with_partners(6);
+    market.nodes.iter_mut().for_each(|node| node.wants_at = Time::ZERO);
+    market
+}
+
+#[test]
+fn a_crowd_that_nobody_sees_whole_shares_one_download() {
+    for seed in 1..3 {
+        let mut market = crowd(seed);
+        market.run(120 * SECOND);
+        assert!(market.copies() < 1.15, "{} copies", market.copies());
+    }
+}
+
+#[test]
+fn who_leaves_a_crowd_is_stood_in_for() {
+    let mut market = crowd(1);
+    while market.now < 2 * SECOND {
+        market.step();
+    }
+    (0..60).filter(|node| node % 3 == 0).for_each(|node| market.kill(node));
+    market.run(120 * SECOND);
+    assert!(market.copies() < 1.6, "{} copies", market.copies());
+}
