@@ -76,6 +76,8 @@ impl Engine {
         self.tell_followers(key, &mut share, now);
         let next = share.tell_at.unwrap_or(Time::MAX).min(if share.sealing { Time::MAX } else { share.next_step(now) });
         if let Some(file) = self.files.get_mut(&key) {
+            let taken = if share.whole { 0 } else { share.mine.len() };
+            self.turns.takes(file.group, std::mem::replace(&mut file.taken, taken), taken);
             file.share = Some(share);
         }
         if next < Time::MAX {
@@ -117,7 +119,14 @@ impl Engine {
     fn around<'a>(&self, file: &'a WantedFile, now: Time) -> Surroundings<'a> {
         let heard = self.sources.get(&file.origin).and_then(|source| source.heard);
         let origin_moves = heard.is_some_and(|at| now.saturating_sub(at) < MOVES);
-        Surroundings { now, waiting: &file.waiting, origin_moves, asking: file.asking > 0, stagger: self.config.stagger }
+        Surroundings {
+            now,
+            waiting: &file.waiting,
+            origin_moves,
+            asking: file.asking > 0,
+            others: self.turns.taken(file.group).saturating_sub(file.taken),
+            stagger: self.config.stagger,
+        }
     }
 
     /// Whether the job's patience is over: then the origin helps more, else less.

@@ -70,7 +70,8 @@ impl Share {
             return;
         }
         while free > 0 {
-            if self.begun >= self.most_begun(now) {
+            let others = if self.whole { 0 } else { around.others as u64 };
+            if self.begun + others >= self.most_begun(now) {
                 return;
             }
             let Some(extent) = self.next_extent(around) else { break };

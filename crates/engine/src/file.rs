@@ -39,6 +39,8 @@ pub(crate) struct WantedFile {
     busy_since: Option<Time>,
     /// What it has to do with peers.
     pub(crate) share: Option<Box<Share>>,
+    /// How many of its extents count as taken by this node, in its group.
+    pub(crate) taken: usize,
     /// When that is looked at next.
     pub(crate) review_at: Option<Time>,
 }
@@ -72,6 +74,7 @@ impl WantedFile {
             retry_at: Time::ZERO,
             busy_since: None,
             share: None,
+            taken: 0,
             review_at: None,
         };
         missing.into_iter().for_each(|run| file.put_back(run));

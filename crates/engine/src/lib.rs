@@ -354,6 +354,7 @@ impl Engine {
         self.cancel_reads_of(key, |_| true);
         self.stand(key, Place::Aside);
         if let Some(file) = self.files.remove(&key) {
+            self.turns.takes(file.group, file.taken, 0);
             self.turns.leave(file.group);
             self.paces.leave(file.group, file.share.as_ref().map_or(0, |share| share.extra));
             if let Some(at) = file.review_at {

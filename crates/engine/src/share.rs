@@ -139,6 +139,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) origin_moves: bool,
     /// Whether anything is being asked of peers.
     pub(crate) asking: bool,
+    /// Extents of other files of the group that this node reads.
+    pub(crate) others: usize,
     /// Between those who may take what nobody began: each in its turn, so that they do not take the same.
     pub(crate) stagger: Duration,
 }
@@ -395,7 +397,9 @@ impl Share {
             self.repairs |= self.is_turn_to_repair(since, now);
             if self.repairs { RANGES } else { 0 }
         } else {
-            (RANGES / (fetchers + 1)).max(1)
+            // For all files of a group together: a chunk of each of many would come late of a slow origin, and pass for one that does not.
+            let most = (RANGES / (fetchers + 1)).max(1);
+            if self.whole || fetchers == 0 && !self.ramps(now) { most } else { most.saturating_sub(around.others) }
         };
         self.at_once = if self.hopeless { 0 } else { base + self.extra };
         self.range_chunks = if fetchers > 0 { SHARED_RANGE_CHUNKS } else { u64::MAX };

@@ -34,6 +34,8 @@ struct Group {
     turn: Turn,
     /// Its files, ready or not.
     files: usize,
+    /// The extents of shared files that are this node's to read.
+    taken: usize,
     ready: BTreeMap<OriginId, BTreeSet<(u64, FileKey)>>,
 }
 
@@ -41,7 +43,7 @@ impl Turns {
     /// Counts one more file of a group. A group joins at the end of the line.
     pub(crate) fn join(&mut self, group: GroupId) {
         let served = self.count;
-        let fresh = || Group { turn: Turn { reading: 0, served, group }, files: 0, ready: BTreeMap::new() };
+        let fresh = || Group { turn: Turn { reading: 0, served, group }, files: 0, taken: 0, ready: BTreeMap::new() };
         self.groups.entry(group).or_insert_with(fresh).files += 1;
         self.count += 1;
     }
@@ -88,6 +90,18 @@ impl Turns {
     /// Notes that a read of a group's file is over.
     pub(crate) fn ended(&mut self, group: GroupId) {
         self.change(group, |turn| Turn { reading: turn.reading - 1, ..turn });
+    }
+
+    /// How many extents of a group's files this node reads, or is about to read.
+    pub(crate) fn taken(&self, group: GroupId) -> usize {
+        self.groups.get(&group).map_or(0, |group| group.taken)
+    }
+
+    /// Of one file there are so many of them, after as many as `before`.
+    pub(crate) fn takes(&mut self, group: GroupId, before: usize, now: usize) {
+        if let Some(group) = self.groups.get_mut(&group) {
+            group.taken = (group.taken + now).saturating_sub(before);
+        }
     }
 
     /// The file whose turn it is at each origin, with what tells whose is first.
