@@ -32,6 +32,8 @@ pub struct Config {
     pub stagger: Duration,
     /// The most peers that one file is shared with at once. Default 64, each 512 bytes of memory for every GiB of the file.
     pub partners: usize,
+    /// The same where more fetch it, beside neighbours. Default 32: more make it no faster then, and each is told of every chunk.
+    pub partners_in_crowd: usize,
     /// Bytes a second that this node would get straight from an origin of which it has read nothing. Default 12.5 MB/s, the
     /// least that hosts of the market have.
     pub assumed_origin_rate: f64,
@@ -52,6 +54,7 @@ impl Default for Config {
             tell_every: Duration::from_millis(50),
             stagger: Duration::from_millis(150),
             partners: 64,
+            partners_in_crowd: 32,
             assumed_origin_rate: 12.5e6,
         }
     }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use larder_content::{FileKey, NodeId};
 
 use crate::partner::Partner;
+use crate::random::mix;
 use crate::share::{ANSWER, RAMP, SILENCE, Share, Surroundings};
 use crate::{Time, readers};
 
@@ -149,6 +150,18 @@ impl Share {
         let steps = u32::try_from(starves.as_secs() / STARVES.as_secs()).unwrap_or(u32::MAX).checked_sub(1)?;
         let first = |extent: &&u64| readers::rank(self.key, self.me, **extent).checked_shr(steps).unwrap_or_default() < self.ring.gap();
         candidates.iter().find(first).copied()
+    }
+
+    /// Parts with all but so many of those who fetch the file too, those first that have not answered; gives them.
+    pub(crate) fn sheds(&mut self, most: usize) -> Vec<NodeId> {
+        let fetches = |partner: &Partner| partner.complete.is_none() && !partner.said_complete;
+        let fetchers = self.partners.iter().filter(|(_, partner)| fetches(partner));
+        let mut fetchers: Vec<(bool, u64, NodeId)> =
+            fetchers.map(|(node, partner)| (partner.answered, mix(self.ring.place ^ readers::seed(self.key, *node)), *node)).collect();
+        fetchers.sort_unstable();
+        fetchers.truncate(self.partners.len().saturating_sub(most));
+        fetchers.iter().for_each(|(.., node)| self.part(*node));
+        fetchers.into_iter().map(|(.., node)| node).collect()
     }
 
     /// Leaves to a crowd what is not this node's to read in it; gives what it leaves.

@@ -9,7 +9,7 @@ use larder_content::{ContentId, FileKey, FileMessage, FileWord, Holding, NodeId}
 use crate::message::Compared;
 use crate::runs::Runs;
 use crate::share::{Content, Share};
-use crate::{Action, Engine, From, Outcome, Peer, Read, ReadId, Time};
+use crate::{Action, Config, Engine, From, Outcome, Peer, Read, ReadId, Time};
 
 /// The most runs of chunks in one message.
 const MOST_RUNS: usize = 1000;
@@ -45,13 +45,17 @@ impl Engine {
 
     /// Takes note of a partner; tells whether it is new. Who finds that it is in a crowd leaves to the others what is theirs.
     fn meet(&mut self, key: FileKey, peer: Peer, speaks: bool, now: Time) -> bool {
-        let most = self.config.partners;
+        let Config { partners, partners_in_crowd, .. } = self.config;
         let Some(share) = self.share_with(key, peer) else { return false };
         let was_crowd = share.is_crowd;
-        let is_new = share.meet(peer.node, speaks, most, now);
+        let is_new = share.meet(peer.node, speaks, if was_crowd { partners_in_crowd } else { partners }, now);
         if share.is_crowd && !was_crowd {
-            let left = share.leaves_to_crowd();
+            let (left, shed) = (share.leaves_to_crowd(), share.sheds(partners_in_crowd));
             self.leave_to_another(key, &left);
+            for node in shed {
+                self.cancel(|_, read| read.file == key && read.peer().is_some_and(|peer| peer.node == node));
+                self.tell(Peer { node, ..peer }, key, FileWord::Unfollow);
+            }
         }
         is_new
     }

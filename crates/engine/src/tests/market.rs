@@ -125,7 +125,7 @@ impl Market {
     /// The same with nodes that share with so few others at once.
     pub(super) fn with_partners(mut self, partners: usize) -> Self {
         for (seed, node) in (1..).zip(&mut self.nodes) {
-            node.engine = Engine::new(Config { partners, ..Config::default() }, seed);
+            node.engine = Engine::new(Config { partners, partners_in_crowd: partners, ..Config::default() }, seed);
         }
         self
     }
