@@ -98,13 +98,16 @@ impl Partner {
         self.delivery.start(now);
     }
 
-    /// It has chunks that it had not.
-    pub(crate) fn gets_on(&mut self, new: &[Range<u64>], now: Time) {
+    /// It has chunks that it had not. If it was to read some of them, gives how long they took.
+    pub(crate) fn gets_on(&mut self, new: &[Range<u64>], now: Time) -> Option<Duration> {
         self.progress.beat(now);
-        if new.iter().any(|run| self.reading.meets(run)) {
-            self.delivery.beat(now);
-            self.has_delivered = true;
+        if !new.iter().any(|run| self.reading.meets(run)) {
+            return None;
         }
+        let took = now.saturating_sub(self.delivery.last());
+        self.delivery.beat(now);
+        self.has_delivered = true;
+        Some(took)
     }
 
     /// Whether nothing has come of it for so long that nothing is to be expected.
@@ -193,11 +196,11 @@ mod tests {
         };
         let mut partner = Partner::new(64, Time::ZERO);
         partner.reads(runs(0..8), Time::ZERO);
-        partner.gets_on(&[7..9], second);
-        partner.gets_on(&[20..30], 9 * second);
+        assert_eq!(partner.gets_on(&[7..9], second), Some(second));
+        assert_eq!(partner.gets_on(&[20..30], 9 * second), None);
         partner.reads(runs(8..16), 10 * second);
         assert_eq!(partner.delivery.last(), 10 * second);
-        partner.gets_on(&[16..20], 11 * second);
+        assert_eq!(partner.gets_on(&[16..20], 11 * second), None);
         partner.reads(runs(30..40), 12 * second);
         assert_eq!(partner.delivery.last(), 10 * second);
     }

@@ -21,6 +21,8 @@ use crate::{Time, readers};
 const NEIGHBOURS: usize = 6;
 /// How long after a file was wanted it is read in a crowd at first: all who began with it have been heard of by then.
 const SETTLE: Duration = RAMP.saturating_mul(2);
+/// The longest that a reader may deliver nothing before others read in its place.
+const SLOWEST: Duration = Duration::from_secs(30);
 /// After how long without anything to ask of partners one of a crowd reads what nobody it sees has, and twice as many after as much more.
 const STARVES: Duration = Duration::from_secs(20);
 
@@ -90,6 +92,16 @@ impl Share {
     pub(crate) fn shares_by_ring(&self, crowd: bool, now: Time) -> bool {
         let answers = crowd || now < self.began + SETTLE + ANSWER;
         self.is_crowd && answers && self.extra == 0 && !self.hurries()
+    }
+
+    /// A reader has more of what it reads, after so long.
+    pub(crate) fn readers_take(&mut self, took: Duration) {
+        self.readers_take = Some(self.readers_take.map_or(took, |before| (before * 7 + took) / 8));
+    }
+
+    /// How long a reader in a crowd may deliver nothing: many read at once, and how long that takes is seen by what other readers take.
+    pub(crate) fn unread_in_crowd(&self) -> Duration {
+        self.readers_take.map_or(SLOWEST, |take| (take * 4).clamp(SILENCE, SLOWEST))
     }
 
     /// Takes those for partners who are next to this node in a crowd, once all are heard of; gives those who are to be told so, again if

@@ -62,6 +62,8 @@ pub(crate) struct Share {
     pub(crate) ring: Ring,
     /// Whether more are at it than this node shares it with.
     pub(crate) is_crowd: bool,
+    /// How long readers take of late to have more of what they read.
+    pub(crate) readers_take: Option<Duration>,
     /// Since when there is nothing to ask of partners, in a crowd.
     pub(crate) starves_since: Option<Time>,
     /// Those that are no partners any more, whatever they say: they had not what they said they have.
@@ -165,6 +167,7 @@ impl Share {
             partners: BTreeMap::new(),
             ring: Ring::new(key, me),
             is_crowd: false,
+            readers_take: None,
             starves_since: None,
             outcasts: BTreeSet::new(),
             content: Content::Unknown,
@@ -370,8 +373,8 @@ impl Share {
         // What takes this node long takes others long.
         let rate = self.rate.bytes_per_second;
         let own_chunk = if rate > 0.0 { Duration::from_secs_f64(CHUNK_BYTES as f64 / rate.max(1e4)) } else { Duration::ZERO };
-        // In a crowd many read at once, and who has nothing yet cannot know how fast the origin is.
-        let silence = SILENCE.saturating_mul(if self.is_crowd { 4 } else { 1 }).max(own_chunk * 4);
+        let silence = SILENCE.max(own_chunk * 4);
+        let unread = if self.is_crowd { self.unread_in_crowd() } else { silence };
         for (node, partner) in &mut self.partners {
             partner.silent = now >= partner.progress.silent_at(silence);
             // One that is slow to send, but is heard to go on, is still one of those who share the work.
@@ -381,7 +384,7 @@ impl Share {
             partner.relied_on = !standing.doubtful;
             partner.live = counts && (partner.answered || now.saturating_sub(partner.since) < ANSWER);
             // A reader that delivers nothing while the origin does not move for this node either waits for the origin.
-            let delivers = now < partner.delivery.silent_at(silence);
+            let delivers = now < partner.delivery.silent_at(unread);
             partner.stuck = !delivers && (around.origin_moves || alone || !around.asking);
         }
         let counts: Vec<(NodeId, bool)> =

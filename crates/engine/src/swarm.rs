@@ -106,7 +106,8 @@ impl Engine {
                 let new = share.gain(node, &has);
                 share.has_news(&new, now);
                 if let Some(partner) = share.partners.get_mut(&node).filter(|_| !new.is_empty()) {
-                    partner.gets_on(&new, now);
+                    let took = partner.gets_on(&new, now);
+                    took.into_iter().for_each(|took| share.readers_take(took));
                     if let Some(link) = self.links.get_mut(&peer) {
                         link.says_more(now);
                     }
@@ -148,7 +149,8 @@ impl Engine {
             if let Some(share) = self.share_with(key, peer)
                 && share.partners.contains_key(&peer.node)
             {
-                share.is_gone(peer.node);
+                // It may be at it as before: a crowd closes what it has no room for.
+                share.part(peer.node);
                 self.review_at(key, now);
             }
         }
