@@ -284,7 +284,8 @@ impl Engine {
         share.tell_at = None;
         let mut words: Vec<FileWord> = have(&share.untold).collect();
         share.untold.clear();
-        if std::mem::take(&mut share.undeclared) {
+        // What is moved whole is there in a moment, and that is told.
+        if std::mem::take(&mut share.undeclared) && !(share.whole && share.had.chunks() == share.count) {
             words.push(FileWord::Reading(share.declared()));
         }
         for peer in followers(share) {
@@ -307,7 +308,7 @@ impl Engine {
         let Some((file, share)) = self.files.get(&key).and_then(|file| Some((file, file.share.as_deref()?))) else { return false };
         share.partners.iter().any(|(node, partner)| {
             let link = self.links.get(&Peer { market: share.market, node: *node });
-            partner.live && !partner.stuck_at(now)
+            partner.live && !partner.is_to_come && !partner.stuck_at(now)
                 || link.is_some_and(|link| link.is_hopeful(now)) && partner.has.shared_with(&file.waiting, 0, 1).is_some()
         })
     }

@@ -38,6 +38,8 @@ pub(crate) struct Partner {
     pub(crate) spoke: Time,
     /// Whether it is said to have all, though it has not said so itself.
     pub(crate) said_complete: bool,
+    /// Whether it has said that it has nothing of the file, though it fetches what that is part of.
+    pub(crate) is_to_come: bool,
     /// Whether it is told what comes.
     pub(crate) follows: bool,
     /// What is new of it, for anyone; and of that, what it said that it reads.
@@ -71,6 +73,7 @@ impl Partner {
             answered: false,
             spoke: now,
             said_complete: false,
+            is_to_come: false,
             follows: false,
             delivery: progress.clone(),
             progress,

@@ -79,7 +79,8 @@ impl Engine {
         match message.body {
             FileWord::Follow => {
                 partner.follows = true;
-                if is_new {
+                // One that has come to it since has not kept what it was told before.
+                if std::mem::take(&mut partner.is_to_come) || is_new {
                     self.tell(peer, key, FileWord::Follow);
                 }
                 self.tell_all(peer, key);
@@ -117,6 +118,8 @@ impl Engine {
                 let left = share.declares(node, runs.into_iter().take(MOST_RUNS).collect(), now);
                 self.leave_to_another(key, &left);
             }
+            // Of many small files it may come to this one yet: what is its turn to read is its turn until it is late.
+            FileWord::Nothing if share.whole && !partner.said_complete => partner.is_to_come = true,
             FileWord::Nothing => share.is_gone(node),
         }
         self.review_at(key, now);
@@ -139,7 +142,10 @@ impl Engine {
         if !share.whole {
             words.extend(have(&share.had));
         }
-        words.push(FileWord::Reading(share.declared()));
+        let declared = share.declared();
+        if !declared.is_empty() {
+            words.push(FileWord::Reading(declared));
+        }
         words.into_iter().for_each(|word| self.tell(peer, key, word));
     }
 

@@ -16,14 +16,14 @@ use tokio_util::task::TaskTracker;
 use crate::address::is_here;
 use crate::book::KnownPeer;
 use crate::config::{Addresses, Config, MarketConfig};
-use crate::control::{ControlRecord, HelloRecord, HolderRecord, Link, ROWS_A_FRAME};
+use crate::control::{ControlRecord, HelloRecord, HolderRecord, Link, ROWS_A_FRAME, spare_frames};
 use crate::event::{Event, Sighting};
 use crate::exchange::{Pool, UPLOADS_AT_ONCE};
 use crate::gate::Gate;
 use crate::holdings::{Own, Table};
 use crate::identity::Identity;
 use crate::look::Questions;
-use crate::pace::Cap;
+use crate::pace::{Bucket, Cap};
 use crate::swarm::Dialling;
 
 /// The version of the protocols, of which both sides must speak the same.
@@ -113,6 +113,7 @@ pub(crate) struct Shared {
     pub(crate) download: Cap,
     pub(crate) uploads: Arc<Semaphore>,
     pub(crate) pool: Pool,
+    pub(crate) spare_frames: Mutex<Bucket>,
     pub(crate) traffic: Arc<Traffic>,
     pub(crate) listening: Mutex<Vec<Multiaddr>>,
     /// Where bootstraps see this node.
@@ -148,6 +149,7 @@ impl Shared {
             upload: Cap::new(config.upload_bytes_per_second),
             download: Cap::new(config.download_bytes_per_second),
             pool: Pool::default(),
+            spare_frames: Mutex::new(spare_frames()),
             uploads: Arc::new(Semaphore::new(UPLOADS_AT_ONCE)),
             gate: Mutex::new(Gate::new(&market.allow)),
             config,

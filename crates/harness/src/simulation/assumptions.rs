@@ -62,9 +62,11 @@ pub(super) const GATHERED: Duration = Duration::from_millis(20);
 pub(super) const ANNOUNCE_EVERY: Duration = Duration::from_secs(5);
 /// The most of those at work whom one announcement reaches: what a node dials of a crowd in the time that matters.
 pub(super) const HEARERS: usize = MOST_WANTED;
-/// Words that a peer may say in a second, and at once.
+/// Words that a peer may say in a second, and at once; and those that all peers of a node may say beyond that.
 pub(super) const WORDS_A_SECOND: f32 = 200.0;
 pub(super) const WORDS_AT_ONCE: f32 = 2000.0;
+pub(super) const SPARE_WORDS_A_SECOND: f32 = 2000.0;
+pub(super) const SPARE_WORDS_AT_ONCE: f32 = 4000.0;
 
 /// Bytes on the line around one frame: its length, TLS, yamux, TCP and IP.
 pub(super) const FRAME_BYTES: u64 = 4 + 22 + 12 + 40;

@@ -128,11 +128,13 @@ impl World<'_> {
     pub(super) fn tell(&mut self, from: u32, to: u32, message: FileMessage) {
         let now = self.clock.now;
         let way = self.one_way(from, to);
+        let mut spare = self.nodes[to as usize].spare_words;
         let Some(link) = self.nodes[from as usize].link(to) else { return self.want(from, to) };
-        let at = now + way + link.say(now);
+        let at = now + way + link.say(&mut spare, now);
         if message.body == FileWord::Unfollow {
             link.used_at = None;
         }
+        self.nodes[to as usize].spare_words = spare;
         let bytes = word_bytes(&message.body) + FRAME_BYTES;
         self.nodes[from as usize].counts.control_sent += bytes;
         self.nodes[to as usize].counts.control_received += bytes;

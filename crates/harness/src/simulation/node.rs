@@ -6,7 +6,7 @@ use std::ops::Range;
 use larder_content::{FileMessage, Holding, NodeId};
 use larder_engine::{Engine, ReadId, Time};
 
-use super::assumptions::{WORDS_A_SECOND, WORDS_AT_ONCE};
+use super::assumptions::{SPARE_WORDS_A_SECOND, SPARE_WORDS_AT_ONCE, WORDS_A_SECOND, WORDS_AT_ONCE};
 use super::server::{Downlink, Server};
 use crate::report::Sources;
 
@@ -37,6 +37,8 @@ pub(super) struct Node {
     pub(super) eager_until: Time,
     pub(super) heard_at: Time,
     pub(super) links: Vec<Link>,
+    /// What all of its peers may say beyond what each may.
+    pub(super) spare_words: Words,
     pub(super) dials: BTreeSet<u32>,
     pub(super) wanted: VecDeque<u32>,
     pub(super) failed: HashMap<u32, (u32, Time)>,
@@ -71,23 +73,47 @@ pub(super) struct Link {
     pub(super) is_dialled: bool,
     /// When content moved last, or it was made; none if one side has no room for the other.
     pub(super) used_at: Option<Time>,
-    /// How many words may go at once, and when that was so.
+    words: Words,
+}
+
+/// How many words may go at once, and when that was so.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Words {
     level: f32,
     level_at_ms: u32,
 }
 
-impl Link {
-    pub(super) fn new(peer: u32, is_dialled: bool, now: Time) -> Self {
-        Self { peer, is_dialled, used_at: Some(now), level: WORDS_AT_ONCE, level_at_ms: 0 }
-    }
+impl Words {
+    /// What all peers of a node together may say beyond what each may.
+    pub(super) const SPARE: Self = Self { level: SPARE_WORDS_AT_ONCE, level_at_ms: 0 };
 
-    /// How long a word has to wait.
-    pub(super) fn say(&mut self, now: Time) -> Time {
+    fn fill(&mut self, a_second: f32, at_once: f32, now: Time) {
         let now_ms = u32::try_from(now.as_millis()).unwrap_or(u32::MAX);
         let passed = now_ms.saturating_sub(self.level_at_ms) as f32 / 1e3;
-        self.level = (self.level + passed * WORDS_A_SECOND).min(WORDS_AT_ONCE) - 1.0;
-        self.level_at_ms = now_ms;
-        if self.level >= 0.0 { Time::ZERO } else { Time::from_secs_f32(-self.level / WORDS_A_SECOND) }
+        (self.level, self.level_at_ms) = ((self.level + passed * a_second).min(at_once), now_ms);
+    }
+
+    fn try_take(&mut self) -> bool {
+        let can = self.level >= 1.0;
+        self.level -= if can { 1.0 } else { 0.0 };
+        can
+    }
+}
+
+impl Link {
+    pub(super) fn new(peer: u32, is_dialled: bool, now: Time) -> Self {
+        Self { peer, is_dialled, used_at: Some(now), words: Words { level: WORDS_AT_ONCE, level_at_ms: 0 } }
+    }
+
+    /// How long a word has to wait, if what is to `spare` at the other side does not do.
+    pub(super) fn say(&mut self, spare: &mut Words, now: Time) -> Time {
+        self.words.fill(WORDS_A_SECOND, WORDS_AT_ONCE, now);
+        spare.fill(SPARE_WORDS_A_SECOND, SPARE_WORDS_AT_ONCE, now);
+        if self.words.try_take() || spare.try_take() {
+            return Time::ZERO;
+        }
+        self.words.level -= 1.0;
+        Time::from_secs_f32(-self.words.level.min(0.0) / WORDS_A_SECOND)
     }
 }
 

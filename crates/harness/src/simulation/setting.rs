@@ -14,7 +14,7 @@ use super::assumptions::{
 };
 use super::clock::{Clock, Happening};
 use super::names;
-use super::node::{Counts, Node};
+use super::node::{Counts, Node, Words};
 use super::server::{Downlink, Server};
 use super::wanting::Job;
 use super::world::{File, Origin, Standing, World};
@@ -206,6 +206,7 @@ fn new_node(planned: &PlannedNode, id: larder_content::NodeId, engine: Engine, i
         eager_until: Time::ZERO,
         heard_at: Time::ZERO,
         links: Vec::new(),
+        spare_words: Words::SPARE,
         dials: BTreeSet::new(),
         wanted: VecDeque::new(),
         failed: HashMap::new(),

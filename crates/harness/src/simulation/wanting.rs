@@ -1,6 +1,6 @@
 //! Jobs: what a node wants is listed, looked for at home and around, fetched, and laid.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use larder_content::{Holding, NodeId};
@@ -48,7 +48,6 @@ struct Gather {
     waiting: VecDeque<u32>,
     left: usize,
     group: u64,
-    known: Vec<(NodeId, Holding)>,
     looked: Duration,
 }
 
@@ -145,11 +144,6 @@ impl World<'_> {
         if !self.nodes[node as usize].alive || !self.jobs[job].is_open() {
             return;
         }
-        if !self.scenario.lone {
-            let found = self.found(node, self.jobs[job].gathers[gather].resource);
-            let known = found.into_iter().map(|(other, holding)| (self.nodes[other as usize].id, holding)).collect();
-            self.jobs[job].gathers[gather].known = known;
-        }
         for _ in 0..FILES_AT_ONCE {
             self.want_next(job, gather);
         }
@@ -192,10 +186,11 @@ impl World<'_> {
 
     fn sharing(&mut self, job: usize, gather: usize, file: u32) -> Sharing {
         let number = self.jobs[job].node;
-        let of_file = if self.files[file as usize].is_spoken_of { self.found(number, self.subject_of_file(file)) } else { Vec::new() };
-        let mut known: Vec<(NodeId, Holding)> =
-            of_file.into_iter().map(|(other, holding)| (self.nodes[other as usize].id, holding)).collect();
-        known.extend(&self.jobs[job].gathers[gather].known);
+        let mut found = if self.files[file as usize].is_spoken_of { self.found(number, self.subject_of_file(file)) } else { Vec::new() };
+        let seen: HashSet<u32> = found.iter().map(|(other, _)| *other).collect();
+        let of_resource = self.found(number, self.jobs[job].gathers[gather].resource);
+        found.extend(of_resource.into_iter().filter(|(other, _)| !seen.contains(other)));
+        let known = found.into_iter().map(|(other, holding)| (self.nodes[other as usize].id, holding)).collect();
         Sharing {
             market: MARKET,
             me: self.nodes[number as usize].id,

@@ -28,12 +28,16 @@ impl Driver {
         let market = self.markets.get(share.market)?.clone();
         let layout = ChunkLayout::new(active.source.file.size);
         let company = market.has_peers();
+        // Of a resource of many files most are wanted long after it was looked who is at it.
+        let mut known = share.known;
+        let before: HashSet<NodeId> = known.iter().map(|(node, _)| *node).collect();
+        known.extend(market.holders(share.resource).into_iter().filter(|(node, _)| !before.contains(node)));
         let sharing = Sharing {
             market: share.market,
             me: market.id(),
             patience: share.patience,
             whole: matches!(active.body, Body::Small(_)),
-            known: share.known,
+            known,
             looked: share.looked,
             company,
         };

@@ -1,8 +1,8 @@
 //! The reading half of a control stream: one task a link, which alone tells the node that the peer has come and gone.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use larder_content::{NodeId, Subject};
@@ -24,9 +24,12 @@ use crate::shared::{Command, Shared, lock};
 
 /// How long a peer may take to say hello.
 const HELLO: Duration = Duration::from_secs(10);
-/// Frames that a peer may send in a second, and at once. Over that, reading waits. A frame that makes work counts for more.
+/// Frames that a peer may send in a second, and at once. A frame that makes work counts for more.
 const FRAMES_A_SECOND: f64 = 200.0;
 const FRAMES_AT_ONCE: f64 = 2000.0;
+/// The same beyond that, for all peers of a market together: many small files take many words. Over that too, reading waits.
+const SPARE_FRAMES_A_SECOND: f64 = 2000.0;
+const SPARE_FRAMES_AT_ONCE: f64 = 4000.0;
 /// How long a peer may send more than that without a pause: who does makes this node hold what it has not read yet.
 const LONGEST_FLOOD: Duration = Duration::from_secs(300);
 /// So many subjects of a question make the work of a frame, and so many rows of an answer, and so many peers of an introduction.
@@ -106,7 +109,7 @@ async fn listen(shared: &Arc<Shared>, link: &Arc<Link>, stream: &mut Stream) -> 
     loop {
         let (record, length) = frame::read::<ControlRecord>(stream).await?;
         link.traffic.received(length);
-        let wait = hearing.pace(frames_of(&record))?;
+        let wait = hearing.pace(frames_of(&record), &shared.spare_frames)?;
         if !wait.is_zero() {
             sleep(wait).await;
         }
@@ -126,6 +129,11 @@ fn frames_of(record: &ControlRecord) -> f64 {
         ControlRecord::Digest { .. } | ControlRecord::TellAll => 0,
     };
     1.0 + more as f64
+}
+
+/// What all peers together may send beyond what each may.
+pub(crate) fn spare_frames() -> Bucket {
+    Bucket::new(SPARE_FRAMES_A_SECOND, SPARE_FRAMES_AT_ONCE)
 }
 
 /// What may come of a peer next.
@@ -159,7 +167,10 @@ impl Hearing {
     }
 
     /// How long to wait before a frame of that much work is taken.
-    fn pace(&mut self, frames: f64) -> Result<Duration, FrameError> {
+    fn pace(&mut self, frames: f64, spare: &Mutex<Bucket>) -> Result<Duration, FrameError> {
+        if !self.frames.try_take(frames) && lock(spare).try_take(frames) {
+            return Ok(Duration::ZERO);
+        }
         let wait = self.frames.take(frames);
         if wait.is_zero() {
             self.flooded_since = None;
@@ -311,23 +322,35 @@ mod tests {
 
     #[test]
     fn a_frame_counts_for_the_work_that_it_makes() {
-        let mut hearing = Hearing::new();
+        let (mut hearing, none) = (Hearing::new(), Mutex::new(Bucket::new(0.0, 0.0)));
         let question = ControlRecord::WhoHas { question: 1, subjects: vec![[0; 32]; SUBJECTS_A_FRAME] };
         for _ in 0..30 {
-            assert_eq!(hearing.pace(frames_of(&question)).unwrap(), Duration::ZERO);
+            assert_eq!(hearing.pace(frames_of(&question), &none).unwrap(), Duration::ZERO);
         }
-        assert!(hearing.pace(frames_of(&question)).unwrap() > Duration::ZERO);
+        assert!(hearing.pace(frames_of(&question), &none).unwrap() > Duration::ZERO);
     }
 
     #[test]
     fn a_peer_that_floods_for_long_is_at_fault_and_one_that_pauses_is_not() {
-        let mut hearing = Hearing::new();
-        let flood = |hearing: &mut Hearing| hearing.pace(FRAMES_AT_ONCE + 1.0);
+        let (mut hearing, none) = (Hearing::new(), Mutex::new(Bucket::new(0.0, 0.0)));
+        let flood = |hearing: &mut Hearing| hearing.pace(FRAMES_AT_ONCE + 1.0, &none);
         assert!(flood(&mut hearing).unwrap() > Duration::ZERO);
         hearing.flooded_since = Instant::now().checked_sub(LONGEST_FLOOD);
-        assert!(hearing.pace(1.0).unwrap_err().is_offence());
+        assert!(hearing.pace(1.0, &none).unwrap_err().is_offence());
         hearing.frames = Bucket::new(FRAMES_A_SECOND, FRAMES_AT_ONCE);
-        assert_eq!(hearing.pace(1.0).unwrap(), Duration::ZERO);
+        assert_eq!(hearing.pace(1.0, &none).unwrap(), Duration::ZERO);
         assert!(flood(&mut hearing).is_ok(), "the pause ended the flood");
+    }
+
+    #[test]
+    fn one_that_has_much_to_say_uses_what_all_have_to_spare_and_then_waits() {
+        let (mut hearing, spare) = (Hearing::new(), Mutex::new(spare_frames()));
+        for _ in 0..(FRAMES_AT_ONCE + SPARE_FRAMES_AT_ONCE) as u32 {
+            assert_eq!(hearing.pace(1.0, &spare).unwrap(), Duration::ZERO);
+        }
+        let mut other = Hearing::new();
+        assert_eq!(other.pace(1.0, &spare).unwrap(), Duration::ZERO, "what is its own is not taken");
+        let waits = (0..10_000).any(|_| !hearing.pace(1.0, &spare).unwrap().is_zero());
+        assert!(waits);
     }
 }

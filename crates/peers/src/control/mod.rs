@@ -11,7 +11,7 @@ mod hear;
 mod link;
 
 pub(crate) use frame::{ControlRecord, FileMessageRecord, HelloRecord, HolderRecord, ROWS_A_FRAME, RowRecord, SUBJECTS_A_FRAME};
-pub(crate) use hear::hear;
+pub(crate) use hear::{hear, spare_frames};
 pub(crate) use link::{Link, write_all};
 
 /// The most peers in one introduction.
