@@ -141,7 +141,7 @@ impl Share {
                 return false;
             }
         }
-        self.partners.insert(node, Partner::new(self.count, now));
+        self.partners.insert(node, Partner { answered: speaks, ..Partner::new(self.count, now) });
         true
     }
 

@@ -171,7 +171,7 @@ impl Share {
         let mut fetchers: Vec<(bool, u64, NodeId)> =
             fetchers.map(|(node, partner)| (partner.answered, mix(self.ring.place ^ readers::seed(self.key, *node)), *node)).collect();
         fetchers.sort_unstable();
-        fetchers.truncate(self.partners.len().saturating_sub(most));
+        fetchers.truncate(fetchers.len().saturating_sub(most));
         fetchers.iter().for_each(|(.., node)| self.part(*node));
         fetchers.into_iter().map(|(.., node)| node).collect()
     }

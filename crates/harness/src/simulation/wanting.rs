@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
-use larder_content::{Holding, NodeId};
+use larder_content::Holding;
 use larder_engine::{Event, GroupId, OriginId, Sharing, Time};
 
 use super::assumptions::{COMMAND, FILES_AT_ONCE, LISTING, LOOK_FOR, MOST_ASKED};

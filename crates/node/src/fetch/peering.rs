@@ -30,7 +30,7 @@ impl Driver {
         let company = market.has_peers();
         // Of a resource of many files most are wanted long after it was looked who is at it.
         let mut known = share.known;
-        let before: HashSet<NodeId> = known.iter().map(|(node, _)| *node).collect();
+        let before: HashSet<_> = known.iter().map(|(node, _)| *node).collect();
         known.extend(market.holders(share.resource).into_iter().filter(|(node, _)| !before.contains(node)));
         let sharing = Sharing {
             market: share.market,
