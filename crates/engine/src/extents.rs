@@ -95,6 +95,13 @@ impl Share {
         }
     }
 
+    /// Whether something of an extent waits for the origin, and nobody reads it; with `all`, also what partners have.
+    pub(crate) fn is_free(&self, extent: u64, waiting: &Runs, all: bool) -> bool {
+        let run = self.run_of(extent);
+        let read = |partner: &Partner| partner.live && !partner.stuck && partner.reading.meets(&run);
+        !self.mine.contains(&extent) && self.wants(extent, waiting, all).is_some() && !self.partners.values().any(read)
+    }
+
     /// The next extent that this node is to read, if there is one now.
     fn next_extent(&mut self, around: &Surroundings<'_>) -> Option<u64> {
         let (waiting, now) = (around.waiting, around.now);
@@ -110,24 +117,18 @@ impl Share {
         if self.partners.values().any(takes) && self.extra == 0 && self.only_mine > self.extent {
             return None;
         }
+        if self.shares_by_ring(crowd, now) {
+            return self.next_in_crowd(around);
+        }
         nodes.push(self.me);
         nodes.sort_unstable();
         if self.assigned.0 != nodes {
             self.assigned = (nodes.clone(), readers::assign(self.key, self.extents(), &nodes));
         }
         let all = !around.asking && !crowd;
-        let free = |extent: &u64| {
-            let run = self.run_of(*extent);
-            let read = |partner: &Partner| partner.live && !partner.stuck && partner.reading.meets(&run);
-            !self.mine.contains(extent) && self.wants(*extent, waiting, all).is_some() && !self.partners.values().any(read)
-        };
         let own = |extent: &u64| self.assigned.1.get(usize::try_from(*extent).unwrap_or(usize::MAX)) == Some(&self.me);
-        let mut candidates = (0..self.extents()).filter(free).peekable();
+        let mut candidates = (0..self.extents()).filter(|extent| self.is_free(*extent, waiting, all)).peekable();
         candidates.peek()?;
-        if self.shares_by_ring(crowd, now) {
-            let candidates: Vec<u64> = candidates.collect();
-            return self.next_in_crowd(&candidates, around);
-        }
         if !crowd {
             // From the start, so that the proof follows; but where others may begin at the same time, first where nobody else does.
             return if self.ramps(now) {

@@ -110,6 +110,8 @@ pub(crate) struct Link {
     pub(crate) asked: u64,
     /// The files of which it was not asked for more because it was asked for enough; their groups take turns, this is the last.
     waiting: BTreeMap<GroupId, VecDeque<FileKey>>,
+    /// That which began to wait last, if it waits still.
+    waits_last: Option<FileKey>,
     turn: Option<GroupId>,
     /// Bytes that came from it, or the first that were asked for.
     pub(crate) pulse: Pulse,
@@ -155,11 +157,12 @@ impl Link {
         if !files.contains(&file) {
             files.push_back(file);
         }
+        self.waits_last = Some(file);
     }
 
     /// Whether a file waits.
     pub(crate) fn is_waited_for(&self, group: GroupId, file: FileKey) -> bool {
-        self.waiting.get(&group).is_some_and(|files| files.contains(&file))
+        self.waits_last == Some(file) || self.waiting.get(&group).is_some_and(|files| files.contains(&file))
     }
 
     /// The waiting file whose turn it is; it waits no more.
@@ -168,6 +171,7 @@ impl Link {
         let group = *after.or_else(|| self.waiting.keys().next())?;
         let files = self.waiting.get_mut(&group)?;
         let next = files.pop_front();
+        self.waits_last = self.waits_last.filter(|last| Some(*last) != next);
         if files.is_empty() {
             self.waiting.remove(&group);
         }
@@ -238,6 +242,7 @@ impl Link {
     pub(crate) fn stalled(&mut self, config: &Config, now: Time, spread: f64) {
         self.record.stalls += 1;
         self.waiting.clear();
+        self.waits_last = None;
         let rest = (config.peer_stall * 2).saturating_mul(2u32.saturating_pow(self.stalls_in_a_row)).min(LONGEST_REST);
         self.stalls_in_a_row += 1;
         self.rests_until = now.saturating_add(rest.mul_f64(spread));

@@ -136,8 +136,8 @@ impl Share {
         Some(before.map(wait).sum())
     }
 
-    /// Which of the extents that nobody seen has or reads this node is to read in a crowd, if any now.
-    pub(crate) fn next_in_crowd(&mut self, candidates: &[u64], around: &Surroundings<'_>) -> Option<u64> {
+    /// Which extent this node is to read next in a crowd, if any now.
+    pub(crate) fn next_in_crowd(&mut self, around: &Surroundings<'_>) -> Option<u64> {
         let now = around.now;
         if now < self.began + SETTLE {
             return None;
@@ -148,20 +148,19 @@ impl Share {
         } else {
             now.saturating_sub(*self.starves_since.get_or_insert(now))
         };
-        let waits: Vec<Option<Duration>> = candidates.iter().map(|extent| self.waits_in_crowd(*extent, around.stagger)).collect();
-        let own = waits.iter().position(|wait| *wait == Some(Duration::ZERO));
-        if let Some(place) = own {
-            return candidates.get(place).copied();
-        }
-        let idle = now.saturating_sub((*self.idle_since.get_or_insert(now)).max(self.began + SETTLE));
-        let turn = |wait: &Option<Duration>| wait.is_some_and(|wait| idle >= wait + around.stagger);
-        let turn = waits.iter().enumerate().filter(|(_, wait)| turn(wait)).min_by_key(|(_, wait)| **wait);
-        if let Some((place, _)) = turn {
-            return candidates.get(place).copied();
+        let is_free = |extent: &u64| self.is_free(*extent, around.waiting, false);
+        let waits = |extent: u64| Some((self.waits_in_crowd(extent, around.stagger)?, extent));
+        let mut near: Vec<(Duration, u64)> = (0..self.extents()).filter_map(waits).filter(|(_, extent)| is_free(extent)).collect();
+        near.sort_unstable();
+        if let Some((wait, extent)) = near.first().copied() {
+            let idle = now.saturating_sub((*self.idle_since.get_or_insert(now)).max(self.began + SETTLE));
+            if wait.is_zero() || idle >= wait + around.stagger {
+                return Some(extent);
+            }
         }
         let steps = u32::try_from(starves.as_secs() / STARVES.as_secs()).unwrap_or(u32::MAX).checked_sub(1)?;
-        let first = |extent: &&u64| readers::rank(self.key, self.me, **extent).checked_shr(steps).unwrap_or_default() < self.ring.gap();
-        candidates.iter().find(first).copied()
+        let is_first = |extent: &u64| readers::rank(self.key, self.me, *extent).checked_shr(steps).unwrap_or_default() < self.ring.gap();
+        (0..self.extents()).filter(is_first).find(|extent| self.is_free(*extent, around.waiting, false))
     }
 
     /// Parts with all but so many of those who fetch the file too, those first that have not answered; gives them.

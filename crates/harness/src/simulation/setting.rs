@@ -27,6 +27,8 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(250);
 const FEW_NODES: usize = 64;
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 const LOOK_EVERY_FOR_LARGE_CHUNKS: Duration = Duration::from_secs(1);
+/// From so many nodes on, half as often.
+const MANY_NODES: usize = 5000;
 
 fn look_every(scale: u64, nodes: usize) -> Duration {
     match (scale, nodes) {
@@ -34,7 +36,8 @@ fn look_every(scale: u64, nodes: usize) -> Duration {
         (1, _) => LOOK_EVERY,
         (_, ..=FEW_NODES) => LOOK_EVERY * 4,
         (..=15, _) => LOOK_EVERY_FOR_LARGE_CHUNKS / 4,
-        _ => LOOK_EVERY_FOR_LARGE_CHUNKS,
+        (_, ..MANY_NODES) => LOOK_EVERY_FOR_LARGE_CHUNKS,
+        _ => LOOK_EVERY_FOR_LARGE_CHUNKS * 2,
     }
 }
 

@@ -168,13 +168,15 @@ impl Hearing {
 
     /// How long to wait before a frame of that much work is taken.
     fn pace(&mut self, frames: f64, spare: &Mutex<Bucket>) -> Result<Duration, FrameError> {
-        if !self.frames.try_take(frames) && lock(spare).try_take(frames) {
+        if self.frames.try_take(frames) {
+            self.flooded_since = None;
+            return Ok(Duration::ZERO);
+        }
+        if lock(spare).try_take(frames) {
             return Ok(Duration::ZERO);
         }
         let wait = self.frames.take(frames);
-        if wait.is_zero() {
-            self.flooded_since = None;
-        } else if self.flooded_since.get_or_insert_with(Instant::now).elapsed() > LONGEST_FLOOD {
+        if self.flooded_since.get_or_insert_with(Instant::now).elapsed() > LONGEST_FLOOD {
             return Err(FrameError::Unexpected("more frames than are read, for too long"));
         }
         Ok(wait)
