@@ -134,7 +134,8 @@ impl Engine {
         let Some(patience) = share.patience else { return };
         let Some(WantedFile { group, origin, .. }) = self.files.get(&key) else { return };
         let group = *group;
-        let straight = self.sources.get(origin).map_or(self.config.assumed_origin_rate, |source| source.straight(&self.config));
+        let source = self.sources.get(origin);
+        let straight = source.map_or(self.config.assumed_origin_rate, |source| source.straight(&self.config, &self.line, now));
         if let Some((pace, groups)) = self.paces.due(group, now) {
             let reads = self.reads.values().map(|read| (read.file, read.chunks.end - read.chunks.start));
             let waiting = self.files.iter().map(|(key, file)| (*key, file.waiting.chunks()));

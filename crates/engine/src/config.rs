@@ -34,8 +34,8 @@ pub struct Config {
     pub partners: usize,
     /// The same where more fetch it, beside neighbours. Default 32: more make it no faster then, and each is told of every chunk.
     pub partners_in_crowd: usize,
-    /// Bytes a second that this node would get straight from an origin of which it has read nothing. Default 12.5 MB/s, the
-    /// least that hosts of the market have.
+    /// Bytes a second that this node would get straight from an origin of which it has read nothing, at least: half of the most that
+    /// came by its line if that is more. Default 12.5 MB/s, the least that hosts of the market have.
     pub assumed_origin_rate: f64,
 }
 

@@ -16,6 +16,8 @@ const AHEAD: Duration = Duration::from_millis(500);
 const WINDOW: std::ops::RangeInclusive<u64> = 2 * CHUNK_BYTES..=256 * CHUNK_BYTES;
 /// In what time half of a pause is forgotten.
 const FORGETS: Duration = Duration::from_secs(10);
+/// What may be on its way although nothing of it is reported: chunks of an origin are written four at a time.
+const AT_ONCE: u64 = 4 * CHUNK_BYTES;
 /// After how long without bytes a rate is what came since.
 const STALE: Duration = Duration::from_secs(1);
 /// The longest that a peer is left alone after stalls.
@@ -47,21 +49,32 @@ impl Rate {
         }
     }
 
+    /// What so many reads under way bring at most, if that can be told.
+    pub(crate) fn at_most(&self, reads: usize, now: Time) -> f64 {
+        let time = self.before + self.since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        if time < STALE { f64::INFINITY } else { (self.bytes + reads as u64 * AT_ONCE) as f64 / time.as_secs_f64() }
+    }
+
     /// The rate, or what is left of it if less has come since it was measured.
     pub(crate) fn lately(&self, now: Time) -> f64 {
         let time = self.before + self.since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
         if time < STALE {
             return self.bytes_per_second;
         }
-        self.bytes_per_second.min((self.bytes + CHUNK_BYTES) as f64 / time.as_secs_f64())
+        self.bytes_per_second.min((self.bytes + AT_ONCE) as f64 / time.as_secs_f64())
     }
 
     pub(crate) fn add(&mut self, bytes: u64, now: Time) {
+        self.add_over(MEASURE, bytes, now);
+    }
+
+    /// The same, measured over so long.
+    pub(crate) fn add_over(&mut self, measure: Duration, bytes: u64, now: Time) {
         self.bytes += bytes;
         let since = *self.since.get_or_insert(now);
         self.moved = now;
         let time = self.before + now.saturating_sub(since);
-        if time < MEASURE {
+        if time < measure {
             return;
         }
         let found = self.bytes as f64 / time.as_secs_f64();

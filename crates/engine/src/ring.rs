@@ -99,9 +99,11 @@ impl Share {
         self.readers_take = Some(self.readers_take.map_or(took, |before| (before * 7 + took) / 8));
     }
 
-    /// How long a reader in a crowd may deliver nothing: many read at once, and how long that takes is seen by what other readers take.
-    pub(crate) fn unread_in_crowd(&self) -> Duration {
-        self.readers_take.map_or(SLOWEST, |take| (take * 4).clamp(SILENCE, SLOWEST))
+    /// How long a reader may deliver nothing, at least `silence`: how long it takes is seen by what other readers take. In a crowd many read at
+    /// once.
+    pub(crate) fn unread(&self, silence: Duration) -> Duration {
+        let unknown = if self.is_crowd { SLOWEST } else { silence * 4 };
+        self.readers_take.map_or(unknown, |take| (take * 4).min(SLOWEST)).max(silence)
     }
 
     /// Takes those for partners who are next to this node in a crowd, once all are heard of; gives those who are to be told so, again if

@@ -374,7 +374,7 @@ impl Share {
         let rate = self.rate.bytes_per_second;
         let own_chunk = if rate > 0.0 { Duration::from_secs_f64(CHUNK_BYTES as f64 / rate.max(1e4)) } else { Duration::ZERO };
         let silence = SILENCE.max(own_chunk * 4);
-        let unread = if self.is_crowd { self.unread_in_crowd() } else { silence };
+        let unread = self.unread(silence);
         for (node, partner) in &mut self.partners {
             partner.silent = now >= partner.progress.silent_at(silence);
             // One that is slow to send, but is heard to go on, is still one of those who share the work.

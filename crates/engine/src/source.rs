@@ -7,6 +7,8 @@ use crate::{Config, Time};
 
 /// The least wait when an origin is busy, whatever it asks: doubled while it stays so.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// How long it is looked how much comes, so that what comes in one go passes for no more than it is.
+const SEEN: Duration = Duration::from_millis(1500);
 /// The longest wait of that kind.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -24,10 +26,37 @@ pub(crate) struct Source {
     succeeded: usize,
     pause: Duration,
     rate: Rate,
-    /// The most bytes a second that this node was seen to read from it; falls slowly.
-    best: f64,
+    best: Best,
     /// When bytes of content came from it last.
     pub(crate) heard: Option<Time>,
+}
+
+/// The most bytes a second that something was seen to bring; falls slowly.
+#[derive(Debug, Default)]
+struct Best {
+    over: Rate,
+    /// 0 until it was measured.
+    rate: f64,
+}
+
+impl Best {
+    fn add(&mut self, bytes: u64, now: Time) {
+        self.over.add_over(SEEN, bytes, now);
+        self.rate = self.over.bytes_per_second.max(self.rate * 0.9999);
+    }
+}
+
+/// How fast this node's line is, as far as was seen.
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    best: Best,
+}
+
+impl Line {
+    /// Bytes of content came, of whatever source.
+    pub(crate) fn brought(&mut self, bytes: u64, now: Time) {
+        self.best.add(bytes, now);
+    }
 }
 
 impl Source {
@@ -40,7 +69,7 @@ impl Source {
             succeeded: 0,
             pause: FIRST_PAUSE,
             rate: Rate::default(),
-            best: 0.0,
+            best: Best::default(),
             heard: None,
         }
     }
@@ -79,13 +108,14 @@ impl Source {
     pub(crate) fn brought(&mut self, bytes: u64, now: Time) {
         self.heard = Some(now);
         self.rate.add(bytes, now);
-        self.best = self.rate.bytes_per_second.max(self.best * 0.9999);
+        self.best.add(bytes, now);
     }
 
     /// A read of it begins.
     pub(crate) fn begins(&mut self, now: Time) {
         self.reading += 1;
         self.rate.busy(now);
+        self.best.over.busy(now);
     }
 
     /// A read of it is over.
@@ -93,12 +123,17 @@ impl Source {
         self.reading -= 1;
         if self.reading == 0 {
             self.rate.idle();
+            self.best.over.idle();
         }
     }
 
-    /// Bytes a second that this node would get straight from it, as far as its own reads tell.
-    pub(crate) fn straight(&self, config: &Config) -> f64 {
-        if self.best > 0.0 { self.best } else { config.assumed_origin_rate }
+    /// Bytes a second that this node would get straight from it, as far as its own reads tell; else half of the most that its `line` was
+    /// seen to bring, or what reads that have brought nothing yet can bring at most.
+    pub(crate) fn straight(&self, config: &Config, line: &Line, now: Time) -> f64 {
+        if self.best.rate > 0.0 {
+            return self.best.rate;
+        }
+        config.assumed_origin_rate.max(line.best.rate / 2.0).min(self.rate.at_most(self.reading, now))
     }
 
     pub(crate) fn succeeded(&mut self, config: &Config) {
