@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use larder_content::{CHUNK_BYTES, ContentId, FileKey, FileWord, NodeId};
 
-use crate::file::WantedFile;
+use crate::file::{Place, WantedFile};
 use crate::link::Link;
 use crate::partner::Partner;
 use crate::share::{Content, Share, Standing, Surroundings};
@@ -76,15 +76,31 @@ impl Engine {
         self.tell_followers(key, &mut share, now);
         let next = share.tell_at.unwrap_or(Time::MAX).min(if share.sealing { Time::MAX } else { share.next_step(now) });
         if let Some(file) = self.files.get_mut(&key) {
-            let taken = if share.whole { 0 } else { share.mine.len() };
-            self.turns.takes(file.group, std::mem::replace(&mut file.taken, taken), taken);
             file.share = Some(share);
         }
+        self.count_taken(key, now);
         if next < Time::MAX {
             self.review_at(key, next);
         }
         self.give_up_if_hopeless(key, now);
         self.settle(key, now);
+    }
+
+    /// Counts the extents of a file that this node reads, or is about to; where they are fewer than before, the other files of its group
+    /// may have more.
+    pub(crate) fn count_taken(&mut self, key: FileKey, now: Time) {
+        let Some(file) = self.files.get_mut(&key) else { return };
+        let rests = matches!(file.place, Place::Resting(_));
+        let reads = |share: &&Share| !share.whole && !share.sealing && !share.hopeless && share.at_once > 0 && !rests;
+        let taken = file.share.as_deref().filter(reads).map_or(0, |share| share.mine.len());
+        let (before, group) = (std::mem::replace(&mut file.taken, taken), file.group);
+        self.turns.takes(group, before, taken);
+        if taken < before {
+            let waits = |file: &WantedFile| file.group == group && file.share.is_some() && !file.waiting.is_empty();
+            let others: Vec<FileKey> =
+                self.files.iter().filter(|(other, file)| **other != key && waits(file)).map(|(key, _)| *key).collect();
+            others.into_iter().for_each(|other| self.review_at(other, now));
+        }
     }
 
     fn look_about(&self, key: FileKey, share: &mut Share, now: Time) {
@@ -111,7 +127,7 @@ impl Engine {
 
     /// In a crowd: those who read what is next to what this node reads.
     fn follow_neighbours(&mut self, key: FileKey, share: &mut Share, now: Time) {
-        for node in share.look_up_neighbours(now) {
+        for node in share.look_up_neighbours(self.config.partners_in_crowd, now) {
             self.tell(Peer { market: share.market, node }, key, FileWord::Follow);
         }
     }
@@ -181,7 +197,8 @@ impl Engine {
         }
         let first = usize::try_from(self.random.below(nodes.len() as u64)).unwrap_or_default();
         nodes.rotate_left(first);
-        let in_order = nodes.len() == 1 && nodes[0].1.is_some();
+        // Where all have all of it nothing is rare, and the proof follows what comes in order.
+        let in_order = share.fetchers().next().is_none() && nodes.iter().all(|(_, content)| content.is_some());
         while !nodes.is_empty() {
             nodes.retain(|(node, content)| self.ask_one(key, share, *node, *content, in_order, now));
         }

@@ -12,6 +12,8 @@ use crate::runs::Runs;
 use crate::share::{SILENCE, Share, Surroundings};
 use crate::{Time, readers};
 
+/// The most extents that a partner may say it reads.
+const MOST_READ: u64 = 32;
 /// How often it is looked whether nobody began something.
 pub(crate) const SCAN: Duration = Duration::from_millis(100);
 
@@ -58,7 +60,11 @@ impl Share {
         self.mine.retain(|number| waits(number) || under_way(number));
         self.spare.retain(waits);
         self.undeclared |= self.mine.len() != count;
-        let mut free = self.at_once.saturating_sub(reads.len());
+        // For all files of a group together: a chunk of each of many would come late of a slow origin, and pass for one that does not.
+        let is_alone = self.fetchers().next().is_none() && !self.ramps(now);
+        let others = if self.whole || self.repairs || is_alone { 0 } else { around.others };
+        let mut free = self.at_once.saturating_sub(self.extra + others) + self.extra.min(self.at_once);
+        free = free.saturating_sub(reads.len());
         let ready =
             self.mine.iter().filter_map(|extent| self.wants(*extent, waiting, self.repairs)).map(|run| run.end - run.start).sum::<u64>();
         free = free.saturating_sub(usize::try_from(ready.div_ceil(self.range_chunks.min(self.extent))).unwrap_or(usize::MAX));
@@ -70,8 +76,7 @@ impl Share {
             return;
         }
         while free > 0 {
-            let others = if self.whole { 0 } else { around.others as u64 };
-            if self.begun + others >= self.most_begun(now) {
+            if self.begun + others as u64 >= self.most_begun(now) {
                 return;
             }
             let Some(extent) = self.next_extent(around) else { break };
@@ -163,7 +168,13 @@ impl Share {
     pub(crate) fn declares(&mut self, node: NodeId, runs: Vec<Range<u64>>, now: Time) -> Vec<Range<u64>> {
         let Some(partner) = self.partners.get_mut(&node) else { return Vec::new() };
         let mut reading = Runs::default();
-        runs.into_iter().for_each(|run| reading.insert(run.start..run.end.min(self.count)));
+        // Nobody reads more at once, and what is said to be read is left alone.
+        let mut left = MOST_READ * self.extent;
+        for run in runs {
+            let run = run.start..run.end.min(self.count).min(run.start.saturating_add(left));
+            left -= run.end.saturating_sub(run.start);
+            reading.insert(run);
+        }
         partner.reads(reading, now);
         if self.repairs || now >= partner.delivery.silent_at(SILENCE) {
             return Vec::new();

@@ -349,6 +349,7 @@ impl Engine {
             Some(share) => share.sealing = true,
             None => self.forget(key),
         }
+        self.count_taken(key, now);
         self.place(key, now);
         self.actions.push_back(Action::Complete { file: key });
     }

@@ -9,7 +9,7 @@ use crate::Time;
 use crate::chunks::Chunks;
 use crate::link::Pulse;
 use crate::runs::Runs;
-use crate::share::{ANSWER, Content, RAMP, Share};
+use crate::share::{ANSWER, Content, Share};
 
 /// How long a partner may bring nothing and still is the hope of a file that its origin does not give.
 pub(crate) const HOPE: Duration = Duration::from_secs(30);
@@ -119,26 +119,41 @@ impl Partner {
     }
 }
 
+/// How a node comes to be known for a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Met {
+    /// It follows.
+    Follows,
+    /// It is said to fetch it, or to have it.
+    IsSaidToFetch,
+    IsSaidToHold,
+}
+
 impl Share {
     /// Takes note of a partner; tells whether it is new. At most `most` are kept, and neighbours in a crowd: one that never answered makes
     /// room, for one that speaks itself at once.
-    pub(crate) fn meet(&mut self, node: NodeId, speaks: bool, most: usize, now: Time) -> bool {
+    pub(crate) fn meet(&mut self, node: NodeId, how: Met, most: usize, now: Time) -> bool {
         if node == self.me || self.outcasts.contains(&node) {
             return false;
         }
-        self.ring.sees(node);
+        let speaks = how == Met::Follows;
+        if how != Met::IsSaidToHold {
+            self.ring.sees(node, speaks);
+        }
         if self.partners.contains_key(&node) {
             return false;
         }
         if self.partners.len() >= most {
-            self.is_crowd = true;
             let waited = |partner: &Partner| now.saturating_sub(partner.since) >= ANSWER || speaks && !partner.said_complete;
             let mute = |partner: &Partner| !partner.answered && waited(partner);
             let mute = self.partners.iter().find(|(_, partner)| mute(partner)).map(|(node, _)| *node);
             if let Some(mute) = mute {
                 self.part(mute);
-            } else if now < self.began + RAMP || !self.ring.is_near(node) {
-                return false;
+            } else {
+                self.is_crowd |= how != Met::IsSaidToHold;
+                if !self.lets_in(node, most, now) {
+                    return false;
+                }
             }
         }
         self.partners.insert(node, Partner { answered: speaks, ..Partner::new(self.count, now) });

@@ -34,6 +34,8 @@ const HASHES: Duration = Duration::from_secs(10);
 const HASH: Duration = Duration::from_micros(100);
 /// How long a reader may deliver nothing, at least, before its extents may be read by others.
 pub(crate) const SILENCE: Duration = Duration::from_secs(2);
+/// The longest that a reader may deliver nothing before others read in its place.
+const SLOWEST: Duration = Duration::from_secs(30);
 /// How long a node in a market takes until it reads all that it may: another that began at the same time is heard of by then.
 pub(crate) const RAMP: Duration = Duration::from_millis(750);
 /// Ranges of the origin that all who fetch one file have under way together.
@@ -253,6 +255,7 @@ impl Share {
     /// A partner has all, and what it is.
     pub(crate) fn is_complete(&mut self, node: NodeId, content: ContentId, now: Time) {
         self.count(node, false);
+        self.ring.loses(node);
         let mut all = Runs::default();
         all.insert(0..self.count);
         self.gain(node, &all);
@@ -384,7 +387,7 @@ impl Share {
             partner.relied_on = !standing.doubtful;
             partner.live = counts && (partner.answered || now.saturating_sub(partner.since) < ANSWER);
             // A reader that delivers nothing while the origin does not move for this node either waits for the origin.
-            let delivers = now < partner.delivery.silent_at(unread);
+            let delivers = now < partner.delivery.silent_at(silence).max(partner.delivery.last() + unread);
             partner.stuck = !delivers && (around.origin_moves || alone || !around.asking);
         }
         let counts: Vec<(NodeId, bool)> =
@@ -400,12 +403,22 @@ impl Share {
             self.repairs |= self.is_turn_to_repair(since, now);
             if self.repairs { RANGES } else { 0 }
         } else {
-            // For all files of a group together: a chunk of each of many would come late of a slow origin, and pass for one that does not.
-            let most = (RANGES / (fetchers + 1)).max(1);
-            if self.whole || fetchers == 0 && !self.ramps(now) { most } else { most.saturating_sub(around.others) }
+            (RANGES / (fetchers + 1)).max(1)
         };
         self.at_once = if self.hopeless { 0 } else { base + self.extra };
         self.range_chunks = if fetchers > 0 { SHARED_RANGE_CHUNKS } else { u64::MAX };
+    }
+
+    /// A reader has more of what it reads, after so long.
+    pub(crate) fn readers_take(&mut self, took: Duration) {
+        self.readers_take = Some(self.readers_take.map_or(took, |before| (before * 7 + took) / 8));
+    }
+
+    /// How long a reader may deliver nothing, at least `silence`: how long it takes is seen by what other readers take. In a crowd many read at
+    /// once.
+    pub(crate) fn unread(&self, silence: Duration) -> Duration {
+        let unknown = if self.is_crowd { SLOWEST } else { silence * 4 };
+        self.readers_take.map_or(unknown, |take| (take * 4).min(SLOWEST)).max(silence)
     }
 
     /// Lets go of a content that nobody has any more where others have another, if the origin will not say.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use larder_content::{ContentId, FileKey, FileMessage, FileWord, Holding, NodeId};
 
 use crate::message::Compared;
+use crate::partner::Met;
 use crate::runs::Runs;
 use crate::share::{Content, Share};
 use crate::{Action, Config, Engine, From, Outcome, Peer, Read, ReadId, Time};
@@ -27,7 +28,8 @@ impl Engine {
         match holding {
             Holding::Gone => share.is_gone(peer.node),
             Holding::Complete | Holding::Fetching => {
-                self.meet(key, peer, false, now);
+                let how = if holding == Holding::Complete { Met::IsSaidToHold } else { Met::IsSaidToFetch };
+                self.meet(key, peer, how, now);
                 let Some(share) = self.share_with(key, peer) else { return };
                 // It may not have been there when it was asked before.
                 if let Some(partner) = share.partners.get_mut(&peer.node).filter(|partner| !partner.answered) {
@@ -44,11 +46,11 @@ impl Engine {
     }
 
     /// Takes note of a partner; tells whether it is new. Who finds that it is in a crowd leaves to the others what is theirs.
-    fn meet(&mut self, key: FileKey, peer: Peer, speaks: bool, now: Time) -> bool {
+    fn meet(&mut self, key: FileKey, peer: Peer, how: Met, now: Time) -> bool {
         let Config { partners, partners_in_crowd, .. } = self.config;
         let Some(share) = self.share_with(key, peer) else { return false };
         let was_crowd = share.is_crowd;
-        let is_new = share.meet(peer.node, speaks, if was_crowd { partners_in_crowd } else { partners }, now);
+        let is_new = share.meet(peer.node, how, if was_crowd { partners_in_crowd } else { partners }, now);
         if share.is_crowd && !was_crowd {
             let (left, shed) = (share.leaves_to_crowd(), share.sheds(partners_in_crowd));
             self.leave_to_another(key, &left);
@@ -66,7 +68,7 @@ impl Engine {
 
     pub(crate) fn told(&mut self, peer: Peer, message: FileMessage, now: Time) {
         let (key, node) = (message.file, peer.node);
-        let is_new = message.body == FileWord::Follow && self.meet(key, peer, true, now);
+        let is_new = message.body == FileWord::Follow && self.meet(key, peer, Met::Follows, now);
         let Some(share) = self.share_with(key, peer) else { return };
         let Some(partner) = share.partners.get_mut(&node) else {
             // There is no room for it: it is not to count on this node.
@@ -76,11 +78,12 @@ impl Engine {
             return;
         };
         (partner.answered, partner.spoke) = (true, now);
+        let was_to_come = std::mem::take(&mut partner.is_to_come);
         match message.body {
             FileWord::Follow => {
                 partner.follows = true;
                 // One that has come to it since has not kept what it was told before.
-                if std::mem::take(&mut partner.is_to_come) || is_new {
+                if was_to_come || is_new {
                     self.tell(peer, key, FileWord::Follow);
                 }
                 self.tell_all(peer, key);
@@ -119,7 +122,9 @@ impl Engine {
                 self.leave_to_another(key, &left);
             }
             // Of many small files it may come to this one yet: what is its turn to read is its turn until it is late.
-            FileWord::Nothing if share.whole && !partner.said_complete => partner.is_to_come = true,
+            FileWord::Nothing if share.whole && !partner.said_complete => {
+                (partner.is_to_come, partner.reading) = (true, Runs::default());
+            }
             FileWord::Nothing => share.is_gone(node),
         }
         self.review_at(key, now);

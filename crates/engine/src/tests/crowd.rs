@@ -2,7 +2,7 @@
 
 use larder_content::CHUNK_BYTES;
 
-use super::market::Market;
+use super::market::{Kind, Market};
 use super::*;
 
 /// An engine that was told of 64 others that fetch, as many as it has room for.
@@ -75,4 +75,12 @@ fn who_leaves_a_crowd_is_stood_in_for() {
     (0..60).filter(|node| node % 3 == 0).for_each(|node| market.kill(node));
     market.run(120 * SECOND);
     assert!(market.copies() < 1.6, "{} copies", market.copies());
+}
+
+#[test]
+fn one_that_only_talks_does_not_hold_up_a_crowd() {
+    let mut market = crowd(1);
+    market.nodes[7].kind = Kind::Talks;
+    let took = market.run(120 * SECOND);
+    assert!(took < 90.0 && market.copies() < 1.6, "{took} s, {} copies", market.copies());
 }

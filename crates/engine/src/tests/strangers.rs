@@ -219,3 +219,24 @@ fn a_holder_that_breaks_off_is_hoped_for_when_the_origin_has_nothing() {
     }
     assert_eq!(brought, CHUNKS);
 }
+
+#[test]
+fn one_that_only_follows_stops_none_of_the_files_of_a_resource() {
+    let mut engine = Engine::new(Config::default(), 1);
+    (1..3).for_each(|number| want_shared(&mut engine, number, CHUNKS * larder_content::CHUNK_BYTES, 1, sharing(vec![])));
+    let (mut now, mut open, mut complete) = (Time::ZERO, VecDeque::new(), 0);
+    while complete < 2 {
+        assert!(now < 60 * SECOND, "{complete} of 2 files after a minute");
+        if now == SECOND {
+            (1..3).for_each(|number| say(&mut engine, 9, key(number), FileWord::Follow, now));
+        }
+        let actions = actions(&mut engine, now);
+        open.extend(reads(&actions));
+        open.retain(|(read, ..)| !actions.contains(&Action::Cancel { read: *read }));
+        complete += actions.iter().filter(|action| matches!(action, Action::Complete { .. })).count();
+        if let Some(first) = open.pop_front() {
+            finish(&mut engine, first, now);
+        }
+        now += TICK;
+    }
+}

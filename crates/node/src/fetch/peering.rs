@@ -1,6 +1,6 @@
 //! What the task that owns the engine does with peers.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use larder_content::{ChunkLayout, ContentId, FileKey, FileMessage, FileWord, Holding, Scope, Strength, Subject};
@@ -29,9 +29,12 @@ impl Driver {
         let layout = ChunkLayout::new(active.source.file.size);
         let company = market.has_peers();
         // Of a resource of many files most are wanted long after it was looked who is at it.
-        let mut known = share.known;
-        let before: HashSet<_> = known.iter().map(|(node, _)| *node).collect();
-        known.extend(market.holders(share.resource).into_iter().filter(|(node, _)| !before.contains(node)));
+        let mut known = HashMap::new();
+        for (node, holding) in share.known.into_iter().chain(market.holders(share.resource)) {
+            let before = known.entry(node).or_insert(holding);
+            *before = if holding == Holding::Complete { holding } else { *before };
+        }
+        let known = known.into_iter().collect();
         let sharing = Sharing {
             market: share.market,
             me: market.id(),

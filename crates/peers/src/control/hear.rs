@@ -27,7 +27,8 @@ const HELLO: Duration = Duration::from_secs(10);
 /// Frames that a peer may send in a second, and at once. A frame that makes work counts for more.
 const FRAMES_A_SECOND: f64 = 200.0;
 const FRAMES_AT_ONCE: f64 = 2000.0;
-/// The same beyond that, for all peers of a market together: many small files take many words. Over that too, reading waits.
+/// The same beyond that, for one peer and for all of a market together: many small files take many words. Over that too, reading waits.
+const MORE_FRAMES_A_SECOND: f64 = 1000.0;
 const SPARE_FRAMES_A_SECOND: f64 = 2000.0;
 const SPARE_FRAMES_AT_ONCE: f64 = 4000.0;
 /// How long a peer may send more than that without a pause: who does makes this node hold what it has not read yet.
@@ -139,6 +140,7 @@ pub(crate) fn spare_frames() -> Bucket {
 /// What may come of a peer next.
 struct Hearing {
     frames: Bucket,
+    more_frames: Bucket,
     flooded_since: Option<Instant>,
     /// For `TellAll` that comes, that goes out, and for `WhoIsThere`.
     asked_for_all: Bucket,
@@ -156,6 +158,7 @@ impl Hearing {
         let seldom = || Bucket::new(BIG_QUESTIONS_A_SECOND, BIG_QUESTIONS_AT_ONCE);
         Self {
             frames: Bucket::new(FRAMES_A_SECOND, FRAMES_AT_ONCE),
+            more_frames: Bucket::new(MORE_FRAMES_A_SECOND, FRAMES_AT_ONCE),
             flooded_since: None,
             asked_for_all: seldom(),
             asks_for_all: seldom(),
@@ -172,7 +175,7 @@ impl Hearing {
             self.flooded_since = None;
             return Ok(Duration::ZERO);
         }
-        if lock(spare).try_take(frames) {
+        if self.more_frames.try_take(frames) && lock(spare).try_take(frames) {
             return Ok(Duration::ZERO);
         }
         let wait = self.frames.take(frames);
@@ -347,7 +350,7 @@ mod tests {
     #[test]
     fn one_that_has_much_to_say_uses_what_all_have_to_spare_and_then_waits() {
         let (mut hearing, spare) = (Hearing::new(), Mutex::new(spare_frames()));
-        for _ in 0..(FRAMES_AT_ONCE + SPARE_FRAMES_AT_ONCE) as u32 {
+        for _ in 0..(2.0 * FRAMES_AT_ONCE) as u32 {
             assert_eq!(hearing.pace(1.0, &spare).unwrap(), Duration::ZERO);
         }
         let mut other = Hearing::new();

@@ -255,7 +255,8 @@ impl Connections {
         }
         let stays = |entry: &Connection| entry.link.is_bootstrap.load(Ordering::Relaxed);
         // What a crowd has no use for makes room at once for those who do.
-        let looks = |entry: &Connection| if entry.link.is_refused.load(Ordering::Relaxed) { u16::MAX } else { entry.looks_unused };
+        let is_refused = |entry: &Connection| entry.looks_unused > 0 && entry.link.is_refused.load(Ordering::Relaxed);
+        let looks = |entry: &Connection| if is_refused(entry) { u16::MAX } else { entry.looks_unused };
         let unused = self.all.iter().filter(|(_, entry)| !stays(entry)).map(|(connection, entry)| (*connection, looks(entry)));
         over.extend(surplus(self.all.len(), most, unused.collect()));
         over
