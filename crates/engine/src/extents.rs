@@ -22,7 +22,7 @@ impl Share {
         self.count.div_ceil(self.extent)
     }
 
-    pub(crate) fn run_of(&self, extent: u64) -> Range<u64> {
+    fn run_of(&self, extent: u64) -> Range<u64> {
         extent * self.extent..((extent + 1) * self.extent).min(self.count)
     }
 
@@ -182,11 +182,16 @@ impl Share {
         let both = |extent: &u64| self.partners[&node].reading.meets(&self.run_of(*extent));
         let left: Vec<u64> =
             self.mine.iter().copied().filter(both).filter(|extent| readers::goes_before(self.key, *extent, node, self.me)).collect();
-        for extent in &left {
+        self.leaves(left)
+    }
+
+    /// Leaves extents that it had taken to others; gives their chunks.
+    pub(crate) fn leaves(&mut self, extents: Vec<u64>) -> Vec<Range<u64>> {
+        for extent in &extents {
             self.mine.remove(extent);
             self.undeclared = true;
             self.begun -= 1;
         }
-        left.into_iter().map(|extent| self.run_of(extent)).collect()
+        extents.into_iter().map(|extent| self.run_of(extent)).collect()
     }
 }

@@ -60,7 +60,7 @@ pub use message::{Action, Compared, Event, From, Outcome, Peer, Sharing};
 use pace::Paces;
 use random::Random;
 use share::Share;
-use source::{Line, Source};
+use source::{Best, Source};
 use turns::Turns;
 
 /// How long the node has been running.
@@ -106,7 +106,8 @@ pub struct Engine {
     /// The resting files, and until when.
     resting: BTreeSet<(Time, FileKey)>,
     sources: BTreeMap<OriginId, Source>,
-    line: Line,
+    /// What this node's line brings, of whatever source.
+    line: Best,
     paces: Paces,
     reads: BTreeMap<ReadId, Read>,
     /// How many of them are from origins.
@@ -137,7 +138,7 @@ impl Engine {
             turns: Turns::default(),
             resting: BTreeSet::new(),
             sources: BTreeMap::new(),
-            line: Line::default(),
+            line: Best::default(),
             paces: Paces::default(),
             reads: BTreeMap::new(),
             origin_reads: 0,
@@ -243,7 +244,7 @@ impl Engine {
         let Some(file) = self.files.get_mut(&key) else { return };
         let bytes = file.bytes(&arrived);
         self.paces.brought(file.group, bytes, now);
-        self.line.brought(bytes, now);
+        self.line.add(bytes, now);
         match from {
             From::Origin => {
                 file.arrived(arrived.end);

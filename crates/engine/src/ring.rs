@@ -218,12 +218,7 @@ impl Share {
     pub(crate) fn leaves_to_crowd(&mut self) -> Vec<Range<u64>> {
         let mine = |extent: &u64| self.ring.before(self.place_of(*extent)).is_some_and(|before| before.is_empty());
         let left: Vec<u64> = self.mine.iter().copied().filter(|extent| !mine(extent)).collect();
-        for extent in &left {
-            self.mine.remove(extent);
-            self.undeclared = true;
-            self.begun -= 1;
-        }
-        left.into_iter().map(|extent| self.run_of(extent)).collect()
+        self.leaves(left)
     }
 }
 

@@ -416,7 +416,7 @@ impl Share {
 
     /// How long a reader may deliver nothing, at least `silence`: how long it takes is seen by what other readers take. In a crowd many read at
     /// once.
-    pub(crate) fn unread(&self, silence: Duration) -> Duration {
+    fn unread(&self, silence: Duration) -> Duration {
         let unknown = if self.is_crowd { SLOWEST } else { silence * 4 };
         self.readers_take.map_or(unknown, |take| (take * 4).min(SLOWEST)).max(silence)
     }

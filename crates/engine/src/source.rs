@@ -7,10 +7,10 @@ use crate::{Config, Time};
 
 /// The least wait when an origin is busy, whatever it asks: doubled while it stays so.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// How long it is looked how much comes, so that what comes in one go passes for no more than it is.
-const SEEN: Duration = Duration::from_millis(1500);
 /// The longest wait of that kind.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How long it is looked how much comes, so that what comes in one go passes for no more than it is.
+const SEEN: Duration = Duration::from_millis(1500);
 
 /// An origin's host, and how much it bears: half as much after each refusal and each round of stalls, one read more after
 /// each round that went well.
@@ -25,7 +25,6 @@ pub(crate) struct Source {
     halved_at: Time,
     succeeded: usize,
     pause: Duration,
-    rate: Rate,
     best: Best,
     /// When bytes of content came from it last.
     pub(crate) heard: Option<Time>,
@@ -33,29 +32,17 @@ pub(crate) struct Source {
 
 /// The most bytes a second that something was seen to bring; falls slowly.
 #[derive(Debug, Default)]
-struct Best {
+pub(crate) struct Best {
     over: Rate,
     /// 0 until it was measured.
     rate: f64,
 }
 
 impl Best {
-    fn add(&mut self, bytes: u64, now: Time) {
+    /// Bytes of content came.
+    pub(crate) fn add(&mut self, bytes: u64, now: Time) {
         self.over.add_over(SEEN, bytes, now);
         self.rate = self.over.bytes_per_second.max(self.rate * 0.9999);
-    }
-}
-
-/// How fast this node's line is, as far as was seen.
-#[derive(Debug, Default)]
-pub(crate) struct Line {
-    best: Best,
-}
-
-impl Line {
-    /// Bytes of content came, of whatever source.
-    pub(crate) fn brought(&mut self, bytes: u64, now: Time) {
-        self.best.add(bytes, now);
     }
 }
 
@@ -68,7 +55,6 @@ impl Source {
             halved_at: Time::ZERO,
             succeeded: 0,
             pause: FIRST_PAUSE,
-            rate: Rate::default(),
             best: Best::default(),
             heard: None,
         }
@@ -107,14 +93,12 @@ impl Source {
     /// Bytes of content came, of reads that take up all its time.
     pub(crate) fn brought(&mut self, bytes: u64, now: Time) {
         self.heard = Some(now);
-        self.rate.add(bytes, now);
         self.best.add(bytes, now);
     }
 
     /// A read of it begins.
     pub(crate) fn begins(&mut self, now: Time) {
         self.reading += 1;
-        self.rate.busy(now);
         self.best.over.busy(now);
     }
 
@@ -122,18 +106,17 @@ impl Source {
     pub(crate) fn ends(&mut self) {
         self.reading -= 1;
         if self.reading == 0 {
-            self.rate.idle();
             self.best.over.idle();
         }
     }
 
     /// Bytes a second that this node would get straight from it, as far as its own reads tell; else half of the most that its `line` was
     /// seen to bring, or what reads that have brought nothing yet can bring at most.
-    pub(crate) fn straight(&self, config: &Config, line: &Line, now: Time) -> f64 {
+    pub(crate) fn straight(&self, config: &Config, line: &Best, now: Time) -> f64 {
         if self.best.rate > 0.0 {
             return self.best.rate;
         }
-        config.assumed_origin_rate.max(line.best.rate / 2.0).min(self.rate.at_most(self.reading, now))
+        config.assumed_origin_rate.max(line.rate / 2.0).min(self.best.over.at_most(self.reading, now))
     }
 
     pub(crate) fn succeeded(&mut self, config: &Config) {

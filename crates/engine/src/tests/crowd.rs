@@ -15,17 +15,8 @@ fn full() -> Engine {
 }
 
 fn tells(actions: &[Action], to: u8) -> Vec<FileWord> {
-    let told = |action: &Action| match action {
-        Action::Tell { peer: other, message } if *other == peer(to) => Some(message.body.clone()),
-        Action::Tell { .. }
-        | Action::Read { .. }
-        | Action::Cancel { .. }
-        | Action::Complete { .. }
-        | Action::GiveUp { .. }
-        | Action::FetchHashes { .. }
-        | Action::Ban { .. } => None,
-    };
-    actions.iter().filter_map(told).collect()
+    let told = |action: &Action| if let Action::Tell { peer, message } = action { Some((*peer, message.body.clone())) } else { None };
+    actions.iter().filter_map(told).filter(|(other, _)| *other == peer(to)).map(|(_, word)| word).collect()
 }
 
 #[test]

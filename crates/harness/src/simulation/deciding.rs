@@ -131,10 +131,10 @@ impl World<'_> {
         let mut spare = self.nodes[to as usize].spare_words;
         let Some(link) = self.nodes[from as usize].link(to) else { return self.want(from, to) };
         let at = now + way + link.say(&mut spare, now);
-        if message.body == FileWord::Unfollow {
-            link.used_at = None;
-        }
         self.nodes[to as usize].spare_words = spare;
+        if message.body == FileWord::Unfollow {
+            self.mark_used(from, to, None);
+        }
         let bytes = word_bytes(&message.body) + FRAME_BYTES;
         self.nodes[from as usize].counts.control_sent += bytes;
         self.nodes[to as usize].counts.control_received += bytes;
@@ -145,11 +145,6 @@ impl World<'_> {
         let (now, file) = (self.clock.now, names::number_of_file(message.file));
         let peer = self.peer(from);
         let node = &mut self.nodes[number as usize];
-        if message.body == FileWord::Unfollow
-            && let Some(link) = node.link(from)
-        {
-            link.used_at = None;
-        }
         match node.active.get(&file) {
             Some(active) if active.shared => return node.engine.handle(Event::Told { peer, message }, now),
             Some(_) => return,

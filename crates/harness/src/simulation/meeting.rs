@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_engine::Event;
+use larder_engine::{Event, Time};
 
 use super::assumptions::{FIRST_BACKOFF, LONGEST_BACKOFF, MOST_DIALS, MOST_WANTED, NO_ANSWER, SET_UP};
 use super::clock::Happening;
@@ -69,6 +69,15 @@ impl World<'_> {
     fn free_places(&mut self, number: u32) {
         for peer in self.nodes[number as usize].surplus(self.clock.now) {
             self.hang_up(number, peer);
+        }
+    }
+
+    /// A connection was of use, or is of none.
+    pub(super) fn mark_used(&mut self, one: u32, other: u32, at: Option<Time>) {
+        for (near, far) in [(one, other), (other, one)] {
+            if let Some(link) = self.nodes[near as usize].link(far) {
+                link.used_at = at;
+            }
         }
     }
 

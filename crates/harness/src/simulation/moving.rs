@@ -134,11 +134,7 @@ impl World<'_> {
         }
         if server != ORIGIN {
             *node.counts.by_peer.entry(server).or_default() += bytes;
-            for (near, far) in [(to, server), (server, to)] {
-                if let Some(link) = self.nodes[near as usize].link(far) {
-                    link.used_at = Some(now);
-                }
-            }
+            self.mark_used(to, server, Some(now));
         }
         let node = &mut self.nodes[to as usize];
         let Some(transfer) = node.reads.get_mut(&read) else {
