@@ -156,7 +156,7 @@ impl Share {
                 }
             }
         }
-        self.partners.insert(node, Partner { answered: speaks, ..Partner::new(self.count, now) });
+        self.partners.insert(node, Partner::new(self.count, now));
         true
     }
 
