@@ -158,3 +158,18 @@ fn large_chunks_play_the_same_scenario_about_as_well() {
     assert!(large.wait(1.0) < small.wait(1.0) * 1.5 && large.origin_x() < 1.3, "{} {}", large.wait(1.0), large.origin_x());
     assert!(play(&crowd, Some(1000), &mut |_| {}).is_err());
 }
+
+/// Before files of one resource shared what a node reads, before small files found who had come since, and when patience took bursts for
+/// a rate: 1.35, 2.8 and 11 copies.
+#[test]
+fn shared_files_small_files_and_a_slow_origin_hold_what_their_scenarios_promise() {
+    let shared = include_str!("../../scenarios/shared-bytes.toml");
+    let small = include_str!("../../scenarios/small-files.toml");
+    let slow = include_str!("../../scenarios/slow-origin.toml");
+    for text in [shared, small, slow] {
+        let scenario = Scenario::parse(text).unwrap();
+        let mut report = played(&scenario);
+        report.judge(&scenario.limits);
+        assert!(report.is_kept(), "{}: {:?}", scenario.name, report.limits);
+    }
+}
