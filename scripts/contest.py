@@ -20,6 +20,7 @@ from pathlib import Path
 
 from origins import Origin, end_on_signals, run
 from torrents import Tracker
+from warm import have_memory_back
 
 LOOK_SECONDS = 0.01
 # How often memory is looked at, in looks.
@@ -199,11 +200,21 @@ class Scene:
             sys.exit(f"the origin does not answer: {answer.complaints}")
         return answer.out
 
+    def have_memory(self):
+        """Has memory for the file given to this machine, and what the holders hold in it: they may each have a file of their own."""
+        have_memory_back(2 * self.file["bytes"])
+        for path in (path for host in self.holders for path in host.folder.rglob("*") if path.is_file() and not path.is_symlink()):
+            with open(path, "rb", buffering=0) as file:
+                while file.read(1 << 20):
+                    pass
+
     def play(self, contestant, limit):
         """Lets a contestant do the work; what it took."""
         steps = contestant(self)
         next(steps)
         os.sync()
+        if self.holders:
+            self.have_memory()
         for endpoint in self.counting:
             self.ask(f"{endpoint}/_harness/reset", "-d", "")
         for program in self.programs():

@@ -20,7 +20,6 @@ from bench import machine, table
 from contestants import COLD, CONTESTANTS, FOUR, ONE
 from origins import BUILT, HARNESS, Origin, end_on_signals, megabytes, run
 from torrents import pieces
-from warm import have_memory_back
 
 MIB, MB = 1 << 20, 1_000_000
 SCRIPTS = Path(__file__).resolve().parent
@@ -92,7 +91,6 @@ class Work:
         """The command that makes the network, and runs the attempt on it."""
         arguments = self.arguments
         if self.name != COLD:
-            have_memory_back(2 * self.given.size)
             return ALONE
         bucket = ["--bucket", self.given.folder / "files"] if key == "s5cmd" else []
         rates = ["--origin-rate", arguments.rate, "--uplink", arguments.rate]
