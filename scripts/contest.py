@@ -201,12 +201,12 @@ class Scene:
         return answer.out
 
     def have_memory(self):
-        """Has memory for the file given to this machine, and what the holders hold in it: they may each have a file of their own."""
-        have_memory_back(2 * self.file["bytes"])
+        """Has what the holders hold in memory, for they may each have a file of their own, and the memory for the taker's there."""
         for path in (path for host in self.holders for path in host.folder.rglob("*") if path.is_file() and not path.is_symlink()):
             with open(path, "rb", buffering=0) as file:
                 while file.read(1 << 20):
                     pass
+        have_memory_back()
 
     def play(self, contestant, limit):
         """Lets a contestant do the work; what it took."""

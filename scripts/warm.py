@@ -27,6 +27,8 @@ THROUGHPUT = BUILT / "examples" / "throughput"
 OTHERS = BUILT.parent / "yardstick" / "bin"
 # How long a program may take to say that it is ready.
 READY_SECONDS = 120
+# Memory that is not used before a run although it is free, and the most that is: more takes a minute.
+RESERVE_BYTES, MOST_BYTES = 1 << 30, 10 << 30
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -164,7 +166,7 @@ class Warm:
     def begin(self, *running):
         """Leaves nothing of earlier runs to be written, and gives the processor time that those have had."""
         os.sync()
-        have_memory_back(2 * BYTES)
+        have_memory_back()
         return sum(one.processor() for one in running)
 
     def check(self, finished, path):
@@ -173,12 +175,13 @@ class Warm:
         return finished
 
 
-def have_memory_back(count):
-    """Uses as many bytes of memory as any run will. Where the host of a virtual machine took free memory back, the first use of a page
-    costs several times what writing it does, and only what ends in files would pay for it."""
+def have_memory_back():
+    """Uses most of the memory that is free once. Where the host of a virtual machine took free memory back, the first use of a page costs
+    several times what writing it does: which page is given to whom is chance, and who uses more would pay more for it."""
+    free = int(re.search(r"MemFree:\s+(\d+) kB", Path("/proc/meminfo").read_text())[1]) * 1024
     block = bytes(MIB)
     with open(os.memfd_create("used"), "wb", buffering=0) as file:
-        for _ in range(count // MIB):
+        for _ in range(min(free - RESERVE_BYTES, MOST_BYTES) // MIB):
             file.write(block)
 
 
