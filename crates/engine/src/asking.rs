@@ -224,10 +224,11 @@ impl Engine {
             run = partner.has.shared_with(&file.waiting, 0, most);
         } else if !in_order && !share.whole {
             let samples = (0..SAMPLES).filter_map(|_| partner.has.shared_with(&file.waiting, self.random.below(share.count), most));
+            let rare_only = share.is_kept_for_rare(partner, link);
+            let may = |chunk: &u64| share.is_to_ask(*chunk) && !(rare_only && share.available(*chunk) > 1);
             let its_turn = |run: Range<u64>| {
-                let start = run.clone().find(|chunk| share.is_to_ask(*chunk))?;
-                let end = (start..run.end).find(|chunk| !share.is_to_ask(*chunk)).unwrap_or(run.end);
-                Some(start..end)
+                let start = run.clone().find(may)?;
+                Some(start..(start..run.end).find(|chunk| !may(chunk)).unwrap_or(run.end))
             };
             run = samples.chain(run).filter_map(its_turn).min_by_key(|run| share.available(run.start));
         }

@@ -159,6 +159,11 @@ impl Link {
         self.is_usable(now) && self.asked < self.window()
     }
 
+    /// Whether what it was asked for takes it longer than need be: the least that is asked of it is much for a slow line.
+    pub(crate) fn has_enough(&self) -> bool {
+        self.asked > 0 && self.time_for(CHUNK_BYTES) > AHEAD
+    }
+
     /// Whether it brought something of late, so that it is to be hoped for although it rests or is busy.
     pub(crate) fn is_hopeful(&self, now: Time) -> bool {
         self.record.verified_bytes > 0 && !self.is_doubtful() && now.saturating_sub(self.pulse.last()) < HOPE

@@ -1,11 +1,13 @@
-//! What one node alone has goes to a few others first, who pass it on.
+//! What one node alone has goes to a few others first, who pass it on; and while it has such, its line is for nothing else.
 //!
-//! Else all would wait on that one's line, however slow it is, for the same chunks. A rule of this node for itself: who sees the crowd in
-//! another way asks a little sooner or later.
+//! Else all would wait on that one's line, however slow it is, for the same chunks, or for what they can have of others. Rules of this
+//! node for itself: who sees the crowd in another way asks a little sooner or later.
 
 use std::ops::Range;
 use std::time::Duration;
 
+use crate::link::Link;
+use crate::partner::Partner;
 use crate::share::Share;
 use crate::{Time, readers};
 
@@ -19,7 +21,7 @@ impl Share {
     /// A partner has chunks that it had not: of those that nobody else has, some nodes are first.
     pub(crate) fn has_news(&mut self, runs: &[Range<u64>], now: Time) {
         for chunk in runs.iter().cloned().flatten() {
-            if self.available(chunk) == 1 {
+            if self.available(chunk) == 1 && !self.had.contains(chunk) {
                 self.new.insert(chunk..chunk + 1);
                 self.news.push_back((now, chunk));
             }
@@ -34,6 +36,11 @@ impl Share {
             let old = self.news.pop_front();
             old.into_iter().for_each(|(_, chunk)| drop(self.new.remove(chunk..chunk + 1)));
         }
+    }
+
+    /// Whether a partner is to be asked for that only which few others have.
+    pub(crate) fn is_kept_for_rare(&self, partner: &Partner, link: &Link) -> bool {
+        !self.has_holder && (partner.has.meets(&self.new) || link.has_enough())
     }
 
     /// Whether this node is to ask for a chunk now.

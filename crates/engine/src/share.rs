@@ -87,7 +87,7 @@ pub(crate) struct Share {
     availability: Vec<u16>,
     /// Whether a live partner has all.
     pub(crate) has_holder: bool,
-    /// What only one partner had when it was heard of, and since when.
+    /// What only one partner has since it was heard of, and since when.
     pub(crate) new: Chunks,
     pub(crate) news: VecDeque<(Time, u64)>,
     /// Chunks that this node has and no partner.
@@ -242,6 +242,9 @@ impl Share {
         for chunk in runs.iter().cloned().flatten() {
             let Some(count) = usize::try_from(chunk).ok().and_then(|place| self.availability.get_mut(place)) else { continue };
             *count = if more { count.saturating_add(1) } else { count.saturating_sub(1) };
+            if *count > 1 {
+                self.new.set(chunk..chunk + 1, false);
+            }
             if self.had.contains(chunk) {
                 match (*count, more) {
                     (1, true) => self.only_mine -= 1,
@@ -286,6 +289,7 @@ impl Share {
                 self.only_mine += 1;
             }
         }
+        self.new.set(run.clone(), false);
         self.had.insert(run.clone());
         self.untold.insert(run);
     }
