@@ -49,7 +49,7 @@ pub(super) struct Node {
     transfers: Vec<Transfer>,
     origin_bytes: f64,
     peer_bytes: f64,
-    up: f64,
+    pub(super) up: f64,
     down: f64,
     pub(super) patience: Option<f64>,
     /// For how much of every four seconds it sends nothing.

@@ -61,6 +61,17 @@ fn home_lines_share_one_download_near_the_least_time() {
 }
 
 #[test]
+fn slow_lines_among_fast_ones_hold_up_nobody() {
+    let mut market = Market::new(1024, 12, 0.0, 100e6, 10e6, 1);
+    market.nodes.iter_mut().zip(0..).for_each(|(node, place)| node.up = 3e6 * 8.0f64.powf(f64::from(place) / 11.0));
+    let took = market.run(200 * SECOND);
+    // The origin's line is the narrowest.
+    let least = 1024.0 * CHUNK_BYTES as f64 / 10e6;
+    assert!(market.copies() <= 1.05, "{} copies", market.copies());
+    assert!(took <= 1.2 * least, "took {took} s, at least {least}");
+}
+
+#[test]
 fn a_warm_swarm_reads_nothing_from_the_origin() {
     let mut market = Market::new(512, 6, 50e6, 100e6, 100e6, 1);
     market.has_all(0);
