@@ -116,7 +116,7 @@ impl World<'_> {
             Happening::Looked { job, gather } => self.looked(job, gather),
             Happening::Ready(job) => self.ready(job),
             Happening::Wake(node) => {
-                if self.nodes[node as usize].wakes_at == self.clock.now {
+                if self.nodes[node as usize].alive && self.nodes[node as usize].wakes_at == self.clock.now {
                     self.nodes[node as usize].wakes_at = Time::MAX;
                     self.decide(node);
                 }
@@ -228,6 +228,12 @@ impl World<'_> {
         (node.alive, node.counts.left_s) = (false, Some(now.as_secs_f64()));
         node.inbox.clear();
         node.up.hang_up_on_all();
+        // Its reads from the origin end; peers find out as they may.
+        let reads = std::mem::take(&mut node.reads);
+        for (read, transfer) in reads.into_iter().filter(|(_, transfer)| transfer.server == ORIGIN) {
+            let at = now + self.one_way(number, ORIGIN);
+            self.clock.at(at, Happening::Withdrawn { server: ORIGIN, stream: transfer.stream, read });
+        }
         for job in 0..self.jobs.len() {
             if self.jobs[job].node == number && self.jobs[job].is_open() && self.jobs[job].has_come {
                 self.fail(job);
