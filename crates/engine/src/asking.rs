@@ -44,7 +44,10 @@ impl Engine {
         loop {
             // Those that wait for a place first: else who has it keeps it.
             while let Some(peer) = self.freed.pop_first() {
-                while let Some(key) = self.links.get_mut(&peer).filter(|link| link.has_room(now)).and_then(Link::next_waiting) {
+                // Each once: it may wait again at once.
+                for _ in 0..self.links.get(&peer).map_or(0, Link::files_waiting) {
+                    let next = self.links.get_mut(&peer).filter(|link| link.has_room(now)).and_then(Link::next_waiting);
+                    let Some(key) = next else { break };
                     self.review(key, now);
                 }
             }
@@ -216,21 +219,27 @@ impl Engine {
             }
             return false;
         }
+        let by_rarity = !in_order && !share.whole;
+        let rare_only = by_rarity && share.is_kept_for_rare(partner, link, file, now);
         let (most, own) = (if share.whole { u64::MAX } else { link.run() }, link.time_for(CHUNK_BYTES));
         let mut run = partner.has.shared_with(&file.waiting, 0, most);
         if run.is_none() {
             self.steal(key, share, node, own, now);
             let Some(file) = self.files.get_mut(&key) else { return false };
             run = partner.has.shared_with(&file.waiting, 0, most);
-        } else if !in_order && !share.whole {
+        } else if by_rarity {
             let samples = (0..SAMPLES).filter_map(|_| partner.has.shared_with(&file.waiting, self.random.below(share.count), most));
-            let rare_only = share.is_kept_for_rare(partner, link);
             let may = |chunk: &u64| share.is_to_ask(*chunk) && !(rare_only && share.available(*chunk) > 1);
             let its_turn = |run: Range<u64>| {
                 let start = run.clone().find(may)?;
                 Some(start..(start..run.end).find(|chunk| !may(chunk)).unwrap_or(run.end))
             };
-            run = samples.chain(run).filter_map(its_turn).min_by_key(|run| share.available(run.start));
+            let new = share.new.first_of_all(&partner.has, file.waiting.bits(), |chunk| share.is_to_ask(chunk));
+            let new = new.map(|chunk| chunk..chunk + 1);
+            run = samples.chain(run).chain(new).filter_map(its_turn).min_by_key(|run| share.available(run.start));
+            if run.is_none() && rare_only {
+                link.waits(file.group, key);
+            }
         }
         let Some(chunks) = run else { return false };
         let Some(file) = self.files.get_mut(&key) else { return false };

@@ -159,9 +159,11 @@ impl Link {
         self.is_usable(now) && self.asked < self.window()
     }
 
-    /// Whether what it was asked for takes it longer than need be: the least that is asked of it is much for a slow line.
-    pub(crate) fn has_enough(&self) -> bool {
-        self.asked > 0 && self.time_for(CHUNK_BYTES) > AHEAD
+    /// How long a chunk takes its line, if that is longer than what is asked ahead.
+    pub(crate) fn slow_chunk(&self) -> Option<Duration> {
+        let rate = self.rate.bytes_per_second;
+        let takes = (rate > 0.0).then(|| Duration::from_secs_f64(CHUNK_BYTES as f64 / rate.max(1.0)))?;
+        (takes >= AHEAD).then_some(takes)
     }
 
     /// Whether it brought something of late, so that it is to be hoped for although it rests or is busy.
@@ -176,6 +178,10 @@ impl Link {
             files.push_back(file);
         }
         self.waits_last = Some(file);
+    }
+
+    pub(crate) fn files_waiting(&self) -> usize {
+        self.waiting.values().map(VecDeque::len).sum()
     }
 
     /// Whether a file waits.

@@ -6,6 +6,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use crate::file::WantedFile;
 use crate::link::Link;
 use crate::partner::Partner;
 use crate::share::Share;
@@ -14,6 +15,8 @@ use crate::{Time, readers};
 /// To how many nodes a chunk that only one has goes first, and how long the others wait at most until one of them has it.
 const RELAYS: usize = 4;
 const RELAYED: Duration = Duration::from_secs(10);
+/// How long a partner that is kept for what it alone has sends this node nothing before it is asked for something else.
+const OPENED: Duration = Duration::from_secs(5);
 /// The most chunks that are known to be new: what is older counts as known long.
 const MOST_NEW: usize = 1024;
 
@@ -21,8 +24,7 @@ impl Share {
     /// A partner has chunks that it had not: of those that nobody else has, some nodes are first.
     pub(crate) fn has_news(&mut self, runs: &[Range<u64>], now: Time) {
         for chunk in runs.iter().cloned().flatten() {
-            if self.available(chunk) == 1 && !self.had.contains(chunk) {
-                self.new.insert(chunk..chunk + 1);
+            if self.available(chunk) == 1 && !self.new.insert(chunk..chunk + 1).is_empty() {
                 self.news.push_back((now, chunk));
             }
         }
@@ -38,9 +40,15 @@ impl Share {
         }
     }
 
-    /// Whether a partner is to be asked for that only which few others have.
-    pub(crate) fn is_kept_for_rare(&self, partner: &Partner, link: &Link) -> bool {
-        !self.has_holder && (partner.has.meets(&self.new) || link.has_enough())
+    /// Whether a partner is asked for nothing but what nobody else has: its line is slow, and has that to send, or something else of this
+    /// node's already. One that has sent it nothing for long is asked for anything, since what others say they have they may not give.
+    pub(crate) fn is_kept_for_rare(&self, partner: &Partner, link: &Link, file: &WantedFile, now: Time) -> bool {
+        let Some(takes) = link.slow_chunk().filter(|_| !self.has_holder) else { return false };
+        let is_new = |(since, _): &&(Time, u64)| now.saturating_sub(*since) < (takes * 4).min(RELAYED);
+        let is_open = |chunk: u64| file.waiting.bits().contains(chunk) || file.asked.contains(chunk);
+        let has = |(_, chunk): &(Time, u64)| partner.has.contains(*chunk) && self.new.contains(*chunk) && is_open(*chunk);
+        let has_news = || self.news.iter().rev().take_while(is_new).any(has);
+        link.asked > 0 || now.saturating_sub(link.pulse.last()) < OPENED && has_news()
     }
 
     /// Whether this node is to ask for a chunk now.
@@ -48,5 +56,69 @@ impl Share {
         let nodes = &self.assigned.0;
         let relays = || nodes.binary_search(&self.me).is_ok_and(|me| readers::is_relay(self.key, chunk, me, nodes.len(), RELAYS));
         self.has_holder || self.available(chunk) != 1 || !self.new.contains(chunk) || nodes.len() <= RELAYS || relays()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_content::{ChunkLayout, FileKey, NodeId};
+
+    use super::*;
+    use crate::partner::Met;
+    use crate::runs::Runs;
+    use crate::{GroupId, MarketId, OriginId, Sharing};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A file of 64 chunks that waits for all, a node that has the first eight, and another that has the first four.
+    fn shared() -> (Share, WantedFile, [NodeId; 2]) {
+        let (layout, nodes) = (ChunkLayout::new(64 * larder_content::CHUNK_BYTES), [NodeId([1; 32]), NodeId([2; 32])]);
+        let me = NodeId([3; 32]);
+        let with =
+            Sharing { market: MarketId(0), me, patience: None, whole: false, known: Vec::new(), looked: Duration::ZERO, company: true };
+        let mut share = Share::new(FileKey([7; 32]), 64, &[0..64], &with, 16, Time::ZERO);
+        for (node, has) in nodes.into_iter().zip([8, 4]) {
+            share.meet(node, Met::Follows, 64, Time::ZERO);
+            share.count(node, true);
+            let mut runs = Runs::default();
+            runs.insert(0..has);
+            let new = share.gain(node, &runs);
+            share.has_news(&new, Time::ZERO);
+        }
+        (share, WantedFile::new(0, layout, vec![0..64], OriginId(0), GroupId(0)), nodes)
+    }
+
+    /// A link that brings so many bytes a second.
+    fn link(rate: u64) -> Link {
+        let mut link = Link::default();
+        link.start(Time::ZERO);
+        link.rate.add(0, Time::ZERO);
+        link.rate.add(rate, SECOND);
+        link
+    }
+
+    #[test]
+    fn a_slow_line_is_for_what_it_alone_has_until_that_is_old_or_it_sends_nothing() {
+        let (mut share, file, [alone, other]) = shared();
+        let kept = |share: &Share, node: NodeId, link: &Link, at: Time| share.is_kept_for_rare(&share.partners[&node], link, &file, at);
+        assert!(kept(&share, alone, &link(200_000), SECOND));
+        assert!(!kept(&share, other, &link(200_000), SECOND), "it has nothing alone");
+        assert!(!kept(&share, alone, &link(2_000_000), SECOND) && !kept(&share, alone, &Link::default(), SECOND));
+        let mut talks = link(50_000);
+        assert!(kept(&share, alone, &talks, 4 * SECOND) && !kept(&share, alone, &talks, 6 * SECOND));
+        talks.asked_for(1, 6 * SECOND);
+        assert!(kept(&share, alone, &talks, 6 * SECOND) && kept(&share, other, &talks, 6 * SECOND));
+        let mut slow = link(200_000);
+        slow.start(6 * SECOND);
+        assert!(!kept(&share, alone, &slow, 6 * SECOND), "it should have sent it to others by now");
+        share.arrived(4..8, 0, SECOND);
+        assert!(!kept(&share, alone, &link(200_000), SECOND));
+    }
+
+    #[test]
+    fn what_one_alone_has_is_found_among_much_else() {
+        let (share, file, [alone, _]) = shared();
+        let first = |of: &dyn Fn(u64) -> bool| share.new.first_of_all(&share.partners[&alone].has, file.waiting.bits(), of);
+        assert_eq!((first(&|_| true), first(&|chunk| chunk > 5), first(&|chunk| chunk > 7)), (Some(4), Some(6), None));
     }
 }

@@ -87,7 +87,7 @@ pub(crate) struct Share {
     availability: Vec<u16>,
     /// Whether a live partner has all.
     pub(crate) has_holder: bool,
-    /// What only one partner has since it was heard of, and since when.
+    /// What only one partner has since it was heard of, and this node has not; and since when.
     pub(crate) new: Chunks,
     pub(crate) news: VecDeque<(Time, u64)>,
     /// Chunks that this node has and no partner.
@@ -397,7 +397,8 @@ impl Share {
         let counts: Vec<(NodeId, bool)> =
             self.partners.iter().map(|(node, partner)| (*node, partner.live && partner.complete.is_none())).collect();
         counts.into_iter().for_each(|(node, counts)| self.count(node, counts));
-        self.has_holder = self.partners.values().any(|partner| partner.live && partner.complete.is_some());
+        let brings_all = |partner: &Partner| partner.live && partner.complete.is_some_and(|content| self.is_of_use(content));
+        self.has_holder = self.partners.values().any(brings_all);
         self.forget_news(now);
         self.doubt();
         let fetchers = self.fetchers().count();

@@ -108,7 +108,9 @@ impl Engine {
                 let mut has = Runs::default();
                 runs.into_iter().take(MOST_RUNS).for_each(|run| has.insert(run));
                 let new = share.gain(node, &has);
-                share.has_news(&new, now);
+                if share.partners.get(&node).is_some_and(|partner| partner.counted) {
+                    share.has_news(&new, now);
+                }
                 if let Some(partner) = share.partners.get_mut(&node).filter(|_| !new.is_empty()) {
                     let took = partner.gets_on(&new, now);
                     took.into_iter().for_each(|took| share.readers_take(took));

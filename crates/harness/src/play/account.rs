@@ -97,7 +97,8 @@ impl Account<'_> {
                 received: line.map(|line| line.received),
                 control_sent: (!self.scenario.lone).then(|| told.sent.saturating_sub(told.served)),
                 control_received: (!self.scenario.lone).then(|| told.received.saturating_sub(received)),
-                duplicates: received.saturating_sub(from.peers),
+                // What a job had that did not end is not known.
+                duplicates: if self.left[number].is_some() { 0 } else { received.saturating_sub(from.peers) },
                 stalls: told.stalls.values().sum(),
                 bans: told.bans,
                 peak_memory: Some(told.peak_memory.max(of_commands)),

@@ -173,7 +173,7 @@ pub struct OfNode {
     pub control_sent: Option<u64>,
     /// Bytes that it received from peers beside content.
     pub control_received: Option<u64>,
-    /// Bytes of content that it got more than once.
+    /// Bytes of content that it got more than once; of a node that left, only where the run is simulated.
     pub duplicates: u64,
     /// How often a peer that it asked stalled.
     pub stalls: u64,

@@ -116,7 +116,7 @@ impl World<'_> {
         self.clock.at(at, Happening::Asked { server, stream, ask });
     }
 
-    fn cancel(&mut self, number: u32, read: ReadId) {
+    pub(super) fn cancel(&mut self, number: u32, read: ReadId) {
         let now = self.clock.now;
         let Some(transfer) = self.nodes[number as usize].reads.remove(&read) else { return };
         let Transfer { server, stream, come_bytes, .. } = transfer;

@@ -19,6 +19,10 @@ impl World<'_> {
     pub(super) fn asked(&mut self, number: u32, stream: u64, ask: Ask) {
         let now = self.clock.now;
         if number == ORIGIN {
+            if !self.nodes[ask.node as usize].reads.contains_key(&ask.read) {
+                // Taken back before it came.
+                return;
+            }
             self.origin.requests += 1;
             let wrong = match (self.origin.is_down, self.origin.is_busy) {
                 (true, _) => Some(Outcome::Broken),

@@ -1,7 +1,7 @@
 //! All nodes, the origin and the clock; what happens to whom.
 
 use larder_content::{ChunkLayout, ContentId, FileKey, Holding};
-use larder_engine::Time;
+use larder_engine::{ReadId, Time};
 
 use super::clock::{Clock, Happening};
 use super::crowd::Crowd;
@@ -228,19 +228,17 @@ impl World<'_> {
         (node.alive, node.counts.left_s) = (false, Some(now.as_secs_f64()));
         node.inbox.clear();
         node.up.hang_up_on_all();
-        // Its reads from the origin end; peers find out as they may.
-        let reads = std::mem::take(&mut node.reads);
-        for (read, transfer) in reads.into_iter().filter(|(_, transfer)| transfer.server == ORIGIN) {
-            let at = now + self.one_way(number, ORIGIN);
-            self.clock.at(at, Happening::Withdrawn { server: ORIGIN, stream: transfer.stream, read });
-        }
         for job in 0..self.jobs.len() {
             if self.jobs[job].node == number && self.jobs[job].is_open() && self.jobs[job].has_come {
                 self.fail(job);
             }
         }
         match how {
-            Halt::Killed => self.is_gone(number),
+            Halt::Killed => {
+                let reads: Vec<ReadId> = self.nodes[number as usize].reads.keys().copied().collect();
+                reads.into_iter().for_each(|read| self.cancel(number, read));
+                self.is_gone(number);
+            }
             Halt::Frozen => self.clock.at(now + super::assumptions::PING_FINDS_OUT, Happening::FoundOut(number)),
         }
     }
