@@ -14,6 +14,8 @@ use crate::{Time, readers};
 
 /// To how many nodes a chunk that only one has goes first, and how long the others wait at most until one of them has it.
 const RELAYS: usize = 4;
+/// The same in a crowd, on average: that it goes to none must be rare.
+const RELAYS_IN_CROWD: u64 = 8;
 const RELAYED: Duration = Duration::from_secs(10);
 /// How long a partner that is kept for what it alone has sends this node nothing before it is asked for something else.
 const OPENED: Duration = Duration::from_secs(5);
@@ -53,9 +55,18 @@ impl Share {
 
     /// Whether this node is to ask for a chunk now.
     pub(crate) fn is_to_ask(&self, chunk: u64) -> bool {
+        self.has_holder || self.available(chunk) != 1 || !self.new.contains(chunk) || self.relays(chunk)
+    }
+
+    /// Whether this node is one of those to whom a chunk goes first. In a crowd, where none sees all, that is left to chance.
+    fn relays(&self, chunk: u64) -> bool {
+        if self.is_crowd {
+            let each = u64::MAX / (self.partners.len() as u64 + 1);
+            return readers::rank(self.key, self.me, chunk) < each.saturating_mul(RELAYS_IN_CROWD);
+        }
         let nodes = &self.assigned.0;
-        let relays = || nodes.binary_search(&self.me).is_ok_and(|me| readers::is_relay(self.key, chunk, me, nodes.len(), RELAYS));
-        self.has_holder || self.available(chunk) != 1 || !self.new.contains(chunk) || nodes.len() <= RELAYS || relays()
+        let relays = |me| readers::is_relay(self.key, chunk, me, nodes.len(), RELAYS);
+        nodes.len() <= RELAYS || nodes.binary_search(&self.me).is_ok_and(relays)
     }
 }
 
