@@ -12,10 +12,10 @@ pub struct Config {
     /// Chunks of 256 KiB asked for in one read. Default 32, so 8 MiB: shorter reads cost requests, longer ones make the proof
     /// of the file's start wait.
     pub range_chunks: u64,
-    /// Times in a row that reads of a file may break off without a single chunk, before it is given up. Default 6: about half
-    /// a minute.
+    /// Times in a row that reads of a file may break off without a single chunk, before it is given up. Default 18: about two
+    /// minutes, so that an origin may be gone for one.
     pub failures: u32,
-    /// The wait after the first of them, doubled with each. Default 500 ms.
+    /// The wait after the first of them, doubled with each up to 8 s. Default 500 ms.
     pub first_wait: Duration,
     /// How long an origin may keep saying that it is busy before a file is given up. Default 15 minutes.
     pub busy: Duration,
@@ -45,7 +45,7 @@ impl Default for Config {
             reads: 32,
             reads_per_file: 16,
             range_chunks: 32,
-            failures: 6,
+            failures: 18,
             first_wait: Duration::from_millis(500),
             busy: Duration::from_secs(15 * 60),
             stalled_read: Duration::from_secs(120),

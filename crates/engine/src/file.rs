@@ -10,6 +10,9 @@ use crate::share::Share;
 use crate::waiting::Waiting;
 use crate::{Config, GroupId, OriginId, Time};
 
+/// The longest wait after reads that break off: an origin that is back is not left alone for long.
+const LONGEST_WAIT: Duration = Duration::from_secs(8);
+
 /// A file that is being fetched.
 #[derive(Debug)]
 pub(crate) struct WantedFile {
@@ -151,7 +154,7 @@ impl WantedFile {
             return false;
         }
         self.failures += 1;
-        let wait = config.first_wait.mul_f64(f64::from(2u32.saturating_pow(self.failures - 1)) * spread);
+        let wait = config.first_wait.saturating_mul(2u32.saturating_pow(self.failures - 1)).min(LONGEST_WAIT).mul_f64(spread);
         self.retry_at = now.saturating_add(wait);
         self.failures > config.failures
     }

@@ -140,7 +140,7 @@ impl<'a> Act<'a> {
             Due::Job(job) if self.left[self.plan.jobs[job].node].is_some() => self.race.stop(job),
             Due::Job(job) => self.race.let_go(job).context("a command did not wait for its start")?,
             Due::Leave(node, how) => {
-                self.watch.look(self.stage, now_s);
+                self.watch.leaves(self.stage, node, now_s);
                 self.left[node] = Some(now_s);
                 match how {
                     Halt::Killed => self.stage.market.nodes()[node].kill(),

@@ -28,6 +28,8 @@ pub(super) struct Watch {
     /// What each told before the start.
     before: Vec<Told>,
     now: Vec<Told>,
+    /// Those that have left: a frozen one would be waited for, and all else with it.
+    left: Vec<bool>,
     timeline: Vec<Moment>,
 }
 
@@ -39,7 +41,8 @@ pub(super) struct Watched {
 
 impl Watch {
     pub(super) fn new(stage: &mut Stage, nodes: usize) -> Self {
-        let mut watch = Self { before: vec![Told::default(); nodes], now: vec![Told::default(); nodes], timeline: Vec::new() };
+        let (before, left) = (vec![Told::default(); nodes], vec![false; nodes]);
+        let mut watch = Self { now: before.clone(), before, left, timeline: Vec::new() };
         watch.ask(stage);
         watch.before.clone_from(&watch.now);
         watch.timeline.push(Moment { at_s: 0.0, from: Sources::default() });
@@ -54,6 +57,12 @@ impl Watch {
         self.timeline.push(Moment { at_s: now_s, from });
     }
 
+    /// A node is about to leave: it has told all that it will.
+    pub(super) fn leaves(&mut self, stage: &mut Stage, node: usize, now_s: f64) {
+        self.look(stage, now_s);
+        self.left[node] = true;
+    }
+
     /// Looks for the last time.
     pub(super) fn finish(mut self, stage: &mut Stage, now_s: f64) -> Watched {
         self.look(stage, now_s);
@@ -62,8 +71,9 @@ impl Watch {
     }
 
     fn ask(&mut self, stage: &mut Stage) {
-        for (node, told) in stage.market.nodes().iter_mut().zip(&mut self.now) {
-            // Who has left, or works without a daemon, has told all that it will.
+        let nodes = stage.market.nodes().iter_mut().zip(&mut self.now).zip(&self.left);
+        for ((node, told), _) in nodes.filter(|(_, left)| !**left) {
+            // Who works without a daemon tells nothing.
             if let Ok(status) = node.look() {
                 told.note(&status);
             }
