@@ -244,7 +244,7 @@ def main():
             missed.append(f"the origin sent {warm.origin} bytes of content")
         print(machine(scratch, arguments.date))
         print("Both sides share the machine and its disk; the giver's file is in the page cache; medians of runs in turn, with the fastest and the slowest.")
-        print("Before each run 4 GiB of memory are used once: on virtual machines memory that the host took back would be counted otherwise.")
+        print("Before each run most of the free memory is used once: on virtual machines memory that the host took back would be counted otherwise.")
         print(f"TCP with TLS for the bare stream and larder, QUIC for sendme, TCP without encryption for rqbit. Content from larder's origin: {warm.origin} bytes.\n")
         print(printed)
     for one in missed:
