@@ -234,9 +234,7 @@ impl Engine {
                 let start = run.clone().find(may)?;
                 Some(start..(start..run.end).find(|chunk| !may(chunk)).unwrap_or(run.end))
             };
-            let new = share.new.first_of_all(&partner.has, file.waiting.bits(), |chunk| share.is_to_ask(chunk));
-            let new = new.map(|chunk| chunk..chunk + 1);
-            run = samples.chain(run).chain(new).filter_map(its_turn).min_by_key(|run| share.available(run.start));
+            run = samples.chain(run).filter_map(its_turn).min_by_key(|run| share.available(run.start));
             if run.is_none() && rare_only {
                 link.waits(file.group, key);
             }

@@ -92,13 +92,6 @@ impl Chunks {
         self.words.iter().zip(&others.words).any(|(one, other)| one & other != 0)
     }
 
-    /// The first that is in all three, and is wanted.
-    pub(crate) fn first_of_all(&self, one: &Self, other: &Self, is_wanted: impl Fn(u64) -> bool) -> Option<u64> {
-        let words = self.words.iter().zip(&one.words).zip(&other.words).map(|((mine, one), other)| mine & one & other);
-        let chunks = |(at, word): (u64, u64)| (0..BITS).filter(move |bit| word >> bit & 1 != 0).map(move |bit| at * BITS + bit);
-        (0..).zip(words).filter(|(_, word)| *word != 0).flat_map(chunks).find(|chunk| is_wanted(*chunk))
-    }
-
     /// Those of a run that exist are there from now on, or are not.
     pub(crate) fn set(&mut self, run: Range<u64>, there: bool) {
         let (mut at, end) = (run.start, run.end.min(self.count));

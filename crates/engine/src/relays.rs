@@ -125,11 +125,4 @@ mod tests {
         share.arrived(4..8, 0, SECOND);
         assert!(!kept(&share, alone, &link(200_000), SECOND));
     }
-
-    #[test]
-    fn what_one_alone_has_is_found_among_much_else() {
-        let (share, file, [alone, _]) = shared();
-        let first = |of: &dyn Fn(u64) -> bool| share.new.first_of_all(&share.partners[&alone].has, file.waiting.bits(), of);
-        assert_eq!((first(&|_| true), first(&|chunk| chunk > 5), first(&|chunk| chunk > 7)), (Some(4), Some(6), None));
-    }
 }
