@@ -1,4 +1,4 @@
-//! What one node alone has goes to a few others first, who pass it on; and while it has such, its line is for nothing else.
+//! What one node alone has goes to a few others first, who pass it on; and while one with a slow line has such, that is for nothing else.
 //!
 //! Else all would wait on that one's line, however slow it is, for the same chunks, or for what they can have of others. Rules of this
 //! node for itself: who sees the crowd in another way asks a little sooner or later.
@@ -42,8 +42,8 @@ impl Share {
         }
     }
 
-    /// Whether a partner is asked for nothing but what nobody else has: its line is slow, and has that to send, or something else of this
-    /// node's already. One that has sent it nothing for long is asked for anything, since what others say they have they may not give.
+    /// Whether a partner is asked for nothing but what nobody else has: its line is slow, and has that to send, or something else that this
+    /// node asked for. One that has sent nothing for long is asked for anything, since what others say they have they may not give.
     pub(crate) fn is_kept_for_rare(&self, partner: &Partner, link: &Link, file: &WantedFile, now: Time) -> bool {
         let Some(takes) = link.slow_chunk().filter(|_| !self.has_holder) else { return false };
         let is_new = |(since, _): &&(Time, u64)| now.saturating_sub(*since) < (takes * 4).min(RELAYED);

@@ -160,14 +160,16 @@ fn large_chunks_play_the_same_scenario_about_as_well() {
 }
 
 /// Before files of one resource shared what a node reads, before small files found who had come since, and when patience took bursts for
-/// a rate: 1.35, 2.8 and 11 copies. When nodes that had left went on reading: 1.4 copies of a crowd that some leave.
+/// a rate: 1.35, 2.8 and 11 copies. When nodes that had left went on reading: 1.4 copies of a crowd that some leave. When a file was given
+/// up after half a minute: nothing of an origin that is gone for a whole one.
 #[test]
-fn shared_files_small_files_a_slow_origin_and_leavers_hold_what_their_scenarios_promise() {
+fn scenarios_that_were_broken_once_hold_what_they_promise() {
     let shared = include_str!("../../scenarios/shared-bytes.toml");
     let small = include_str!("../../scenarios/small-files.toml");
     let slow = include_str!("../../scenarios/slow-origin.toml");
     let churn = include_str!("../../scenarios/churn.toml");
-    for text in [shared, small, slow, churn] {
+    let fails = include_str!("../../scenarios/origin-fails.toml");
+    for text in [shared, small, slow, churn, fails] {
         let scenario = Scenario::parse(text).unwrap();
         let mut report = played(&scenario);
         report.judge(&scenario.limits);
