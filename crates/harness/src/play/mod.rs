@@ -45,7 +45,7 @@ pub(crate) fn play(scenario: &Scenario, way: Way, workplace: &Workplace, say: &m
     let processor = Processor::now()?.busy_since(&act.processor);
     pass(AFTERWARDS)?;
     let Act { race, watch, left, traffic, .. } = act;
-    let watch = watch.finish(&mut stage, played_s);
+    let watch = watch.finish(&mut stage, &left, played_s);
     let prepared = race.close()?;
     let account = Account { scenario, plan: &plan, way, played_s, processor, left: &left };
     let mut report = account.report(&mut stage, &prepared, &watch, &traffic)?;
@@ -129,7 +129,7 @@ impl<'a> Act<'a> {
             }
             if looked.elapsed() >= LOOK_EVERY {
                 looked = Instant::now();
-                self.watch.look(self.stage, now_s);
+                self.watch.look(self.stage, &self.left, now_s);
             }
             pass(TICK)?;
         }
@@ -140,7 +140,7 @@ impl<'a> Act<'a> {
             Due::Job(job) if self.left[self.plan.jobs[job].node].is_some() => self.race.stop(job),
             Due::Job(job) => self.race.let_go(job).context("a command did not wait for its start")?,
             Due::Leave(node, how) => {
-                self.watch.leaves(self.stage, node, now_s);
+                self.watch.look(self.stage, &self.left, now_s);
                 self.left[node] = Some(now_s);
                 match how {
                     Halt::Killed => self.stage.market.nodes()[node].kill(),

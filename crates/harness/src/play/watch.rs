@@ -28,8 +28,6 @@ pub(super) struct Watch {
     /// What each told before the start.
     before: Vec<Told>,
     now: Vec<Told>,
-    /// Those that have left: a frozen one would be waited for, and all else with it.
-    left: Vec<bool>,
     timeline: Vec<Moment>,
 }
 
@@ -41,38 +39,32 @@ pub(super) struct Watched {
 
 impl Watch {
     pub(super) fn new(stage: &mut Stage, nodes: usize) -> Self {
-        let (before, left) = (vec![Told::default(); nodes], vec![false; nodes]);
-        let mut watch = Self { now: before.clone(), before, left, timeline: Vec::new() };
-        watch.ask(stage);
+        let mut watch = Self { before: vec![Told::default(); nodes], now: vec![Told::default(); nodes], timeline: Vec::new() };
+        watch.ask(stage, &vec![None; nodes]);
         watch.before.clone_from(&watch.now);
         watch.timeline.push(Moment { at_s: 0.0, from: Sources::default() });
         watch
     }
 
-    /// Asks all nodes that run, and notes what they have by now.
-    pub(super) fn look(&mut self, stage: &mut Stage, now_s: f64) {
-        self.ask(stage);
+    /// Asks all nodes that have not `left`, and notes what they have by now.
+    pub(super) fn look(&mut self, stage: &mut Stage, left: &[Option<f64>], now_s: f64) {
+        self.ask(stage, left);
         let peers = self.now.iter().zip(&self.before).map(|(now, before)| now.since(before).by_peer.values().sum::<u64>()).sum();
         let from = Sources { cache: 0, peers, origin: stage.hub.counts().content().body_bytes };
         self.timeline.push(Moment { at_s: now_s, from });
     }
 
-    /// A node is about to leave: it has told all that it will.
-    pub(super) fn leaves(&mut self, stage: &mut Stage, node: usize, now_s: f64) {
-        self.look(stage, now_s);
-        self.left[node] = true;
-    }
-
     /// Looks for the last time.
-    pub(super) fn finish(mut self, stage: &mut Stage, now_s: f64) -> Watched {
-        self.look(stage, now_s);
+    pub(super) fn finish(mut self, stage: &mut Stage, left: &[Option<f64>], now_s: f64) -> Watched {
+        self.look(stage, left, now_s);
         let nodes = self.now.iter().zip(&self.before).map(|(now, before)| now.since(before)).collect();
         Watched { nodes, timeline: self.timeline }
     }
 
-    fn ask(&mut self, stage: &mut Stage) {
-        let nodes = stage.market.nodes().iter_mut().zip(&mut self.now).zip(&self.left);
-        for ((node, told), _) in nodes.filter(|(_, left)| !**left) {
+    fn ask(&mut self, stage: &mut Stage, left: &[Option<f64>]) {
+        let nodes = stage.market.nodes().iter_mut().zip(&mut self.now).zip(left);
+        // Who has left has told all that it will. A frozen one would be waited for, and all else with it.
+        for ((node, told), _) in nodes.filter(|(_, left)| left.is_none()) {
             // Who works without a daemon tells nothing.
             if let Ok(status) = node.look() {
                 told.note(&status);
