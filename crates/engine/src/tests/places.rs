@@ -48,3 +48,27 @@ fn places_are_given_back_to_the_last_byte() {
     (1..=4).for_each(|number| engine.handle(Event::Unwanted { file: key(number) }, now));
     assert_eq!(asked(&engine), 0);
 }
+
+#[test]
+fn purposes_take_turns_at_slow_lines_too() {
+    let mut engine = Engine::new(Config::default(), 1);
+    for number in 1..=2 {
+        want_shared(&mut engine, number, 400 * CHUNK_BYTES, number, sharing(vec![]));
+        for from in 1..=2 {
+            say(&mut engine, from, key(number), FileWord::Follow, Time::ZERO);
+            say(&mut engine, from, key(number), FileWord::Have(vec![0..400]), Time::ZERO);
+        }
+    }
+    let mut brought = BTreeMap::<FileKey, u64>::new();
+    let mut open = VecDeque::new();
+    for turn in 0..100 {
+        // Each of the two brings a chunk in 1.4 s.
+        let now = Duration::from_millis(700) * turn;
+        open.extend(asked(&actions(&mut engine, now)));
+        let Some((read, file, chunks)) = open.pop_front() else { continue };
+        *brought.entry(file).or_default() += chunks.end - chunks.start;
+        finish(&mut engine, (read, file, chunks), now);
+    }
+    let (first, second) = (brought[&key(1)], brought[&key(2)]);
+    assert!(first + second > 60 && first * 2 > second && second * 2 > first, "{brought:?}");
+}
