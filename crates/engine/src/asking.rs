@@ -8,6 +8,7 @@ use larder_content::{CHUNK_BYTES, ContentId, FileKey, FileWord, NodeId};
 
 use crate::file::{Place, WantedFile};
 use crate::link::Link;
+use crate::pace::Straight;
 use crate::partner::Partner;
 use crate::share::{Content, Share, Standing, Surroundings};
 use crate::swarm::{followers, have};
@@ -154,14 +155,16 @@ impl Engine {
         let Some(WantedFile { group, origin, .. }) = self.files.get(&key) else { return };
         let group = *group;
         let source = self.sources.get(origin);
-        let straight = source.map_or(self.config.assumed_origin_rate, |source| source.straight(&self.config, &self.line, now));
+        let assumed = Straight { rate: self.config.assumed_origin_rate, is_measured: false };
+        let straight = source.map_or(assumed, |source| source.straight(&self.config, &self.line, now));
         if let Some((pace, groups)) = self.paces.due(group, now) {
             let reads = self.reads.values().map(|read| (read.file, read.chunks.end - read.chunks.start));
             let waiting = self.files.iter().map(|(key, file)| (*key, file.waiting.chunks()));
             let of_group = |key: &FileKey| self.files.get(key).is_some_and(|file| file.group == group);
             let left: u64 = reads.chain(waiting).filter(|(key, _)| of_group(key)).map(|(_, chunks)| chunks).sum();
             let left = left.saturating_mul(CHUNK_BYTES);
-            pace.judge(patience, straight / groups as f64, left, self.config.reads_per_file, now);
+            let straight = Straight { rate: straight.rate / groups as f64, ..straight };
+            pace.judge(patience, straight, left, self.config.reads_per_file, now);
         }
         share.extra = self.paces.share_out(group, share.extra, self.config.reads_per_file);
     }
@@ -227,9 +230,12 @@ impl Engine {
             self.steal(key, share, node, own, now);
             let Some(file) = self.files.get_mut(&key) else { return false };
             run = partner.has.shared_with(&file.waiting, 0, most);
+        } else if rare_only && !partner.has.meets_but(file.waiting.bits(), &share.common) {
+            link.waits(file.group, key);
+            return false;
         } else if by_rarity {
             let samples = (0..SAMPLES).filter_map(|_| partner.has.shared_with(&file.waiting, self.random.below(share.count), most));
-            let may = |chunk: &u64| share.is_to_ask(*chunk) && !(rare_only && share.available(*chunk) > 1);
+            let may = |chunk: &u64| share.is_to_ask(*chunk) && !(rare_only && share.common.contains(*chunk));
             let its_turn = |run: Range<u64>| {
                 let start = run.clone().find(may)?;
                 Some(start..(start..run.end).find(|chunk| !may(chunk)).unwrap_or(run.end))

@@ -92,6 +92,12 @@ impl Chunks {
         self.words.iter().zip(&others.words).any(|(one, other)| one & other != 0)
     }
 
+    /// Whether any chunk is in both and not in `except`.
+    pub(crate) fn meets_but(&self, others: &Self, except: &Self) -> bool {
+        let both = self.words.iter().zip(&others.words);
+        both.zip(&except.words).any(|((one, other), except)| one & other & !except != 0)
+    }
+
     /// Those of a run that exist are there from now on, or are not.
     pub(crate) fn set(&mut self, run: Range<u64>, there: bool) {
         let (mut at, end) = (run.start, run.end.min(self.count));

@@ -173,9 +173,8 @@ impl Link {
 
     /// A file waits until it may be asked for more.
     pub(crate) fn waits(&mut self, group: GroupId, file: FileKey) {
-        let files = self.waiting.entry(group).or_default();
-        if !files.contains(&file) {
-            files.push_back(file);
+        if !self.is_waited_for(group, file) {
+            self.waiting.entry(group).or_default().push_back(file);
         }
         self.waits_last = Some(file);
     }

@@ -14,6 +14,18 @@ pub(crate) const JUDGED: Duration = Duration::from_millis(500);
 const FIND_OUT: Duration = Duration::from_secs(2);
 /// The part of the time that a job may take below which the origin helps less.
 const ENOUGH: f64 = 0.8;
+/// What an origin that was not measured may bring, bytes a second: 500 Mbit/s, as fast as lines of hosts are.
+const FASTEST: f64 = 62.5e6;
+/// How much of a job is left when it is still worth to find out how fast its origin is.
+const WORTH: f64 = 60.0;
+
+/// Bytes a second that one purpose would get straight from its origin.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Straight {
+    pub(crate) rate: f64,
+    /// Whether it was seen, or is only what is assumed.
+    pub(crate) is_measured: bool,
+}
 
 /// The paces of all groups that have files.
 #[derive(Debug, Default)]
@@ -84,16 +96,21 @@ impl Paces {
 }
 
 impl Pace {
-    /// Sees whether `left` bytes, the rest, come within `patience` times what all of it takes at `straight` bytes a second.
-    pub(crate) fn judge(&mut self, patience: f64, straight: f64, left: u64, most: usize, now: Time) {
+    /// Sees whether `left` bytes, the rest, come within `patience` times what all of it takes straight from the origin.
+    ///
+    /// How fast an origin is that was only assumed is found out by one read after the other, if the job may be too slow for it.
+    pub(crate) fn judge(&mut self, patience: f64, straight: Straight, left: u64, most: usize, now: Time) {
         self.judged_at = now;
-        let may_take = patience * self.bytes as f64 / straight + FIND_OUT.as_secs_f64();
+        let may_take = |rate| patience * self.bytes as f64 / rate + FIND_OUT.as_secs_f64();
         // Before anything came, peers may be as fast as the origin: then it helps when it must.
-        let rate = if self.rate.bytes_per_second > 0.0 { self.rate.lately(now) } else { straight };
-        let takes = now.saturating_sub(self.began).as_secs_f64() + left as f64 / rate;
-        if takes > may_take {
+        let rate = if self.rate.bytes_per_second > 0.0 { self.rate.lately(now) } else { straight.rate };
+        let rest_takes = left as f64 / rate;
+        let takes = now.saturating_sub(self.began).as_secs_f64() + rest_takes;
+        if takes > may_take(straight.rate) {
             self.extra = (self.extra * 2).clamp(1, most);
-        } else if takes < may_take * ENOUGH {
+        } else if !straight.is_measured && rest_takes > WORTH && takes > may_take(FASTEST) {
+            self.extra = 1;
+        } else if takes < may_take(straight.rate) * ENOUGH {
             self.extra /= 2;
         }
     }

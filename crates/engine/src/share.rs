@@ -85,6 +85,8 @@ pub(crate) struct Share {
     kept: Runs,
     /// How many partners have each chunk.
     availability: Vec<u16>,
+    /// What more than one of them has.
+    pub(crate) common: Chunks,
     /// Whether a live partner has all.
     pub(crate) has_holder: bool,
     /// What only one partner has since it was heard of, and this node has not; and since when.
@@ -185,6 +187,7 @@ impl Share {
             new: Chunks::none(count),
             news: VecDeque::new(),
             availability: vec![0; usize::try_from(count).unwrap_or_default()],
+            common: Chunks::none(count),
             mine: BTreeSet::new(),
             spare: BTreeSet::new(),
             begun: 0,
@@ -242,6 +245,7 @@ impl Share {
         for chunk in runs.iter().cloned().flatten() {
             let Some(count) = usize::try_from(chunk).ok().and_then(|place| self.availability.get_mut(place)) else { continue };
             *count = if more { count.saturating_add(1) } else { count.saturating_sub(1) };
+            self.common.set(chunk..chunk + 1, *count > 1);
             if *count > 1 {
                 self.new.set(chunk..chunk + 1, false);
             }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::link::Rate;
+use crate::pace::Straight;
 use crate::{Config, Time};
 
 /// The least wait when an origin is busy, whatever it asks: doubled while it stays so.
@@ -112,11 +113,12 @@ impl Source {
 
     /// Bytes a second that this node would get straight from it, as far as its own reads tell; else half of the most that its `line` was
     /// seen to bring, or what reads that have brought nothing yet can bring at most.
-    pub(crate) fn straight(&self, config: &Config, line: &Best, now: Time) -> f64 {
+    pub(crate) fn straight(&self, config: &Config, line: &Best, now: Time) -> Straight {
         if self.best.rate > 0.0 {
-            return self.best.rate;
+            return Straight { rate: self.best.rate, is_measured: true };
         }
-        config.assumed_origin_rate.max(line.rate / 2.0).min(self.best.over.at_most(self.reading, now))
+        let rate = config.assumed_origin_rate.max(line.rate / 2.0).min(self.best.over.at_most(self.reading, now));
+        Straight { rate, is_measured: false }
     }
 
     pub(crate) fn succeeded(&mut self, config: &Config) {

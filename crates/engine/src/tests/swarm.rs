@@ -126,6 +126,24 @@ fn patience_that_is_over_is_helped_by_the_origin() {
 }
 
 #[test]
+fn an_origin_that_was_never_read_may_be_faster_than_is_assumed() {
+    let play = |chunks, uplink| {
+        let mut market = Market::new(chunks, 2, uplink, 62e6, 100e6, 1);
+        market.has_all(0);
+        market.nodes[1].patience = Some(1.5);
+        let took = market.run(200 * SECOND);
+        (market.copies(), took / (chunks as f64 * CHUNK_BYTES as f64 / 62e6))
+    };
+    // In time if the origin gave 12.5 MB/s; it gives what the line can take.
+    let (_, by_straight) = play(6000, 13e6);
+    assert!(by_straight < 1.7, "{by_straight} times what it takes straight from the origin");
+    // As fast as the fastest lines would have it, and too short to be worth a look.
+    for (chunks, uplink) in [(13_000, 45e6), (2000, 13e6)] {
+        assert_eq!(play(chunks, uplink).0, 0.0, "{chunks} chunks at {uplink} bytes a second");
+    }
+}
+
+#[test]
 fn a_binding_that_is_false_costs_little_when_something_was_read() {
     let mut market = Market::new(256, 3, 10e6, 100e6, 50e6, 1);
     for liar in [1, 2] {
