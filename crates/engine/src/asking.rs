@@ -25,6 +25,8 @@ const MOST_SELDOM: usize = 4;
 const MOST_LINKS: usize = 8192;
 /// How long an origin may bring nothing and still counts as moving.
 const MOVES: Duration = Duration::from_secs(1);
+/// When a file is looked at as a whole after something that is of one peer.
+pub(crate) const SOON: Duration = Duration::from_millis(20);
 /// How much faster another must be for a request to be moved to it, at the end, and as long as there is other work: what was asked for is
 /// on its way then, and is sent for nothing.
 const STEAL_MARGIN: Duration = Duration::from_millis(200);
@@ -41,16 +43,28 @@ impl Engine {
         }
     }
 
+    /// A peer has more of a file, or brought what it was asked for: it is asked for more at once, and the rest is looked at soon.
+    pub(crate) fn may_bring_more(&mut self, key: FileKey, peer: Peer, now: Time) {
+        self.more.insert((peer, key));
+        self.review_at(key, now + SOON);
+    }
+
     pub(crate) fn review_due(&mut self, now: Time) {
         loop {
             // Those that wait for a place first: else who has it keeps it.
             while let Some(peer) = self.freed.pop_first() {
+                let Some(link) = self.links.get(&peer) else { continue };
+                let mut turn = link.turn;
                 // Each once: it may wait again at once.
-                for _ in 0..self.links.get(&peer).map_or(0, Link::files_waiting) {
-                    let next = self.links.get_mut(&peer).filter(|link| link.has_room(now)).and_then(Link::next_waiting);
-                    let Some(key) = next else { break };
-                    self.review(key, now);
+                for _ in 0..link.files_waiting() {
+                    let link = self.links.get_mut(&peer).filter(|link| link.has_room(now));
+                    let Some(key) = link.and_then(|link| link.next_waiting(&mut turn)) else { break };
+                    self.ask_partner(key, peer, now);
                 }
+            }
+            if let Some((peer, key)) = self.more.pop_first() {
+                self.ask_partner(key, peer, now);
+                continue;
             }
             let Some((_, key)) = self.reviews.first().copied().filter(|(at, _)| *at <= now) else { break };
             self.review(key, now);
@@ -163,7 +177,9 @@ impl Engine {
             let of_group = |key: &FileKey| self.files.get(key).is_some_and(|file| file.group == group);
             let left: u64 = reads.chain(waiting).filter(|(key, _)| of_group(key)).map(|(_, chunks)| chunks).sum();
             let left = left.saturating_mul(CHUNK_BYTES);
-            let straight = Straight { rate: straight.rate / groups as f64, ..straight };
+            // Where nobody has all, each reads its part of the origin.
+            let is_measured = straight.is_measured || !share.has_holder;
+            let straight = Straight { rate: straight.rate / groups as f64, is_measured };
             pace.judge(patience, straight, left, self.config.reads_per_file, now);
         }
         share.extra = self.paces.share_out(group, share.extra, self.config.reads_per_file);
@@ -193,25 +209,34 @@ impl Engine {
         self.actions.push_back(Action::FetchHashes { file: key, peer: Peer { market: share.market, node }, content });
     }
 
+    /// Asks one partner for as many chunks as it may be asked for.
+    fn ask_partner(&mut self, key: FileKey, peer: Peer, now: Time) {
+        let Some(share) = self.files.get_mut(&key).and_then(|file| file.share.take()) else { return };
+        let partner = share.partners.get(&peer.node).filter(|_| !share.sealing && share.market == peer.market);
+        if let Some(content) = partner.and_then(|partner| may_ask(&share, partner)) {
+            while self.ask_one(key, &share, peer.node, content, now) {}
+        }
+        if let Some(file) = self.files.get_mut(&key) {
+            file.share = Some(share);
+        }
+    }
+
     /// Asks partners for chunks, a run of each in turn, as long as there is something to ask.
     fn ask(&mut self, key: FileKey, share: &Share, now: Time) {
-        let partners = share.partners.iter().filter(|(_, partner)| partner.live && partner.answered);
         let mut nodes: Vec<(NodeId, Option<ContentId>)> =
-            partners.filter_map(|(node, partner)| Some((*node, may_ask(share, partner)?))).collect();
+            share.partners.iter().filter_map(|(node, partner)| Some((*node, may_ask(share, partner)?))).collect();
         if nodes.is_empty() {
             return;
         }
         let first = usize::try_from(self.random.below(nodes.len() as u64)).unwrap_or_default();
         nodes.rotate_left(first);
-        // Where all have all of it nothing is rare, and the proof follows what comes in order.
-        let in_order = share.fetchers().next().is_none() && nodes.iter().all(|(_, content)| content.is_some());
         while !nodes.is_empty() {
-            nodes.retain(|(node, content)| self.ask_one(key, share, *node, *content, in_order, now));
+            nodes.retain(|(node, content)| self.ask_one(key, share, *node, *content, now));
         }
     }
 
     /// Asks one partner for one run; tells whether there may be more to ask of it.
-    fn ask_one(&mut self, key: FileKey, share: &Share, node: NodeId, content: Option<ContentId>, in_order: bool, now: Time) -> bool {
+    fn ask_one(&mut self, key: FileKey, share: &Share, node: NodeId, content: Option<ContentId>, now: Time) -> bool {
         let peer = Peer { market: share.market, node };
         let Some(partner) = share.partners.get(&node) else { return false };
         let Some(file) = self.files.get_mut(&key) else { return false };
@@ -222,7 +247,8 @@ impl Engine {
             }
             return false;
         }
-        let by_rarity = !in_order && !share.whole;
+        // Where all have all of it nothing is rare, and the proof follows what comes in order.
+        let by_rarity = !share.whole && share.fetchers().next().is_some();
         let rare_only = by_rarity && share.is_kept_for_rare(partner, link, file, now);
         let (most, own) = (if share.whole { u64::MAX } else { link.run() }, link.time_for(CHUNK_BYTES));
         let mut run = partner.has.shared_with(&file.waiting, 0, most);
@@ -249,8 +275,8 @@ impl Engine {
         let Some(file) = self.files.get_mut(&key) else { return false };
         file.waiting.remove(chunks.clone());
         file.asking += 1;
-        let bytes = file.bytes(&chunks);
-        self.links.entry(peer).or_default().asked_for(bytes, now);
+        let (bytes, group) = (file.bytes(&chunks), file.group);
+        self.links.entry(peer).or_default().asked_for(group, bytes, now);
         self.begin(key, chunks, From::Peer { peer, content }, now);
         true
     }
@@ -349,6 +375,9 @@ impl Engine {
 /// Whether a partner may be asked, and if so by what content it is asked.
 fn may_ask(share: &Share, partner: &Partner) -> Option<Option<ContentId>> {
     let known = matches!(share.content, Content::Known(_));
+    if !partner.live || !partner.answered {
+        return None;
+    }
     match partner.complete {
         Some(complete) => (share.is_of_use(complete) && (known || share.whole)).then_some(Some(complete)),
         None => (known || share.repair.is_none() && !share.whole).then_some(None),

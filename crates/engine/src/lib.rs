@@ -52,6 +52,7 @@ use std::time::Duration;
 
 use larder_content::FileKey;
 
+use asking::SOON;
 pub use config::Config;
 use file::{Place, WantedFile};
 use link::Link;
@@ -115,6 +116,8 @@ pub struct Engine {
     links: BTreeMap<Peer, Link>,
     /// The peers of whose bytes fewer are awaited than when it was last looked at who waits for them.
     freed: BTreeSet<Peer>,
+    /// The peers that may be asked for more of a file than before, so that it need not be looked at as a whole.
+    more: BTreeSet<(Peer, FileKey)>,
     /// Before these times no read from an origin, and no peer, is found to stall: then all are looked through.
     reads_stall_from: Time,
     peers_stall_from: Time,
@@ -144,6 +147,7 @@ impl Engine {
             origin_reads: 0,
             links: BTreeMap::new(),
             freed: BTreeSet::new(),
+            more: BTreeSet::new(),
             reads_stall_from: Time::ZERO,
             peers_stall_from: Time::ZERO,
             looked_at: Time::ZERO,
@@ -269,7 +273,14 @@ impl Engine {
                 partner.refusals = 0;
             }
             share.arrived(arrived, bytes, now);
-            self.review_at(key, now);
+            // What others are told next is gathered from now on.
+            if share.tell_at.is_none() {
+                return self.review_at(key, now);
+            }
+            match from {
+                From::Origin => self.review_at(key, now + SOON),
+                From::Peer { peer, .. } => self.may_bring_more(key, peer, now),
+            }
         }
     }
 

@@ -125,7 +125,7 @@ pub(crate) struct Link {
     waiting: BTreeMap<GroupId, VecDeque<FileKey>>,
     /// That which began to wait last, if it waits still.
     waits_last: Option<FileKey>,
-    turn: Option<GroupId>,
+    pub(crate) turn: Option<GroupId>,
     /// Bytes that came from it, or the first that were asked for.
     pub(crate) pulse: Pulse,
     /// When the last whole chunk came, or the first was asked for.
@@ -188,9 +188,9 @@ impl Link {
         self.waits_last == Some(file) || self.waiting.get(&group).is_some_and(|files| files.contains(&file))
     }
 
-    /// The waiting file whose turn it is; it waits no more.
-    pub(crate) fn next_waiting(&mut self) -> Option<FileKey> {
-        let after = self.waiting.keys().find(|group| Some(**group) > self.turn);
+    /// The waiting file whose turn it is after that of a group; it waits no more.
+    pub(crate) fn next_waiting(&mut self, turn: &mut Option<GroupId>) -> Option<FileKey> {
+        let after = self.waiting.keys().find(|group| Some(**group) > *turn);
         let group = *after.or_else(|| self.waiting.keys().next())?;
         let files = self.waiting.get_mut(&group)?;
         let next = files.pop_front();
@@ -198,11 +198,12 @@ impl Link {
         if files.is_empty() {
             self.waiting.remove(&group);
         }
-        self.turn = Some(group);
+        *turn = Some(group);
         next
     }
 
-    pub(crate) fn asked_for(&mut self, bytes: u64, now: Time) {
+    pub(crate) fn asked_for(&mut self, group: GroupId, bytes: u64, now: Time) {
+        self.turn = Some(group);
         if self.asked == 0 {
             self.start(now);
         }

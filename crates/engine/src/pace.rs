@@ -43,12 +43,14 @@ pub(crate) struct Pace {
     /// Reads from origins beyond each node's share, and how many of them its files have.
     extra: usize,
     given: usize,
+    /// Whether it is worth to find out how fast its origin is.
+    probes: bool,
 }
 
 impl Paces {
     /// Counts one more file, of which `bytes` are missing.
     pub(crate) fn join(&mut self, group: GroupId, bytes: u64, now: Time) {
-        let fresh = || Pace { files: 0, began: now, bytes: 0, rate: Rate::default(), judged_at: now, extra: 0, given: 0 };
+        let fresh = || Pace { files: 0, began: now, bytes: 0, rate: Rate::default(), judged_at: now, extra: 0, given: 0, probes: false };
         let pace = self.0.entry(group).or_insert_with(fresh);
         pace.files += 1;
         pace.bytes = pace.bytes.saturating_add(bytes);
@@ -98,17 +100,19 @@ impl Paces {
 impl Pace {
     /// Sees whether `left` bytes, the rest, come within `patience` times what all of it takes straight from the origin.
     ///
-    /// How fast an origin is that was only assumed is found out by one read after the other, if the job may be too slow for it.
+    /// How fast an origin is that was only assumed is found out by one read after the other, once the job is too slow for it, or may be.
     pub(crate) fn judge(&mut self, patience: f64, straight: Straight, left: u64, most: usize, now: Time) {
         self.judged_at = now;
         let may_take = |rate| patience * self.bytes as f64 / rate + FIND_OUT.as_secs_f64();
         // Before anything came, peers may be as fast as the origin: then it helps when it must.
         let rate = if self.rate.bytes_per_second > 0.0 { self.rate.lately(now) } else { straight.rate };
-        let rest_takes = left as f64 / rate;
-        let takes = now.saturating_sub(self.began).as_secs_f64() + rest_takes;
+        let (took, rest_takes) = (now.saturating_sub(self.began), left as f64 / rate);
+        let takes = took.as_secs_f64() + rest_takes;
+        let may_be = if rest_takes > WORTH { FASTEST } else { straight.rate };
+        self.probes |= took >= FIND_OUT && takes > may_take(may_be);
         if takes > may_take(straight.rate) {
             self.extra = (self.extra * 2).clamp(1, most);
-        } else if !straight.is_measured && rest_takes > WORTH && takes > may_take(FASTEST) {
+        } else if self.probes && !straight.is_measured {
             self.extra = 1;
         } else if takes < may_take(straight.rate) * ENOUGH {
             self.extra /= 2;

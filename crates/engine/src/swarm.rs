@@ -77,7 +77,8 @@ impl Engine {
             }
             return;
         };
-        (partner.answered, partner.spoke) = (true, now);
+        let had_answered = std::mem::replace(&mut partner.answered, true);
+        partner.spoke = now;
         let was_to_come = std::mem::take(&mut partner.is_to_come);
         match message.body {
             FileWord::Follow => {
@@ -117,6 +118,9 @@ impl Engine {
                     if let Some(link) = self.links.get_mut(&peer) {
                         link.says_more(now);
                     }
+                }
+                if had_answered {
+                    return self.may_bring_more(key, peer, now);
                 }
             }
             FileWord::Reading(runs) => {
@@ -270,7 +274,7 @@ impl Engine {
         let spread = self.random.spread();
         let link = self.links.entry(peer).or_default();
         match outcome {
-            Outcome::Complete if chunks.is_empty() => {}
+            Outcome::Complete if chunks.is_empty() => return self.may_bring_more(key, peer, now),
             Outcome::Complete | Outcome::Broken => link.rests_until = now + self.config.first_wait.mul_f64(spread),
             Outcome::Busy(after) => link.rests_until = now + after.unwrap_or(self.config.first_wait).min(BAN),
             Outcome::Lied => self.ban(peer),

@@ -128,7 +128,7 @@ fn patience_that_is_over_is_helped_by_the_origin() {
 #[test]
 fn an_origin_that_was_never_read_may_be_faster_than_is_assumed() {
     let play = |chunks, uplink| {
-        let mut market = Market::new(chunks, 2, uplink, 62e6, 100e6, 1);
+        let mut market = Market::new(chunks, 2, uplink, 200e6, 62e6, 1);
         market.has_all(0);
         market.nodes[1].patience = Some(1.5);
         let took = market.run(200 * SECOND);
