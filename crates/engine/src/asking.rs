@@ -168,21 +168,21 @@ impl Engine {
         let Some(patience) = share.patience else { return };
         let Some(WantedFile { group, origin, .. }) = self.files.get(&key) else { return };
         let group = *group;
-        let source = self.sources.get(origin);
-        let assumed = Straight { rate: self.config.assumed_origin_rate, is_measured: false };
-        let straight = source.map_or(assumed, |source| source.straight(&self.config, &self.line, now));
+        let Some(source) = self.sources.get(origin) else { return };
+        let straight = source.straight(&self.config, &self.line, share.has_holder, now);
         if let Some((pace, groups)) = self.paces.due(group, now) {
             let reads = self.reads.values().map(|read| (read.file, read.chunks.end - read.chunks.start));
             let waiting = self.files.iter().map(|(key, file)| (*key, file.waiting.chunks()));
             let of_group = |key: &FileKey| self.files.get(key).is_some_and(|file| file.group == group);
             let left: u64 = reads.chain(waiting).filter(|(key, _)| of_group(key)).map(|(_, chunks)| chunks).sum();
             let left = left.saturating_mul(CHUNK_BYTES);
-            // Where nobody has all, each reads its part of the origin.
-            let is_measured = straight.is_measured || !share.has_holder;
-            let straight = Straight { rate: straight.rate / groups as f64, is_measured };
+            let of_group = |rate: f64| rate / groups as f64;
+            let may_be = straight.may_be.filter(|_| !share.hopeless && !share.only_whole).map(of_group);
+            let straight = Straight { rate: of_group(straight.rate), may_be };
             pace.judge(patience, straight, left, self.config.reads_per_file, now);
         }
-        share.extra = self.paces.share_out(group, share.extra, self.config.reads_per_file);
+        let most = if share.hopeless { 0 } else { self.config.reads_per_file };
+        share.extra = self.paces.share_out(group, share.extra, most);
     }
 
     /// Asks for the chunk hashes of what a partner says the file is.
@@ -213,11 +213,14 @@ impl Engine {
     fn ask_partner(&mut self, key: FileKey, peer: Peer, now: Time) {
         let Some(share) = self.files.get_mut(&key).and_then(|file| file.share.take()) else { return };
         let partner = share.partners.get(&peer.node).filter(|_| !share.sealing && share.market == peer.market);
-        if let Some(content) = partner.and_then(|partner| may_ask(&share, partner)) {
-            while self.ask_one(key, &share, peer.node, content, now) {}
-        }
+        let content = partner.and_then(|partner| may_ask(&share, partner));
+        while content.is_some_and(|content| self.ask_one(key, &share, peer.node, content, now)) {}
         if let Some(file) = self.files.get_mut(&key) {
             file.share = Some(share);
+        }
+        if content.is_none() {
+            // It waited for one that is none any more.
+            self.review_at(key, now + SOON);
         }
     }
 

@@ -107,6 +107,11 @@ impl WantedFile {
         }
     }
 
+    /// Whether it is not shared, or a peer has all of it, so that nobody reads it for others.
+    pub(crate) fn is_warm(&self) -> bool {
+        self.share.as_deref().is_none_or(|share| share.has_holder)
+    }
+
     /// The first waiting chunks that this node is to read from the origin itself.
     fn next_of_origin(&self) -> Option<Range<u64>> {
         match self.share.as_ref().filter(|_| !self.whole) {

@@ -95,6 +95,8 @@ struct Read {
     /// Whether anything of it has come.
     begun: bool,
     from: From,
+    /// Whether a peer had all of the file when it began.
+    is_warm: bool,
 }
 
 /// Decides for all files that one node fetches.
@@ -116,7 +118,7 @@ pub struct Engine {
     links: BTreeMap<Peer, Link>,
     /// The peers of whose bytes fewer are awaited than when it was last looked at who waits for them.
     freed: BTreeSet<Peer>,
-    /// The peers that may be asked for more of a file than before, so that it need not be looked at as a whole.
+    /// The peers that may be asked for more of a file than before, and are before it is looked at as a whole.
     more: BTreeSet<(Peer, FileKey)>,
     /// Before these times no read from an origin, and no peer, is found to stall: then all are looked through.
     reads_stall_from: Time,
@@ -253,7 +255,7 @@ impl Engine {
             From::Origin => {
                 file.arrived(arrived.end);
                 if let Some(source) = self.sources.get_mut(&file.origin) {
-                    source.brought(bytes, now);
+                    source.brought(bytes, read.is_warm, now);
                 }
             }
             From::Peer { peer, .. } => {
@@ -273,7 +275,7 @@ impl Engine {
                 partner.refusals = 0;
             }
             share.arrived(arrived, bytes, now);
-            // What others are told next is gathered from now on.
+            // What others are told next is gathered from now on; of what is moved whole nothing is.
             if share.tell_at.is_none() {
                 return self.review_at(key, now);
             }
@@ -303,6 +305,10 @@ impl Engine {
                 source.close(now, after, self.random.spread());
             }
             Outcome::RangeIgnored if file.whole => hopeless = true,
+            // As long as a peer has all, what it would cost to read all is not paid.
+            Outcome::RangeIgnored if file.share.is_some() && file.is_warm() => {
+                file.share.iter_mut().for_each(|share| share.only_whole = true)
+            }
             Outcome::RangeIgnored => file.whole = true,
             Outcome::Refused | Outcome::Lied | Outcome::Misled(_) => hopeless = true,
         }
@@ -395,7 +401,7 @@ impl Engine {
                 file.reading -= 1;
                 self.turns.ended(file.group);
                 if let Some(source) = self.sources.get_mut(&file.origin) {
-                    source.ends();
+                    source.ends(read.is_warm);
                 }
             }
             From::Peer { peer, .. } => {
@@ -441,13 +447,19 @@ impl Engine {
         if self.origin_reads >= self.config.reads {
             return None;
         }
-        let key = self.next_file(now)?;
+        let (key, chunks) = loop {
+            let key = self.next_file(now)?;
+            if let Some(chunks) = self.files.get_mut(&key)?.take(self.config.range_chunks) {
+                break (key, chunks);
+            }
+            // Peers have, or were asked for, what it waited for: it stands aside.
+            self.place(key, now);
+        };
         let file = self.files.get_mut(&key)?;
-        let chunks = file.take(self.config.range_chunks)?;
         file.reading += 1;
         self.turns.began(file.group);
         if let Some(source) = self.sources.get_mut(&file.origin) {
-            source.begins(now);
+            source.begins(file.is_warm(), now);
         }
         self.origin_reads += 1;
         self.place(key, now);
@@ -459,7 +471,8 @@ impl Engine {
     fn begin(&mut self, file: FileKey, chunks: Range<u64>, from: From, now: Time) {
         let read = ReadId(self.next_read);
         self.next_read += 1;
-        self.reads.insert(read, Read { file, chunks: chunks.clone(), began: now, heard: now, begun: false, from });
+        let is_warm = self.files.get(&file).is_some_and(WantedFile::is_warm);
+        self.reads.insert(read, Read { file, chunks: chunks.clone(), began: now, heard: now, begun: false, from, is_warm });
         self.actions.push_back(Action::Read { read, file, chunks, from });
     }
 
@@ -468,7 +481,7 @@ impl Engine {
         let share = self.config.reads - self.config.reads / 4;
         let open = self.turns.first_of_each().filter_map(|(origin, turn, key)| {
             let source = self.sources.get(&origin).filter(|source| source.is_open(now))?;
-            Some((source.reading >= share, turn, key))
+            Some((source.reads.under_way >= share, turn, key))
         });
         open.min().map(|(_, _, key)| key)
     }

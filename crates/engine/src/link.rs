@@ -121,10 +121,11 @@ pub(crate) struct Link {
     pub(crate) rate: Rate,
     /// Bytes that it was asked for and that have not come.
     pub(crate) asked: u64,
-    /// The files of which it was not asked for more because it was asked for enough; their groups take turns, this is the last.
+    /// The files of which it was not asked for more because it was asked for enough; their groups take turns.
     waiting: BTreeMap<GroupId, VecDeque<FileKey>>,
     /// That which began to wait last, if it waits still.
     waits_last: Option<FileKey>,
+    /// The group of what it was asked for last.
     pub(crate) turn: Option<GroupId>,
     /// Bytes that came from it, or the first that were asked for.
     pub(crate) pulse: Pulse,

@@ -15,7 +15,9 @@ const FIND_OUT: Duration = Duration::from_secs(2);
 /// The part of the time that a job may take below which the origin helps less.
 const ENOUGH: f64 = 0.8;
 /// What an origin that was not measured may bring, bytes a second: 500 Mbit/s, as fast as lines of hosts are.
-const FASTEST: f64 = 62.5e6;
+pub(crate) const FASTEST: f64 = 62.5e6;
+/// How many reads find that out: some origins give each of them no more than a part.
+const PROBES: usize = 4;
 /// How much of a job is left when it is still worth to find out how fast its origin is.
 const WORTH: f64 = 60.0;
 
@@ -23,8 +25,8 @@ const WORTH: f64 = 60.0;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Straight {
     pub(crate) rate: f64,
-    /// Whether it was seen, or is only what is assumed.
-    pub(crate) is_measured: bool,
+    /// The most that it may be, if that is only assumed.
+    pub(crate) may_be: Option<f64>,
 }
 
 /// The paces of all groups that have files.
@@ -100,7 +102,7 @@ impl Paces {
 impl Pace {
     /// Sees whether `left` bytes, the rest, come within `patience` times what all of it takes straight from the origin.
     ///
-    /// How fast an origin is that was only assumed is found out by one read after the other, once the job is too slow for it, or may be.
+    /// How fast an origin is that was only assumed is found out by some reads, once the job is too slow for it, or may be.
     pub(crate) fn judge(&mut self, patience: f64, straight: Straight, left: u64, most: usize, now: Time) {
         self.judged_at = now;
         let may_take = |rate| patience * self.bytes as f64 / rate + FIND_OUT.as_secs_f64();
@@ -108,12 +110,16 @@ impl Pace {
         let rate = if self.rate.bytes_per_second > 0.0 { self.rate.lately(now) } else { straight.rate };
         let (took, rest_takes) = (now.saturating_sub(self.began), left as f64 / rate);
         let takes = took.as_secs_f64() + rest_takes;
-        let may_be = if rest_takes > WORTH { FASTEST } else { straight.rate };
-        self.probes |= took >= FIND_OUT && takes > may_take(may_be);
+        if let Some(may_be) = straight.may_be
+            && took >= FIND_OUT
+            && self.rate.bytes_per_second > 0.0
+        {
+            self.probes |= takes > may_take(if rest_takes > WORTH { may_be } else { straight.rate });
+        }
         if takes > may_take(straight.rate) {
             self.extra = (self.extra * 2).clamp(1, most);
-        } else if self.probes && !straight.is_measured {
-            self.extra = 1;
+        } else if self.probes && straight.may_be.is_some() {
+            self.extra = self.extra.max(PROBES.min(most));
         } else if takes < may_take(straight.rate) * ENOUGH {
             self.extra /= 2;
         }

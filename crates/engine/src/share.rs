@@ -113,6 +113,8 @@ pub(crate) struct Share {
     pub(crate) tell_at: Option<Time>,
     /// The origin will not give it.
     pub(crate) hopeless: bool,
+    /// Whether its origin gives no parts: it is left alone as long as a partner has all.
+    pub(crate) only_whole: bool,
     /// All is had, and is being proven.
     pub(crate) sealing: bool,
 }
@@ -201,6 +203,7 @@ impl Share {
             rate: Rate::default(),
             tell_at: None,
             hopeless: false,
+            only_whole: false,
             sealing: false,
         }
     }
@@ -414,7 +417,7 @@ impl Share {
         } else {
             (RANGES / (fetchers + 1)).max(1)
         };
-        self.at_once = if self.hopeless { 0 } else { base + self.extra };
+        self.at_once = if self.hopeless || self.only_whole && self.has_holder { 0 } else { base + self.extra };
         self.range_chunks = if fetchers > 0 { SHARED_RANGE_CHUNKS } else { u64::MAX };
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::link::Rate;
-use crate::pace::Straight;
+use crate::pace::{FASTEST, Straight};
 use crate::{Config, Time};
 
 /// The least wait when an origin is busy, whatever it asks: doubled while it stays so.
@@ -17,8 +17,9 @@ const SEEN: Duration = Duration::from_millis(1500);
 /// each round that went well.
 #[derive(Debug)]
 pub(crate) struct Source {
-    /// Reads under way.
-    pub(crate) reading: usize,
+    pub(crate) reads: Reads,
+    /// Those for files of which peers have all. Others are of a crowd that shares the origin, and each the line with all that it takes of the others.
+    warm: Reads,
     /// No read begins before.
     pub(crate) closed_until: Time,
     /// Reads that it bears at once, and since when it is known not to bear more.
@@ -26,9 +27,29 @@ pub(crate) struct Source {
     halved_at: Time,
     succeeded: usize,
     pause: Duration,
-    best: Best,
     /// When bytes of content came from it last.
     pub(crate) heard: Option<Time>,
+}
+
+/// Reads under way, and the most that they brought.
+#[derive(Debug, Default)]
+pub(crate) struct Reads {
+    pub(crate) under_way: usize,
+    best: Best,
+}
+
+impl Reads {
+    fn begins(&mut self, now: Time) {
+        self.under_way += 1;
+        self.best.over.busy(now);
+    }
+
+    fn ends(&mut self) {
+        self.under_way -= 1;
+        if self.under_way == 0 {
+            self.best.over.idle();
+        }
+    }
 }
 
 /// The most bytes a second that something was seen to bring; falls slowly.
@@ -50,19 +71,19 @@ impl Best {
 impl Source {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
-            reading: 0,
+            reads: Reads::default(),
+            warm: Reads::default(),
             closed_until: Time::ZERO,
             most: config.reads,
             halved_at: Time::ZERO,
             succeeded: 0,
             pause: FIRST_PAUSE,
-            best: Best::default(),
             heard: None,
         }
     }
 
     pub(crate) fn is_open(&self, now: Time) -> bool {
-        self.closed_until <= now && self.reading < self.most
+        self.closed_until <= now && self.reads.under_way < self.most
     }
 
     /// Closes the origin for as long as it asks and at least for a wait of our own, and halves what is read from it at once.
@@ -91,34 +112,40 @@ impl Source {
         self.succeeded = 0;
     }
 
-    /// Bytes of content came, of reads that take up all its time.
-    pub(crate) fn brought(&mut self, bytes: u64, now: Time) {
+    /// Bytes of content came of a read.
+    pub(crate) fn brought(&mut self, bytes: u64, is_warm: bool, now: Time) {
         self.heard = Some(now);
-        self.best.add(bytes, now);
+        self.reads.best.add(bytes, now);
+        if is_warm {
+            self.warm.best.add(bytes, now);
+        }
     }
 
-    /// A read of it begins.
-    pub(crate) fn begins(&mut self, now: Time) {
-        self.reading += 1;
-        self.best.over.busy(now);
+    /// A read of it begins, for a file of which a peer has all or not.
+    pub(crate) fn begins(&mut self, is_warm: bool, now: Time) {
+        self.reads.begins(now);
+        if is_warm {
+            self.warm.begins(now);
+        }
     }
 
     /// A read of it is over.
-    pub(crate) fn ends(&mut self) {
-        self.reading -= 1;
-        if self.reading == 0 {
-            self.best.over.idle();
+    pub(crate) fn ends(&mut self, was_warm: bool) {
+        self.reads.ends();
+        if was_warm {
+            self.warm.ends();
         }
     }
 
-    /// Bytes a second that this node would get straight from it, as far as its own reads tell; else half of the most that its `line` was
-    /// seen to bring, or what reads that have brought nothing yet can bring at most.
-    pub(crate) fn straight(&self, config: &Config, line: &Best, now: Time) -> Straight {
-        if self.best.rate > 0.0 {
-            return Straight { rate: self.best.rate, is_measured: true };
+    /// Bytes a second that this node would get straight from it, as far as its own reads tell, for a file of which a peer has all or not; else
+    /// half of the most that its `line` was seen to bring, or what reads that have brought nothing yet can bring at most.
+    pub(crate) fn straight(&self, config: &Config, line: &Best, is_warm: bool, now: Time) -> Straight {
+        let Reads { under_way, best } = if is_warm { &self.warm } else { &self.reads };
+        if best.rate > 0.0 {
+            return Straight { rate: self.reads.best.rate, may_be: None };
         }
-        let rate = config.assumed_origin_rate.max(line.rate / 2.0).min(self.best.over.at_most(self.reading, now));
-        Straight { rate, is_measured: false }
+        let least = config.assumed_origin_rate.max(line.rate / 2.0).max(self.reads.best.rate);
+        Straight { rate: least.min(best.over.at_most(*under_way, now)), may_be: is_warm.then_some(FASTEST) }
     }
 
     pub(crate) fn succeeded(&mut self, config: &Config) {
