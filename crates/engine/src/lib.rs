@@ -251,11 +251,14 @@ impl Engine {
         let bytes = file.bytes(&arrived);
         self.paces.brought(file.group, bytes, now);
         self.line.add(bytes, now);
+        if let Some(source) = self.sources.get_mut(&file.origin) {
+            source.line_brought(bytes, now);
+        }
         match from {
             From::Origin => {
                 file.arrived(arrived.end);
                 if let Some(source) = self.sources.get_mut(&file.origin) {
-                    source.brought(bytes, read.is_warm, now);
+                    source.brought(bytes, now);
                 }
             }
             From::Peer { peer, .. } => {

@@ -112,11 +112,15 @@ impl Source {
         self.succeeded = 0;
     }
 
-    /// Bytes of content came of a read.
-    pub(crate) fn brought(&mut self, bytes: u64, is_warm: bool, now: Time) {
+    /// Bytes of content came of a read of it.
+    pub(crate) fn brought(&mut self, bytes: u64, now: Time) {
         self.heard = Some(now);
         self.reads.best.add(bytes, now);
-        if is_warm {
+    }
+
+    /// Bytes of content that it has came, of it or of a peer: what takes the line beside a read of it could be its own.
+    pub(crate) fn line_brought(&mut self, bytes: u64, now: Time) {
+        if self.warm.under_way > 0 {
             self.warm.best.add(bytes, now);
         }
     }
@@ -142,7 +146,7 @@ impl Source {
     pub(crate) fn straight(&self, config: &Config, line: &Best, is_warm: bool, now: Time) -> Straight {
         let Reads { under_way, best } = if is_warm { &self.warm } else { &self.reads };
         if best.rate > 0.0 {
-            return Straight { rate: self.reads.best.rate, may_be: None };
+            return Straight { rate: best.rate.max(self.reads.best.rate), may_be: None };
         }
         let least = config.assumed_origin_rate.max(line.rate / 2.0).max(self.reads.best.rate);
         Straight { rate: least.min(best.over.at_most(*under_way, now)), may_be: is_warm.then_some(FASTEST) }
