@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::daemon::{end, files, run};
-use crate::files::{MIB, names, resource};
+use crate::files::{Files, MIB, names, resource};
 use crate::node::{Node, until};
 
 /// What the API answered.
@@ -203,8 +203,8 @@ fn a_job_that_cannot_be_done_says_why_and_one_that_is_wrong_is_refused_at_once()
 
 #[test]
 fn more_jobs_than_a_node_can_keep_in_mind_are_refused() {
-    // So slow that no job ends while others are submitted, on a busy machine too.
-    let hub = files().hub(MIB / 64);
+    // So slow that no job ends while others are submitted, on a busy machine too; and small, since each job reserves its part of the disk.
+    let hub = Files::of_sizes([("model.safetensors", MIB)]).hub(MIB / 256);
     let node = Node::new(&hub);
     let daemon = run(&node, &[]);
     let ids: Vec<String> = (0..256).map(|_| submit(&node, "root")).collect();
