@@ -461,9 +461,6 @@ impl Engine {
         let file = self.files.get_mut(&key)?;
         file.reading += 1;
         self.turns.began(file.group);
-        if let Some(source) = self.sources.get_mut(&file.origin) {
-            source.begins(file.is_warm(), now);
-        }
         self.origin_reads += 1;
         self.place(key, now);
         self.review_at(key, now);
@@ -474,7 +471,13 @@ impl Engine {
     fn begin(&mut self, file: FileKey, chunks: Range<u64>, from: From, now: Time) {
         let read = ReadId(self.next_read);
         self.next_read += 1;
-        let is_warm = self.files.get(&file).is_some_and(WantedFile::is_warm);
+        let wanted = self.files.get(&file);
+        let is_warm = wanted.is_some_and(WantedFile::is_warm);
+        if from == From::Origin
+            && let Some(source) = wanted.and_then(|wanted| self.sources.get_mut(&wanted.origin))
+        {
+            source.begins(is_warm, now);
+        }
         self.reads.insert(read, Read { file, chunks: chunks.clone(), began: now, heard: now, begun: false, from, is_warm });
         self.actions.push_back(Action::Read { read, file, chunks, from });
     }

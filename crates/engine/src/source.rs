@@ -161,3 +161,31 @@ impl Source {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn for_warm_files_an_origin_gives_what_the_line_brings_beside_reads_of_such() {
+        let (config, second) = (Config::default(), Duration::from_secs(1));
+        let mut source = Source::new(&config);
+        let play = |source: &mut Source, is_warm, from: u32| {
+            source.begins(is_warm, second * from);
+            for step in 1..=40 {
+                let now = second * from + second * step / 20;
+                source.brought(100_000, now);
+                // Peers bring nine times as much.
+                source.line_brought(1_000_000, now);
+            }
+            source.ends(is_warm);
+        };
+        let straight = |source: &Source, is_warm| source.straight(&config, &Best::default(), is_warm, second * 60);
+        play(&mut source, false, 0);
+        assert!(straight(&source, false).rate < 3e6 && straight(&source, false).may_be.is_none());
+        assert!(straight(&source, true).rate == config.assumed_origin_rate && straight(&source, true).may_be.is_some());
+        play(&mut source, true, 10);
+        assert!(straight(&source, true).rate > 15e6 && straight(&source, true).may_be.is_none());
+        assert!(straight(&source, false).rate < 3e6);
+    }
+}

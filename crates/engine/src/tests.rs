@@ -106,6 +106,12 @@ fn asked(actions: &[Action]) -> Vec<Started> {
     reads(&actions.iter().filter(of_peer).cloned().collect::<Vec<_>>())
 }
 
+/// The reads from the origin among actions.
+fn from_origin(actions: &[Action]) -> Vec<Started> {
+    let of_origin = |action: &&Action| matches!(action, Action::Read { from: From::Origin, .. });
+    reads(&actions.iter().filter(of_origin).cloned().collect::<Vec<_>>())
+}
+
 fn end(engine: &mut Engine, read: ReadId, outcome: Outcome, now: Time) {
     engine.handle(Event::Ended { read, outcome }, now);
 }

@@ -89,25 +89,17 @@ fn an_origin_that_stays_busy_for_too_long_is_given_up() {
 fn an_origin_without_ranges_is_left_alone_while_a_peer_has_all() {
     let mut engine = Engine::new(Config::default(), 1);
     want_shared(&mut engine, 1, 1000 * larder_content::CHUNK_BYTES, 1, sharing(vec![]));
-    let (mut now, from_origin) = (SECOND, |actions: &[Action]| {
-        let of_origin = |action: &&Action| matches!(action, Action::Read { from: From::Origin, .. });
-        reads(&actions.iter().filter(of_origin).cloned().collect::<Vec<_>>())
-    });
-    let read = from_origin(&actions(&mut engine, now)).remove(0);
+    let read = from_origin(&actions(&mut engine, SECOND)).remove(0);
     holds(&mut engine, 1, key(1));
-    let begun = actions(&mut engine, now);
-    show_hashes(&mut engine, &begun, now);
-    end(&mut engine, read.0, Outcome::RangeIgnored, now);
-    let after = actions(&mut engine, now);
+    let begun = actions(&mut engine, SECOND);
+    show_hashes(&mut engine, &begun, SECOND);
+    end(&mut engine, read.0, Outcome::RangeIgnored, SECOND);
+    let after = actions(&mut engine, SECOND);
     assert!(from_origin(&after).is_empty() && !asked(&after).is_empty(), "{after:?}");
-    engine.handle(Event::Lost { peer: peer(1) }, now);
-    let whole = std::iter::repeat_with(|| {
-        now += SECOND;
-        from_origin(&actions(&mut engine, now))
-    });
-    let read = whole.take(10).flatten().next().unwrap();
-    end(&mut engine, read.0, Outcome::RangeIgnored, 20 * SECOND);
-    assert_eq!(from_origin(&actions(&mut engine, 20 * SECOND))[0].2, 0..1000);
+    engine.handle(Event::Lost { peer: peer(1) }, SECOND);
+    let again: Vec<Started> = (2..12).flat_map(|second| from_origin(&actions(&mut engine, second * SECOND))).collect();
+    end(&mut engine, again[0].0, Outcome::RangeIgnored, 12 * SECOND);
+    assert_eq!(from_origin(&actions(&mut engine, 12 * SECOND))[0].2, 0..1000);
 }
 
 #[test]

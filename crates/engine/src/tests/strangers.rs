@@ -34,8 +34,7 @@ fn go_on(engine: &mut Engine, from: Time, until: Time, mut play: impl FnMut(&mut
                 finish(engine, (read, key(1), chunks), now);
             }
         }
-        let of_origin = |action: &&Action| matches!(action, Action::Read { from: From::Origin, .. });
-        open.extend(reads(&actions.iter().filter(of_origin).cloned().collect::<Vec<_>>()));
+        open.extend(super::from_origin(&actions));
         play(engine, &actions, now);
         now += TICK;
     }
