@@ -5,6 +5,7 @@
 //! a [`RelativePath`] cannot leave its folder, a [`Secret`] cannot be printed, a [`VerifiedChunks`]
 //! was hashed, a [`Proof`] exists only if the bytes matched what the origin said of them.
 
+mod buffers;
 mod chunk;
 pub mod codec;
 mod digest;
@@ -18,6 +19,7 @@ mod secret;
 mod swarm;
 pub mod xet;
 
+pub use buffers::Buffers;
 pub use chunk::{CHUNK_BYTES, ChunkHash, ChunkHashes, ChunkLayout, ChunkTree, ContentId, VerifiedChunks, WrongChunk};
 pub use digest::{Algorithm, OriginDigest, ParseDigestError, PartSizes, ProofKind, Strength};
 pub use file::{FileKey, Locator, OriginFile, Scope};

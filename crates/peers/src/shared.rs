@@ -18,7 +18,7 @@ use crate::book::KnownPeer;
 use crate::config::{Addresses, Config, MarketConfig};
 use crate::control::{ControlRecord, HelloRecord, HolderRecord, Link, ROWS_A_FRAME, spare_frames};
 use crate::event::{Event, Sighting};
-use crate::exchange::{Pool, UPLOADS_AT_ONCE};
+use crate::exchange::{Queue, UPLOADS_AT_ONCE};
 use crate::gate::Gate;
 use crate::holdings::{Own, Table};
 use crate::identity::Identity;
@@ -112,7 +112,7 @@ pub(crate) struct Shared {
     pub(crate) upload: Cap,
     pub(crate) download: Cap,
     pub(crate) uploads: Arc<Semaphore>,
-    pub(crate) pool: Pool,
+    pub(crate) queue: Queue,
     pub(crate) spare_frames: Mutex<Bucket>,
     pub(crate) traffic: Arc<Traffic>,
     pub(crate) listening: Mutex<Vec<Multiaddr>>,
@@ -148,7 +148,7 @@ impl Shared {
             is_bootstrap: market.is_bootstrap,
             upload: Cap::new(config.upload_bytes_per_second),
             download: Cap::new(config.download_bytes_per_second),
-            pool: Pool::default(),
+            queue: Queue::default(),
             spare_frames: Mutex::new(spare_frames()),
             uploads: Arc::new(Semaphore::new(UPLOADS_AT_ONCE)),
             gate: Mutex::new(Gate::new(&market.allow)),

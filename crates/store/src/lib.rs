@@ -111,7 +111,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use larder_content::{ChunkHashes, ContentId, FileKey};
+use larder_content::{Buffers, ChunkHashes, ContentId, FileKey};
 
 pub use blobs::{Blob, BlobName};
 pub use config::StoreConfig;
@@ -168,6 +168,8 @@ struct Shared {
     /// The number of the next file in `temp`. Who makes or moves a small one holds it: the file system would let them spin.
     temps: Mutex<u64>,
     open_blobs: Mutex<Recent<BlobName, OpenBlob>>,
+    /// What chunks are read into.
+    buffers: Buffers,
     lists: Mutex<Recent<ContentId, Arc<ChunkHashes>>>,
     /// Held by the one who makes a list of chunk hashes.
     making_list: Mutex<()>,

@@ -7,11 +7,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use larder_content::Buffers;
+
 use crate::disk::{Disk, RealDisk};
 use crate::folder::{Folder, absolute};
 use crate::hashes::recent_lists;
 use crate::index::Index;
-use crate::read::open_blobs;
+use crate::read::{BUFFERS, open_blobs};
 use crate::records::StateRow;
 use crate::recovery::Recovery;
 use crate::sync::{Groups, Keeper};
@@ -62,6 +64,7 @@ impl Store {
             blob_bytes: AtomicU64::new(0),
             temps: Mutex::default(),
             open_blobs: Mutex::new(open_blobs()),
+            buffers: Buffers::new(BUFFERS),
             lists: Mutex::new(recent_lists()),
             making_list: Mutex::default(),
             kept_bytes: Arc::default(),

@@ -6,11 +6,11 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::sync::{Arc, MutexGuard};
 
 use bytes::Bytes;
-use larder_content::{ChunkHash, ChunkLayout, VerifiedChunks};
-use rustix::buffer::spare_capacity;
+use larder_content::{Buffers, ChunkHash, ChunkLayout, VerifiedChunks};
 
 use crate::blobs::{Blob, BlobName};
 use crate::folder::{Fingerprint, Status};
@@ -20,6 +20,8 @@ use crate::{Shared, Store, StoreError, lock};
 
 /// The most chunks that one call reads: 4 MiB.
 pub const MOST_READ_CHUNKS: u64 = 16;
+/// The most buffers that are remembered to be read into, 1 MiB each where peers ask.
+pub(crate) const BUFFERS: usize = 8;
 /// The most files of blobs that are kept open to be read.
 const OPEN_FILES: usize = 64;
 /// How often a blob is tried that others link or release all the while.
@@ -56,7 +58,7 @@ impl Store {
         for _ in 0..TRIES {
             let known = lock(&shared.open_blobs).get(&name);
             let known = known.map_or_else(|| shared.open_blob(name), Ok)?;
-            let bytes = read(&known.file, &place);
+            let bytes = read_into(&shared.buffers, &known.file, &place);
             // Afterwards: then it says as much of what was read as of what was there before.
             let status = rustix::fs::fstat(&known.file).map(Status::from).map_err(|error| fail(error.into()))?;
             if status.fingerprint == known.fingerprint {
@@ -105,7 +107,7 @@ impl Partial {
         let Some(hashes) = state.hashes(chunks.clone()) else { return Ok(None) };
         let resumed = chunks.clone().any(|index| state.is_resumed(index));
         drop(state);
-        let bytes = read(&handle, &layout.bytes(chunks.start, chunks.end));
+        let bytes = read_into(&self.shared().buffers, &handle, &layout.bytes(chunks.start, chunks.end));
         let bytes = bytes.map_err(|error| self.shared().home.fault(&file_name(&self.coming.key), error))?;
         if resumed && let Err(wrong) = VerifiedChunks::check(layout, chunks.start, bytes.clone(), &hashes) {
             self.lose(wrong.index, epoch)?;
@@ -144,34 +146,26 @@ fn clamp(layout: ChunkLayout, chunks: Range<u64>) -> Range<u64> {
     start..chunks.end.clamp(start, layout.count()).min(start + MOST_READ_CHUNKS)
 }
 
+/// Reads `place` of a file into one of `buffers`.
+pub(crate) fn read_into(buffers: &Buffers, file: &File, place: &Range<u64>) -> io::Result<Bytes> {
+    let mut bytes = buffers.take(usize::try_from(place.end - place.start).unwrap_or(usize::MAX));
+    file.read_exact_at(&mut bytes, place.start)?;
+    let bytes = bytes.freeze();
+    buffers.keep(&bytes);
+    Ok(bytes)
+}
+
 /// Reads `place` of a file.
 pub(crate) fn read(file: &File, place: &Range<u64>) -> io::Result<Bytes> {
-    // Some processors copy to places that are not aligned at half the speed.
-    const ALIGNMENT: usize = 64;
-    let length = usize::try_from(place.end - place.start).unwrap_or(usize::MAX);
-    if length == 0 {
-        return Ok(Bytes::new());
-    }
-    let mut bytes: Vec<u8> = Vec::with_capacity(length + ALIGNMENT);
-    let start = bytes.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
-    bytes.resize(start, 0);
-    while bytes.len() < start + length {
-        let at = place.start + (bytes.len() - start) as u64;
-        match rustix::io::pread(file, spare_capacity(&mut bytes), at) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(Bytes::from(bytes).slice(start..start + length))
+    read_into(&Buffers::new(0), file, place)
 }
 
 /// Reads the first `size` bytes of a file in order.
 pub(crate) fn read_all(file: &File, size: u64, take: &mut dyn FnMut(Bytes)) -> io::Result<()> {
-    let mut at = 0;
+    let (mut at, buffers) = (0, Buffers::new(1));
     while at < size {
         let end = size.min(at + READ_BYTES);
-        take(read(file, &(at..end))?);
+        take(read_into(&buffers, file, &(at..end))?);
         at = end;
     }
     Ok(())

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::io::{ReadHalf, WriteHalf};
@@ -15,13 +16,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::fetched::{ChunkStream, Part};
 use super::frame::{AnswerRecord, AskRecord, ClaimRecord};
-use super::{ChunkRequest, FetchError, MOST_ASKS, MOST_CHUNKS, MOST_HASHES, PIECE_BYTES, Piece, Wanted};
+use super::queue::Place;
+use super::{ChunkRequest, FetchError, MOST_ASKS, MOST_CHUNKS, MOST_HASHES, PIECE_BYTES, Piece, Queue, Wanted};
 use crate::frame;
 use crate::identity::has_signed;
 use crate::shared::{Shared, Traffic, lock};
 
 /// Bytes read at once when downloads are capped.
 const CAPPED_SLICE: usize = 64 * 1024;
+
+/// How often it is said that a peer lives of which no more is read because this node takes too little.
+const HELD_UP: Duration = Duration::from_millis(250);
 
 /// A link's place to put questions.
 #[derive(Debug, Clone)]
@@ -237,6 +242,20 @@ struct Front {
     received: Arc<AtomicU64>,
 }
 
+impl Front {
+    /// Waits until so many bytes more may wait for this node. That nothing comes meanwhile is not the peer's fault.
+    async fn place(&self, length: usize, queue: &Queue) -> Option<Place> {
+        let place = queue.place(length);
+        tokio::pin!(place);
+        loop {
+            match tokio::time::timeout(HELD_UP, &mut place).await {
+                Ok(place) => return place,
+                Err(_) => drop(self.received.fetch_add(1, Ordering::Relaxed)),
+            }
+        }
+    }
+}
+
 enum Progress {
     Goes,
     Ends,
@@ -271,8 +290,9 @@ impl Reading {
                 self.progress = Some(if (length as u64).is_multiple_of(CHUNK_BYTES) { end } else { wanted.end });
                 let claim = claim.map(|claim| self.check(claim, front.file, first..end, &shared.address)).transpose()?;
                 let bytes = self.fill(input, length, front, shared, traffic).await?;
+                let _place = front.place(bytes.len(), &shared.queue).await;
                 let piece = Piece { first, bytes, claim, content: content.map(ContentId) };
-                let _ = front.parts.try_send(Ok(Part::Piece(piece)));
+                let _ = front.parts.try_send(Ok(Part::Piece { piece, _place }));
                 Ok(Progress::Goes)
             }
             (AnswerRecord::Hashes { count }, Wanted::Hashes(wanted)) => {
@@ -309,7 +329,7 @@ impl Reading {
         shared: &Shared,
         traffic: &Traffic,
     ) -> Result<Bytes, FetchError> {
-        let mut buffer = shared.pool.take(length);
+        let mut buffer = shared.queue.buffers.take(length);
         let mut filled = 0;
         while filled < length {
             let most = if shared.download.is_set() { CAPPED_SLICE.min(length - filled) } else { length - filled };
@@ -323,7 +343,7 @@ impl Reading {
             shared.download.pass(count).await;
         }
         let bytes = buffer.freeze();
-        shared.pool.keep(&bytes);
+        shared.queue.buffers.keep(&bytes);
         Ok(bytes)
     }
 

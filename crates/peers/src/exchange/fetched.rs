@@ -6,13 +6,18 @@ use std::sync::atomic::AtomicU64;
 use larder_content::ChunkHash;
 use tokio::sync::{Notify, mpsc};
 
+use super::queue::Place;
 use super::{FetchError, Piece};
 
 /// One part of an answer.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "nearly all parts are pieces")]
 pub(super) enum Part {
-    Piece(Piece),
+    Piece {
+        piece: Piece,
+        /// The room that it has while it waits.
+        _place: Option<Place>,
+    },
     Hashes(Vec<ChunkHash>),
     /// All was said: without it, the connection broke.
     End,
@@ -30,14 +35,15 @@ impl ChunkStream {
     /// The next piece; none when the answer has ended, which may be before all chunks came.
     pub async fn next(&mut self) -> Option<Result<Piece, FetchError>> {
         match self.next_part().await? {
-            Ok(Part::Piece(piece)) => Some(Ok(piece)),
+            Ok(Part::Piece { piece, .. }) => Some(Ok(piece)),
             Ok(Part::End) => None,
             Ok(Part::Hashes(_)) => Some(Err(FetchError::Lied("hashes that were not asked for".into()))),
             Err(error) => Some(Err(error)),
         }
     }
 
-    /// The payload bytes that came so far, those of unfinished pieces too: to be watched from elsewhere.
+    /// The payload bytes that came so far, those of unfinished pieces too: to be watched from elsewhere. Grows also while what came waits
+    /// because this node takes too little.
     #[must_use]
     pub fn counter(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.received)
@@ -45,7 +51,7 @@ impl ChunkStream {
 
     async fn next_part(&mut self) -> Option<Result<Part, FetchError>> {
         match self.parts.as_mut()?.recv().await {
-            Some(Ok(part @ (Part::Piece(_) | Part::Hashes(_)))) => Some(Ok(part)),
+            Some(Ok(part @ (Part::Piece { .. } | Part::Hashes(_)))) => Some(Ok(part)),
             Some(Ok(Part::End)) => {
                 self.parts = None;
                 None
@@ -74,7 +80,7 @@ impl Drop for ChunkStream {
 pub(crate) async fn hashes_of(mut answer: ChunkStream) -> Result<Vec<ChunkHash>, FetchError> {
     match answer.next_part().await {
         Some(Ok(Part::Hashes(hashes))) => Ok(hashes),
-        Some(Ok(Part::Piece(_) | Part::End)) => Err(FetchError::Lied("chunks that were not asked for".into())),
+        Some(Ok(Part::Piece { .. } | Part::End)) => Err(FetchError::Lied("chunks that were not asked for".into())),
         Some(Err(error)) => Err(error),
         None => Err(FetchError::Refused),
     }

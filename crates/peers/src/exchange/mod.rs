@@ -5,7 +5,7 @@
 //! | `frame` | what is on the wire |
 //! | `ask` | the side that asks: one task a link |
 //! | `fetched` | what the asker holds: a stream of pieces, cancelled by dropping it |
-//! | `pool` | buffers for the pieces, taken up again |
+//! | `queue` | what pieces take up until they are taken |
 //! | `serve` | the side that answers: one task a stream |
 //! | `upload` | what the answering node holds: a place to put pieces |
 //!
@@ -15,7 +15,7 @@
 mod ask;
 mod fetched;
 mod frame;
-mod pool;
+mod queue;
 mod serve;
 mod upload;
 
@@ -27,7 +27,7 @@ use larder_content::{CHUNK_BYTES, Claim, ContentId, FileKey};
 pub(crate) use ask::{Asker, ask_all};
 pub use fetched::ChunkStream;
 pub(crate) use fetched::hashes_of;
-pub(crate) use pool::Pool;
+pub(crate) use queue::Queue;
 pub(crate) use serve::{UPLOADS_A_PEER, UPLOADS_AT_ONCE, serve};
 pub use upload::{Gone, Upload, Wanted};
 

@@ -43,6 +43,7 @@ impl EventLoop {
             self.expire_at = now + EXPIRE_EVERY;
             lock(&self.shared.own).expire(self.shared.now());
             lock(&self.shared.table).expire(self.shared.now());
+            self.shared.queue.buffers.clear();
         }
         if now >= self.compare_at {
             self.compare_at = now + self.shared.config.compare_every.mul_f64(0.8 + 0.4 * fastrand::f64());
