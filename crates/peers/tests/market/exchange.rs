@@ -1,6 +1,7 @@
 //! Chunks and hashes go from peer to peer.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use larder_content::{ContentId, FileKey, FileMessage, FileWord};
 use larder_peers::{ChunkRequest, FetchError, Piece};
@@ -44,6 +45,36 @@ async fn quic_carries_the_same() {
     two.sees(&one).await;
     let pieces = fetch(&two, &one, 3, 41).await.unwrap();
     assert_eq!(pieces.iter().flat_map(|piece| piece.bytes.to_vec()).collect::<Vec<u8>>(), bytes_of(3, 41));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_does_not_take_waits_with_the_peer_which_counts_as_alive() {
+    let (one, two) = pair().await;
+    let mut answers = Vec::new();
+    for _ in 0..3 {
+        answers.push(two.market.fetch(one.id(), request(0, 41)).await.unwrap());
+    }
+    let received = || two.market.status().received_bytes;
+    // The first whole, and as much of the second as has room, and a piece.
+    let (whole, room) = (bytes_of(0, 41).len() as u64, 16 << 20);
+    wait_for("as much as may wait", || received() > room).await;
+    let counter = answers[1].counter();
+    loop {
+        let (came, counted) = (received(), counter.load(Ordering::Relaxed));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if received() == came {
+            assert!(counter.load(Ordering::Relaxed) > counted, "it counts as silent");
+            break;
+        }
+    }
+    assert!(received() < room + (2 << 20), "{} bytes came, and nobody took them", received());
+    for mut answer in answers {
+        let mut bytes = 0;
+        while let Some(piece) = answer.next().await {
+            bytes += piece.unwrap().bytes.len() as u64;
+        }
+        assert_eq!(bytes, whole);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
