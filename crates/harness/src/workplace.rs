@@ -50,10 +50,14 @@ impl<'a> Workplace<'a> {
         Ok(Self { arguments, scratch: Some(Scratch::below(&std::path::absolute(folder)?)?) })
     }
 
+    /// Where what is called so lies.
+    pub(crate) fn path(&self, name: &str) -> anyhow::Result<PathBuf> {
+        self.scratch.as_ref().map(|scratch| scratch.path(name)).context("the folder is gone")
+    }
+
     /// A market in a folder of its own.
     pub(crate) fn market(&self, name: &str, address: &str, hub: &str) -> anyhow::Result<Market> {
-        let folder = self.scratch.as_ref().map(|scratch| scratch.path(name)).context("the folder is gone")?;
-        let mut market = Market::new(folder, address, hub);
+        let mut market = Market::new(self.path(name)?, address, hub);
         if let Some(level) = &self.arguments.log {
             market = market.with("LARDER_LOG", level);
         }
