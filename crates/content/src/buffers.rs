@@ -22,31 +22,41 @@ impl Buffers {
         Self { most, handed_out: Mutex::default() }
     }
 
-    /// A buffer of `length` bytes, with anything in it.
+    /// A buffer of at least `length` bytes, with anything in them.
     #[must_use]
     pub fn take(&self, length: usize) -> BytesMut {
+        if length == 0 {
+            return BytesMut::new();
+        }
         let free = {
             let mut buffers = self.handed_out.lock().unwrap_or_else(PoisonError::into_inner);
-            let at = buffers.iter().position(|bytes| bytes.len() >= length && bytes.is_unique());
-            at.and_then(|at| buffers.remove(at))
+            // Not one that is much larger: who counts the bytes that are held counts `length`.
+            let fits = |bytes: &Bytes| bytes.len() >= length && bytes.len() / 2 <= length && bytes.is_unique();
+            let fitting = buffers.iter().enumerate().filter(|(_, bytes)| fits(bytes));
+            let best = fitting.min_by_key(|(_, bytes)| bytes.len()).map(|(at, _)| at);
+            best.and_then(|at| buffers.remove(at))
         };
-        let free = free.and_then(|bytes| bytes.try_into_mut().ok());
-        let mut buffer = free.unwrap_or_else(|| {
-            let mut fresh = BytesMut::zeroed(length + ALIGNMENT);
+        free.and_then(|bytes| bytes.try_into_mut().ok()).unwrap_or_else(|| {
+            let mut fresh = BytesMut::zeroed(length.saturating_add(ALIGNMENT));
             fresh.advance(fresh.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT));
+            fresh.truncate(length);
             fresh
-        });
-        buffer.truncate(length);
-        buffer
+        })
     }
 
-    /// Remembers what was handed out, now that it is full.
-    pub fn keep(&self, bytes: &Bytes) {
-        let mut buffers = self.handed_out.lock().unwrap_or_else(PoisonError::into_inner);
-        if buffers.len() >= self.most {
-            buffers.pop_front();
+    /// The first `length` bytes of a buffer that was taken and is full now; remembers it.
+    #[must_use]
+    pub fn keep(&self, buffer: BytesMut, length: usize) -> Bytes {
+        let whole = buffer.freeze();
+        let bytes = whole.slice(..length);
+        if length > 0 {
+            let mut buffers = self.handed_out.lock().unwrap_or_else(PoisonError::into_inner);
+            buffers.push_back(whole);
+            while buffers.len() > self.most {
+                buffers.pop_front();
+            }
         }
-        buffers.push_back(bytes.clone());
+        bytes
     }
 
     /// Gives back the memory of those that nobody holds.
@@ -59,28 +69,38 @@ impl Buffers {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_buffer_comes_back_only_when_its_bytes_were_let_go_and_is_aligned() {
-        let buffers = Buffers::new(2);
-        let first = buffers.take(100).freeze();
-        let place = first.as_ptr();
-        assert_eq!((first.len(), place.align_offset(ALIGNMENT)), (100, 0));
-        buffers.keep(&first);
-        assert_ne!(buffers.take(100).as_ptr(), place);
-        drop(first);
-        assert_ne!(buffers.take(101).as_ptr(), place, "it is too short");
-        let again = buffers.take(90);
-        assert_eq!((again.as_ptr(), again.len()), (place, 90));
+    fn full(buffers: &Buffers, length: usize) -> Bytes {
+        buffers.keep(buffers.take(length), length)
     }
 
     #[test]
-    fn no_more_are_remembered_than_was_said_and_none_that_is_free_after_it_was_cleared() {
+    fn a_buffer_comes_back_whole_when_its_bytes_were_let_go_for_what_is_not_much_smaller() {
         let buffers = Buffers::new(2);
-        let held: Vec<Bytes> = (0..3).map(|_| buffers.take(10).freeze()).inspect(|bytes| buffers.keep(bytes)).collect();
+        let first = full(&buffers, 100);
+        let place = first.as_ptr();
+        assert_eq!((first.len(), place.align_offset(ALIGNMENT)), (100, 0));
+        assert_ne!(buffers.take(100).as_ptr(), place);
+        drop(first);
+        assert!(buffers.take(101).as_ptr() != place && buffers.take(49).as_ptr() != place);
+        let smaller = full(&buffers, 60);
+        assert_eq!((smaller.as_ptr(), smaller.len()), (place, 60));
+        drop(smaller);
+        assert_eq!(full(&buffers, 100).as_ptr(), place);
+        assert!(full(&buffers, 0).is_empty());
+    }
+
+    #[test]
+    fn no_more_are_remembered_than_was_said_and_only_those_that_are_held_after_it_was_cleared() {
+        let buffers = Buffers::new(2);
+        let held: Vec<Bytes> = (0..3).map(|_| full(&buffers, 10)).collect();
         let count = || buffers.handed_out.lock().unwrap().len();
         assert_eq!(count(), 2);
-        drop(held.into_iter().take(2));
+        let last = held.into_iter().next_back();
+        buffers.clear();
+        assert_eq!(count(), 1);
+        drop(last);
         buffers.clear();
         assert_eq!(count(), 0);
+        drop(full(&Buffers::new(0), 10));
     }
 }

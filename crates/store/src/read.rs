@@ -20,8 +20,8 @@ use crate::{Shared, Store, StoreError, lock};
 
 /// The most chunks that one call reads: 4 MiB.
 pub const MOST_READ_CHUNKS: u64 = 16;
-/// The most buffers that are remembered to be read into, 1 MiB each where peers ask.
-pub(crate) const BUFFERS: usize = 8;
+/// The most buffers that are remembered to be read into, for good: 1 MiB each where peers ask.
+pub(crate) const BUFFERS: usize = 4;
 /// The most files of blobs that are kept open to be read.
 const OPEN_FILES: usize = 64;
 /// How often a blob is tried that others link or release all the while.
@@ -148,11 +148,10 @@ fn clamp(layout: ChunkLayout, chunks: Range<u64>) -> Range<u64> {
 
 /// Reads `place` of a file into one of `buffers`.
 pub(crate) fn read_into(buffers: &Buffers, file: &File, place: &Range<u64>) -> io::Result<Bytes> {
-    let mut bytes = buffers.take(usize::try_from(place.end - place.start).unwrap_or(usize::MAX));
-    file.read_exact_at(&mut bytes, place.start)?;
-    let bytes = bytes.freeze();
-    buffers.keep(&bytes);
-    Ok(bytes)
+    let length = usize::try_from(place.end - place.start).unwrap_or(usize::MAX);
+    let mut buffer = buffers.take(length);
+    file.read_exact_at(&mut buffer[..length], place.start)?;
+    Ok(buffers.keep(buffer, length))
 }
 
 /// Reads `place` of a file.

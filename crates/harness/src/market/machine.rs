@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 /// What the kernel calls a tick is the same on all of its machines: `sysconf(_SC_CLK_TCK)`.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -45,8 +45,7 @@ impl Processor {
 
 /// Memory that nothing needs, full of pages of a file that the kernel drops as soon as it is needed, as long as this lives.
 ///
-/// Where the host of a virtual machine takes free memory back, the first use of each page of it costs several times what writing it does:
-/// a quarter of all processor time of 16 nodes.
+/// Where the host of a virtual machine takes free memory back, the first use of each page of it costs several times what writing it does.
 #[derive(Debug)]
 pub struct FilledMemory(#[allow(dead_code, reason = "its pages go with it")] File);
 
@@ -59,9 +58,12 @@ impl FilledMemory {
     /// Fills it with a file that has no name and takes no room, on the file system of `folder`.
     ///
     /// # Errors
-    /// Fails if such a file cannot be made or read, or the kernel does not tell how much is free.
+    /// Fails if such a file cannot be made or read, if that fills no memory, or if the kernel does not tell how much there is.
     pub fn below(folder: &Path) -> anyhow::Result<Self> {
-        Self::up_to(free_memory()?, folder)
+        let filled = Self::up_to(told("MemTotal")?, folder)?;
+        let free = told("MemFree")?;
+        ensure!(free < Self::LEFT * 2, "{free} bytes of memory are still free: what is read below {} fills none", folder.display());
+        Ok(filled)
     }
 
     fn up_to(most: u64, folder: &Path) -> anyhow::Result<Self> {
@@ -71,15 +73,15 @@ impl FilledMemory {
         fs::remove_file(&path).with_context(|| path.display().to_string())?;
         file.set_len(most).with_context(|| path.display().to_string())?;
         let mut rest = &file;
-        while free_memory()? > Self::LEFT && std::io::copy(&mut Read::take(&mut rest, Self::STEP), &mut std::io::sink())? > 0 {}
+        while told("MemFree")? > Self::LEFT && std::io::copy(&mut Read::take(&mut rest, Self::STEP), &mut std::io::sink())? > 0 {}
         Ok(Self(file))
     }
 }
 
-/// Bytes of memory that nothing is in.
-fn free_memory() -> anyhow::Result<u64> {
+/// What the kernel says of this machine's memory, in bytes.
+fn told(name: &str) -> anyhow::Result<u64> {
     let text = fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
-    bytes(&text, "MemFree").context("/proc/meminfo has no line MemFree")
+    bytes(&text, name).with_context(|| format!("/proc/meminfo has no line {name}"))
 }
 
 /// A number of bytes as the kernel tells it. Source: proc(5): `MemFree:  1024 kB`.
@@ -150,7 +152,8 @@ mod tests {
         let filled = FilledMemory::up_to(3 << 20, folder.path()).unwrap();
         let file = filled.0.metadata().unwrap();
         assert_eq!((file.len(), std::os::unix::fs::MetadataExt::blocks(&file)), (3 << 20, 0));
-        assert!((&filled.0).read(&mut [0]).unwrap() == 0 || free_memory().unwrap() <= FilledMemory::LEFT, "not all of it was read");
+        let at = std::io::Seek::stream_position(&mut &filled.0).unwrap();
+        assert!(at == 3 << 20 || told("MemFree").unwrap() < 2 * FilledMemory::LEFT, "only {at} bytes were read");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 

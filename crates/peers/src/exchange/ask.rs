@@ -25,8 +25,10 @@ use crate::shared::{Shared, Traffic, lock};
 /// Bytes read at once when downloads are capped.
 const CAPPED_SLICE: usize = 64 * 1024;
 
-/// How often it is said that a peer lives of which no more is read because this node takes too little.
-const HELD_UP: Duration = Duration::from_millis(250);
+/// How often it is said that a peer lives of which no more is read because this node takes too little; and how often before one piece is
+/// read nevertheless, after 10 s.
+const HOLD: Duration = Duration::from_millis(250);
+const MOST_HOLDS: usize = 40;
 
 /// A link's place to put questions.
 #[derive(Debug, Clone)]
@@ -199,6 +201,10 @@ impl Session {
             });
             let Some(front) = front else { return FetchError::Lied("an answer to nothing".into()) };
             match reading.take(input, record, &front, shared, traffic).await {
+                Ok(Progress::Came(piece)) => {
+                    let _place = self.room_for(&piece, &front, &shared.queue).await;
+                    let _ = front.parts.try_send(Ok(Part::Piece { piece, _place }));
+                }
                 Ok(Progress::Goes) => {}
                 Ok(Progress::Ends) => {
                     let mut waiting = lock(&self.waiting);
@@ -210,6 +216,25 @@ impl Session {
                 Err(error) => return error,
             }
         }
+    }
+
+    /// Waits until a piece more may wait for this node. Not if nobody waits for it, and not for long: its peer would take this node for
+    /// stalled. All that the peer was asked for counts as coming meanwhile, for that nothing does is not its fault.
+    async fn room_for(&self, piece: &Piece, front: &Front, queue: &Queue) -> Option<Place> {
+        let place = queue.place(piece.bytes.len());
+        tokio::pin!(place);
+        for _ in 0..MOST_HOLDS {
+            tokio::select! {
+                biased;
+                () = front.parts.closed() => return None,
+                place = &mut place => return place,
+                () = tokio::time::sleep(HOLD) => {}
+            }
+            for ask in &lock(&self.waiting).asks {
+                ask.received.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        None
     }
 
     /// Only the question being answered is told of a lie; for the others the connection broke.
@@ -242,21 +267,8 @@ struct Front {
     received: Arc<AtomicU64>,
 }
 
-impl Front {
-    /// Waits until so many bytes more may wait for this node. That nothing comes meanwhile is not the peer's fault.
-    async fn place(&self, length: usize, queue: &Queue) -> Option<Place> {
-        let place = queue.place(length);
-        tokio::pin!(place);
-        loop {
-            match tokio::time::timeout(HELD_UP, &mut place).await {
-                Ok(place) => return place,
-                Err(_) => drop(self.received.fetch_add(1, Ordering::Relaxed)),
-            }
-        }
-    }
-}
-
 enum Progress {
+    Came(Piece),
     Goes,
     Ends,
 }
@@ -290,10 +302,7 @@ impl Reading {
                 self.progress = Some(if (length as u64).is_multiple_of(CHUNK_BYTES) { end } else { wanted.end });
                 let claim = claim.map(|claim| self.check(claim, front.file, first..end, &shared.address)).transpose()?;
                 let bytes = self.fill(input, length, front, shared, traffic).await?;
-                let _place = front.place(bytes.len(), &shared.queue).await;
-                let piece = Piece { first, bytes, claim, content: content.map(ContentId) };
-                let _ = front.parts.try_send(Ok(Part::Piece { piece, _place }));
-                Ok(Progress::Goes)
+                Ok(Progress::Came(Piece { first, bytes, claim, content: content.map(ContentId) }))
             }
             (AnswerRecord::Hashes { count }, Wanted::Hashes(wanted)) => {
                 if self.progress.is_some() || u64::from(count) != wanted.end - wanted.start {
@@ -329,7 +338,8 @@ impl Reading {
         shared: &Shared,
         traffic: &Traffic,
     ) -> Result<Bytes, FetchError> {
-        let mut buffer = shared.queue.buffers.take(length);
+        let buffers = &shared.queue.buffers;
+        let mut buffer = buffers.take(length);
         let mut filled = 0;
         while filled < length {
             let most = if shared.download.is_set() { CAPPED_SLICE.min(length - filled) } else { length - filled };
@@ -342,9 +352,7 @@ impl Reading {
             front.received.fetch_add(count as u64, Ordering::Relaxed);
             shared.download.pass(count).await;
         }
-        let bytes = buffer.freeze();
-        shared.queue.buffers.keep(&bytes);
-        Ok(bytes)
+        Ok(buffers.keep(buffer, length))
     }
 
     fn check(&mut self, record: ClaimRecord, file: FileKey, chunks: Range<u64>, market: &str) -> Result<Claim, FetchError> {
