@@ -267,6 +267,7 @@ struct Front {
     received: Arc<AtomicU64>,
 }
 
+#[allow(clippy::large_enum_variant, reason = "nearly all are pieces")]
 enum Progress {
     Came(Piece),
     Goes,
