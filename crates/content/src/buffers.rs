@@ -1,7 +1,7 @@
 //! Memory for the bytes of chunks, taken up again once nobody holds what was in it: neither zeroed nor mapped anew.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -29,7 +29,7 @@ impl Buffers {
             return BytesMut::new();
         }
         let free = {
-            let mut buffers = self.handed_out.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut buffers = self.lock();
             // Not one that is much larger: who counts the bytes that are held counts `length`.
             let fits = |bytes: &Bytes| bytes.len() >= length && bytes.len() / 2 <= length && bytes.is_unique();
             let fitting = buffers.iter().enumerate().filter(|(_, bytes)| fits(bytes));
@@ -50,7 +50,7 @@ impl Buffers {
         let whole = buffer.freeze();
         let bytes = whole.slice(..length);
         if length > 0 {
-            let mut buffers = self.handed_out.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut buffers = self.lock();
             buffers.push_back(whole);
             while buffers.len() > self.most {
                 buffers.pop_front();
@@ -61,7 +61,11 @@ impl Buffers {
 
     /// Gives back the memory of those that nobody holds.
     pub fn clear(&self) {
-        self.handed_out.lock().unwrap_or_else(PoisonError::into_inner).retain(|bytes| !bytes.is_unique());
+        self.lock().retain(|bytes| !bytes.is_unique());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Bytes>> {
+        self.handed_out.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -93,7 +97,7 @@ mod tests {
     fn no_more_are_remembered_than_was_said_and_only_those_that_are_held_after_it_was_cleared() {
         let buffers = Buffers::new(2);
         let held: Vec<Bytes> = (0..3).map(|_| full(&buffers, 10)).collect();
-        let count = || buffers.handed_out.lock().unwrap().len();
+        let count = || buffers.lock().len();
         assert_eq!(count(), 2);
         let last = held.into_iter().next_back();
         buffers.clear();
@@ -101,6 +105,5 @@ mod tests {
         drop(last);
         buffers.clear();
         assert_eq!(count(), 0);
-        drop(full(&Buffers::new(0), 10));
     }
 }

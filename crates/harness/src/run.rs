@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use clap::Args;
-use larder_harness::market::FilledMemory;
+use larder_harness::market::fill_memory;
 use larder_harness::report::Screen;
 use larder_harness::scenario::{Scenario, Way, parse_bytes};
 use larder_harness::simulation;
@@ -35,8 +35,8 @@ pub(crate) struct RunArguments {
     /// Writes the report as a page; of several scenarios into this folder.
     #[arg(long, value_name = "OUT")]
     html: Option<PathBuf>,
-    /// Fills the memory that nothing needs before real nodes begin: where the host of a virtual machine takes free memory back, what is
-    /// written there costs more of the processor than all that nodes do.
+    /// Fills the memory that nothing needs before real nodes begin: where the host of a virtual machine takes free memory back, its first
+    /// use costs processor time that is none of the nodes'.
     #[arg(long)]
     fill_memory: bool,
     #[command(flatten)]
@@ -58,10 +58,8 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
         let report = match way {
             Way::Simulated => simulation::play(&scenario, arguments.chunk, &mut |line| Screen::new().say(line))?,
             Way::Processes | Way::Namespaces => {
-                let filled = arguments.fill_memory.then(|| FilledMemory::below(&workplace.path("filled")?)).transpose()?;
-                let report = play::play(&scenario, way, &workplace, &mut |line| Screen::new().say(line))?;
-                drop(filled);
-                report
+                let _filled = arguments.fill_memory.then(|| fill_memory(workplace.folder()?)).transpose()?;
+                play::play(&scenario, way, &workplace, &mut |line| Screen::new().say(line))?
             }
         };
         report.show(&mut screen);

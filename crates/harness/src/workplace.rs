@@ -1,6 +1,6 @@
 //! Where markets that are started from a shell live, and how their nodes differ from what is usual.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -50,14 +50,14 @@ impl<'a> Workplace<'a> {
         Ok(Self { arguments, scratch: Some(Scratch::below(&std::path::absolute(folder)?)?) })
     }
 
-    /// Where what is called so lies.
-    pub(crate) fn path(&self, name: &str) -> anyhow::Result<PathBuf> {
-        self.scratch.as_ref().map(|scratch| scratch.path(name)).context("the folder is gone")
+    /// The folder.
+    pub(crate) fn folder(&self) -> anyhow::Result<&Path> {
+        self.scratch.as_ref().map(Scratch::folder).context("the folder is gone")
     }
 
     /// A market in a folder of its own.
     pub(crate) fn market(&self, name: &str, address: &str, hub: &str) -> anyhow::Result<Market> {
-        let mut market = Market::new(self.path(name)?, address, hub);
+        let mut market = Market::new(self.folder()?.join(name), address, hub);
         if let Some(level) = &self.arguments.log {
             market = market.with("LARDER_LOG", level);
         }

@@ -13,7 +13,7 @@ use larder_content::{CHUNK_BYTES, ChunkHash, VerifiedChunks};
 
 use crate::partial::{Chunks, Partial, file_name};
 use crate::prove::Trial;
-use crate::read::{READ_BYTES, read_into};
+use crate::read::{READ_BYTES, read};
 use crate::{StoreError, lock};
 
 /// How far ahead of the proof what is written is kept in memory for it: 16 MiB of each file.
@@ -94,9 +94,7 @@ impl Partial {
         let place = layout.bytes(proving.fed, next.end);
         let bytes = match &next.kept {
             Some(kept) => kept.bytes.clone(),
-            None => {
-                read_into(&self.shared().buffers, &next.handle, &place).map_err(|error| self.shared().home.fault(&file_name(key), error))?
-            }
+            None => read(&self.shared().buffers, &next.handle, &place).map_err(|error| self.shared().home.fault(&file_name(key), error))?,
         };
         for (index, hash) in next.resumed {
             let own = layout.bytes(index, index + 1);

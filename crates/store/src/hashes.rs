@@ -64,7 +64,7 @@ impl Shared {
         if !status.is_some_and(|status| status.is_file && status.fingerprint.size == list_bytes(layout)) {
             return Ok(None);
         }
-        let bytes = self.home.file(&name, false).ok().and_then(|file| read(&file, &(0..list_bytes(layout))).ok());
+        let bytes = self.home.file(&name, false).ok().and_then(|file| read(&self.buffers, &file, &(0..list_bytes(layout))).ok());
         Ok(bytes.and_then(|bytes| decode(layout, content, &bytes)))
     }
 

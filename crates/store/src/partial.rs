@@ -291,7 +291,7 @@ impl Shared {
                 self.disk.set_len(&new, tree.layout().size())?;
                 for index in (0..tree.layout().count()).filter(|index| tree.get(*index).is_some()) {
                     let place = tree.layout().bytes(index, index + 1);
-                    self.disk.write_at(&new, &read(old, &place)?, place.start)?;
+                    self.disk.write_at(&new, &read(&self.buffers, old, &place)?, place.start)?;
                 }
                 self.disk.rename((&self.home, &temp), (&self.home, name))
             };

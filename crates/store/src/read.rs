@@ -58,7 +58,7 @@ impl Store {
         for _ in 0..TRIES {
             let known = lock(&shared.open_blobs).get(&name);
             let known = known.map_or_else(|| shared.open_blob(name), Ok)?;
-            let bytes = read_into(&shared.buffers, &known.file, &place);
+            let bytes = read(&shared.buffers, &known.file, &place);
             // Afterwards: then it says as much of what was read as of what was there before.
             let status = rustix::fs::fstat(&known.file).map(Status::from).map_err(|error| fail(error.into()))?;
             if status.fingerprint == known.fingerprint {
@@ -107,7 +107,7 @@ impl Partial {
         let Some(hashes) = state.hashes(chunks.clone()) else { return Ok(None) };
         let resumed = chunks.clone().any(|index| state.is_resumed(index));
         drop(state);
-        let bytes = read_into(&self.shared().buffers, &handle, &layout.bytes(chunks.start, chunks.end));
+        let bytes = read(&self.shared().buffers, &handle, &layout.bytes(chunks.start, chunks.end));
         let bytes = bytes.map_err(|error| self.shared().home.fault(&file_name(&self.coming.key), error))?;
         if resumed && let Err(wrong) = VerifiedChunks::check(layout, chunks.start, bytes.clone(), &hashes) {
             self.lose(wrong.index, epoch)?;
@@ -147,16 +147,11 @@ fn clamp(layout: ChunkLayout, chunks: Range<u64>) -> Range<u64> {
 }
 
 /// Reads `place` of a file into one of `buffers`.
-pub(crate) fn read_into(buffers: &Buffers, file: &File, place: &Range<u64>) -> io::Result<Bytes> {
+pub(crate) fn read(buffers: &Buffers, file: &File, place: &Range<u64>) -> io::Result<Bytes> {
     let length = usize::try_from(place.end - place.start).unwrap_or(usize::MAX);
     let mut buffer = buffers.take(length);
     file.read_exact_at(&mut buffer[..length], place.start)?;
     Ok(buffers.keep(buffer, length))
-}
-
-/// Reads `place` of a file.
-pub(crate) fn read(file: &File, place: &Range<u64>) -> io::Result<Bytes> {
-    read_into(&Buffers::new(0), file, place)
 }
 
 /// Reads the first `size` bytes of a file in order.
@@ -164,7 +159,7 @@ pub(crate) fn read_all(file: &File, size: u64, take: &mut dyn FnMut(Bytes)) -> i
     let (mut at, buffers) = (0, Buffers::new(1));
     while at < size {
         let end = size.min(at + READ_BYTES);
-        take(read_into(&buffers, file, &(at..end))?);
+        take(read(&buffers, file, &(at..end))?);
         at = end;
     }
     Ok(())

@@ -279,7 +279,7 @@ impl Shared {
             if !is_unsure(&row) {
                 continue;
             }
-            let bytes = read(&file, &layout.bytes(index, index + 1)).ok();
+            let bytes = read(&self.buffers, &file, &layout.bytes(index, index + 1)).ok();
             let right = bytes.is_some_and(|bytes| VerifiedChunks::check(layout, index, bytes, &[ChunkHash(row.hash)]).is_ok());
             if !right {
                 lost.push(index);

@@ -43,45 +43,33 @@ impl Processor {
     }
 }
 
-/// Memory that nothing needs, full of pages of a file that the kernel drops as soon as it is needed, as long as this lives.
+/// What stays free when memory is filled: the kernel keeps about so much for itself.
+const LEFT_BYTES: u64 = 256 << 20;
+/// How much is filled between two looks.
+const STEP_BYTES: u64 = 32 << 20;
+
+/// Fills the memory that nothing needs with pages of a file, which takes no room in `folder`. The kernel drops them as soon as memory is needed, or
+/// when the file is closed.
 ///
 /// Where the host of a virtual machine takes free memory back, the first use of each page of it costs several times what writing it does.
-#[derive(Debug)]
-pub struct FilledMemory(#[allow(dead_code, reason = "its pages go with it")] File);
+///
+/// # Errors
+/// Fails if such a file cannot be made or read, if that fills no memory, or if the kernel does not tell how much there is.
+pub fn fill_memory(folder: &Path) -> anyhow::Result<File> {
+    let (most, before) = (told("MemTotal")?, told("MemFree")?);
+    let file = fill(folder, most)?;
+    let free = told("MemFree")?;
+    // The kernel may drop some of it meanwhile.
+    let is_filled = free <= before / 2 + LEFT_BYTES;
+    ensure!(is_filled, "{free} bytes of memory are still free: what is read below {} fills none", folder.display());
+    Ok(file)
+}
 
-impl FilledMemory {
-    /// What stays free: the kernel keeps about so much for itself.
-    const LEFT: u64 = 256 << 20;
-    /// How much is read between two looks.
-    const STEP: u64 = 32 << 20;
-
-    /// Fills it with a file that has no name and takes no room, on the file system of `folder`.
-    ///
-    /// # Errors
-    /// Fails if such a file cannot be made or read, if that fills no memory, or if the kernel does not tell how much there is.
-    pub fn below(folder: &Path) -> anyhow::Result<Self> {
-        let before = told("MemFree")?;
-        let filled = Self::up_to(told("MemTotal")?, folder)?;
-        let free = told("MemFree")?;
-        // The kernel may drop some of it meanwhile.
-        ensure!(
-            free <= before / 2 + Self::LEFT,
-            "{free} bytes of memory are still free: what is read below {} fills none",
-            folder.display()
-        );
-        Ok(filled)
-    }
-
-    fn up_to(most: u64, folder: &Path) -> anyhow::Result<Self> {
-        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-        let path = folder.join("memory");
-        let file = File::options().read(true).write(true).create_new(true).open(&path).with_context(|| path.display().to_string())?;
-        fs::remove_file(&path).with_context(|| path.display().to_string())?;
-        file.set_len(most).with_context(|| path.display().to_string())?;
-        let mut rest = &file;
-        while told("MemFree")? > Self::LEFT && std::io::copy(&mut Read::take(&mut rest, Self::STEP), &mut std::io::sink())? > 0 {}
-        Ok(Self(file))
-    }
+fn fill(folder: &Path, most: u64) -> anyhow::Result<File> {
+    let mut file = tempfile::tempfile_in(folder).with_context(|| folder.display().to_string())?;
+    file.set_len(most).with_context(|| folder.display().to_string())?;
+    while told("MemFree")? > LEFT_BYTES && std::io::copy(&mut Read::take(&mut file, STEP_BYTES), &mut std::io::sink())? > 0 {}
+    Ok(file)
 }
 
 /// What the kernel says of this machine's memory, in bytes.
@@ -134,6 +122,9 @@ fn ticks(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Seek;
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     #[test]
@@ -155,11 +146,11 @@ mod tests {
     #[test]
     fn memory_is_filled_with_a_file_that_takes_no_room_and_has_no_name() {
         let folder = tempfile::tempdir().unwrap();
-        let filled = FilledMemory::up_to(3 << 20, folder.path()).unwrap();
-        let file = filled.0.metadata().unwrap();
-        assert_eq!((file.len(), std::os::unix::fs::MetadataExt::blocks(&file)), (3 << 20, 0));
-        let at = std::io::Seek::stream_position(&mut &filled.0).unwrap();
-        assert!(at == 3 << 20 || told("MemFree").unwrap() < 2 * FilledMemory::LEFT, "only {at} bytes were read");
+        let mut file = fill(folder.path(), 3 << 20).unwrap();
+        let status = file.metadata().unwrap();
+        assert_eq!((status.len(), status.blocks()), (3 << 20, 0));
+        let read = file.stream_position().unwrap();
+        assert!(read == 3 << 20 || told("MemFree").unwrap() < 2 * LEFT_BYTES, "only {read} bytes were read");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 

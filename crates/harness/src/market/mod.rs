@@ -17,7 +17,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 pub use interrupt::{pass, stop_on_signals, wait_for};
-pub use machine::{FilledMemory, Memory, Processor, processor_seconds};
+pub use machine::{Memory, Processor, fill_memory, processor_seconds};
 pub use network::{Host, Network, Traffic, probe};
 pub use node::{Node, Place, Transport};
 pub use race::{Order, Prepared, Race, TARGET, job, job_of};

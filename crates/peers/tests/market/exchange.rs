@@ -50,37 +50,29 @@ async fn quic_carries_the_same() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_node_does_not_take_waits_with_the_peer_which_counts_as_alive() {
     let (one, two) = pair().await;
+    // The first two fill what there is room for, so that the third is held up, and the fourth behind it.
     let mut answers = Vec::new();
-    for _ in 0..3 {
-        answers.push(two.market.fetch(one.id(), request(0, 41)).await.unwrap());
+    for end in [32, 32, 41, 4] {
+        answers.push(two.market.fetch(one.id(), request(0, end)).await.unwrap());
     }
     let received = || two.market.status().received_bytes;
-    // The first whole, and as much of the second as has room, and a piece.
-    let (whole, room) = (bytes_of(0, 41).len() as u64, 16 << 20);
-    wait_for("as much as may wait", || received() > room).await;
+    let room = 16 << 20;
+    wait_for("a piece more than there is room for", || received() > room + (1 << 20)).await;
     let counters: Vec<_> = answers.iter().map(ChunkStream::counter).collect();
-    let counted = || counters.iter().map(|counter| counter.load(Ordering::Relaxed)).collect::<Vec<_>>();
-    let stands = async || {
-        let (came, before) = (received(), counted());
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        (received() == came).then(|| (before, counted()))
-    };
-    let mut held = None;
-    for _ in 0..10 {
-        held = held.or(stands().await);
-    }
-    let (before, after) = held.expect("it goes on although nobody takes it");
-    assert!(before[1] < after[1] && before[2] < after[2], "it counts as silent: {before:?}, {after:?}");
+    let count = |answer: usize| counters[answer].load(Ordering::Relaxed);
+    let before = [2, 3].map(count);
+    wait_for("signs of life", || count(2) > before[0] && count(3) > before[1]).await;
     assert!(received() < room + (2 << 20), "{} bytes came, and nobody took them", received());
-    // What nobody waits for is no reason to wait.
-    drop(answers.remove(1));
-    wait_for("the third", || counted()[2] > 1 << 20).await;
-    for mut answer in answers {
+    // What nobody waits for holds up nothing.
+    drop(answers.remove(2));
+    let fourth = wait_for("the fourth", || count(3) > 1 << 20);
+    tokio::time::timeout(Duration::from_secs(5), fourth).await.unwrap();
+    for (mut answer, chunks) in answers.into_iter().zip([32, 32, 4]) {
         let mut bytes = 0;
         while let Some(piece) = answer.next().await {
-            bytes += piece.unwrap().bytes.len() as u64;
+            bytes += piece.unwrap().bytes.len();
         }
-        assert_eq!(bytes, whole);
+        assert_eq!(bytes, bytes_of(0, chunks).len());
     }
 }
 
