@@ -277,6 +277,7 @@ impl Engine {
         let Some(chunks) = run else { return false };
         let Some(file) = self.files.get_mut(&key) else { return false };
         file.waiting.remove(chunks.clone());
+        file.asked.set(chunks.clone(), true);
         file.asking += 1;
         let (bytes, group) = (file.bytes(&chunks), file.group);
         self.links.entry(peer).or_default().asked_for(group, bytes, now);

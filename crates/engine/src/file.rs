@@ -11,7 +11,7 @@ use crate::waiting::Waiting;
 use crate::{Config, GroupId, OriginId, Time};
 
 /// The longest wait after reads that break off: an origin that is back is not left alone for long.
-const LONGEST_WAIT: Duration = Duration::from_secs(8);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(8);
 
 /// A file that is being fetched.
 #[derive(Debug)]
@@ -140,12 +140,17 @@ impl WantedFile {
     }
 
     /// Notes that a read has come to chunk `end`. Only a chunk that was not had before is progress.
-    pub(crate) fn arrived(&mut self, end: u64) {
+    pub(crate) fn arrived(&mut self, end: u64, now: Time) {
         if self.whole {
             if end <= self.reached {
                 return;
             }
             self.reached = end;
+        }
+        if self.failures > 1
+            && let Some(share) = self.share.as_deref_mut()
+        {
+            share.returned = Some(now);
         }
         self.failures = 0;
         self.busy_since = None;

@@ -256,7 +256,7 @@ impl Engine {
         }
         match from {
             From::Origin => {
-                file.arrived(arrived.end);
+                file.arrived(arrived.end, now);
                 if let Some(source) = self.sources.get_mut(&file.origin) {
                     source.brought(bytes, now);
                 }

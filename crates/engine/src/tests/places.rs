@@ -72,3 +72,41 @@ fn purposes_take_turns_at_slow_lines_too() {
     let (first, second) = (brought[&key(1)], brought[&key(2)]);
     assert!(first + second > 60 && first * 2 > second && second * 2 > first, "{brought:?}");
 }
+
+#[test]
+fn what_a_slow_holder_has_not_begun_goes_to_a_fast_one_at_the_end() {
+    let mut engine = Engine::new(Config::default(), 1);
+    want_shared(&mut engine, 1, 64 * CHUNK_BYTES, 1, sharing(vec![]));
+    (1..=2).for_each(|from| holds(&mut engine, from, key(1)));
+    let known = actions(&mut engine, Time::ZERO);
+    show_hashes(&mut engine, &known, Time::ZERO);
+    let (mut slow, mut fast) = (VecDeque::new(), VecDeque::new());
+    let (mut taken, mut last) = (0, Time::ZERO);
+    for turn in 0..200 {
+        let now = Duration::from_millis(10) * turn;
+        for action in actions(&mut engine, now) {
+            match action {
+                Action::Read { read, file, chunks, from: From::Peer { peer: from, .. } } => {
+                    if from == peer(1) {
+                        slow.push_back(read)
+                    } else {
+                        fast.push_back((read, file, chunks))
+                    }
+                }
+                Action::Cancel { read } if slow.contains(&read) => taken += 1,
+                Action::Complete { .. } => last = now,
+                Action::Read { .. }
+                | Action::Cancel { .. }
+                | Action::GiveUp { .. }
+                | Action::Tell { .. }
+                | Action::FetchHashes { .. }
+                | Action::Ban { .. } => {}
+            }
+        }
+        // The slow one brings bytes and no chunk; the fast one a run every 10 ms.
+        slow.front().into_iter().for_each(|read| engine.handle(Event::Heard { read: *read }, now));
+        fast.pop_front().into_iter().for_each(|read| finish(&mut engine, read, now));
+    }
+    assert!(taken > 0, "all that the slow one was asked for stays with it");
+    assert_eq!(last, Time::ZERO, "what it has begun stays with it");
+}

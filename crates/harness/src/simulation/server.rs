@@ -160,10 +160,11 @@ impl Server {
     }
 }
 
-/// A line that receives: one chunk after the other.
+/// A line that receives: from many at once, so that one who sends slowly holds up nobody.
 #[derive(Debug)]
 pub(super) struct Downlink {
     rate: f64,
+    /// When all that has begun to come would be through if the line alone decided.
     free_at: Time,
 }
 
@@ -174,8 +175,22 @@ impl Downlink {
 
     /// When bytes are there that begin to come at `first` and whose last comes at `last` at the earliest.
     pub(super) fn take(&mut self, bytes: u64, first: Time, last: Time) -> Time {
-        let through = self.free_at.max(first) + Duration::from_secs_f64(bytes as f64 / self.rate);
-        self.free_at = through.max(last);
-        self.free_at
+        self.free_at = self.free_at.max(first) + Duration::from_secs_f64(bytes as f64 / self.rate);
+        self.free_at.max(last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_sender_holds_up_nobody_and_fast_ones_share_the_line() {
+        let (at, chunk) = (Duration::from_secs, 1_000_000);
+        let mut line = Downlink::new(1e6);
+        assert_eq!(line.take(chunk, at(0), at(10)), at(10));
+        assert_eq!(line.take(chunk, at(0), at(1)), at(2));
+        assert_eq!(line.take(chunk, at(0), at(1)), at(3));
+        assert_eq!(line.take(chunk, at(20), at(21)), at(21));
     }
 }
