@@ -169,7 +169,8 @@ fn scenarios_that_were_broken_once_hold_what_they_promise() {
     let slow = include_str!("../../scenarios/slow-origin.toml");
     let churn = include_str!("../../scenarios/churn.toml");
     let fails = include_str!("../../scenarios/origin-fails.toml");
-    for text in [shared, small, slow, churn, fails] {
+    let holder = include_str!("../../scenarios/slow-holder.toml");
+    for text in [shared, small, slow, churn, fails, holder] {
         let scenario = Scenario::parse(text).unwrap();
         let mut report = played(&scenario);
         report.judge(&scenario.limits);
