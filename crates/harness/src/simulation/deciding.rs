@@ -56,6 +56,8 @@ impl World<'_> {
     /// Bytes come of answers, though no whole piece yet: of each peer that answers, of the question that is first.
     fn hear(&mut self, number: u32) {
         let now = self.clock.now;
+        let node = &mut self.nodes[number as usize];
+        std::mem::take(&mut node.begun).into_iter().for_each(|read| node.engine.handle(Event::Heard { read }, now));
         if now < self.nodes[number as usize].heard_at + LOOK.max(self.look_every * 2) {
             return;
         }

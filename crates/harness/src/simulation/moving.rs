@@ -99,6 +99,8 @@ impl World<'_> {
             let pieces = if self.scale == 1 { u64::from(is_piece_head) } else { self.scale.div_ceil(PIECE_CHUNKS) };
             let control = pieces * head;
             receiver.counts.control_received += control;
+            // A large chunk stands for many, the first of which would be there in a moment.
+            receiver.begun.extend((self.scale > 1).then_some(ask.read));
             let sender = &mut self.nodes[number as usize].counts;
             sender.control_sent += control;
             sender.served += bytes;

@@ -36,6 +36,8 @@ pub(super) struct Node {
     pub(super) wakes_at: Time,
     pub(super) eager_until: Time,
     pub(super) heard_at: Time,
+    /// Reads whose next chunk a peer has begun to send.
+    pub(super) begun: Vec<ReadId>,
     pub(super) links: Vec<Link>,
     /// What all of its peers may say beyond what each may.
     pub(super) spare_words: Words,

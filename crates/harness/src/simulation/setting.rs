@@ -208,6 +208,7 @@ fn new_node(planned: &PlannedNode, id: larder_content::NodeId, engine: Engine, i
         wakes_at: Time::MAX,
         eager_until: Time::ZERO,
         heard_at: Time::ZERO,
+        begun: Vec::new(),
         links: Vec::new(),
         spare_words: Words::SPARE,
         dials: BTreeSet::new(),
