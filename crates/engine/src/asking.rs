@@ -177,7 +177,9 @@ impl Engine {
             let left: u64 = reads.chain(waiting).filter(|(key, _)| of_group(key)).map(|(_, chunks)| chunks).sum();
             let left = left.saturating_mul(CHUNK_BYTES);
             let of_group = |rate: f64| rate / groups as f64;
-            let may_be = straight.may_be.filter(|_| !share.hopeless && !share.only_whole).map(of_group);
+            // What a crowd would read to find out is more than the file.
+            let finds_out = !share.hopeless && !share.only_whole && !share.is_crowd;
+            let may_be = straight.may_be.filter(|_| finds_out).map(of_group);
             let straight = Straight { rate: of_group(straight.rate), may_be };
             pace.judge(patience, straight, left, self.config.reads_per_file, now);
         }
