@@ -157,6 +157,7 @@ impl Engine {
             now,
             waiting: &file.waiting,
             origin_moves,
+            others_try_until: file.others_try_until(),
             asking: file.asking > 0,
             others: self.turns.taken(file.group).saturating_sub(file.taken),
             stagger: self.config.stagger,
@@ -177,7 +178,7 @@ impl Engine {
             let left: u64 = reads.chain(waiting).filter(|(key, _)| of_group(key)).map(|(_, chunks)| chunks).sum();
             let left = left.saturating_mul(CHUNK_BYTES);
             let of_group = |rate: f64| rate / groups as f64;
-            // What a crowd would read to find out is more than the file.
+            // All of a crowd would find the same, each by reads of its own.
             let finds_out = !share.hopeless && !share.only_whole && !share.is_crowd;
             let may_be = straight.may_be.filter(|_| finds_out).map(of_group);
             let straight = Straight { rate: of_group(straight.rate), may_be };

@@ -11,7 +11,10 @@ use crate::waiting::Waiting;
 use crate::{Config, GroupId, OriginId, Time};
 
 /// The longest wait after reads that break off: an origin that is back is not left alone for long.
-pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(8);
+const LONGEST_WAIT: Duration = Duration::from_secs(8);
+
+/// How long others may take to try an origin that was gone after this node found it back: about the longest wait.
+const OTHERS_TRY: Duration = Duration::from_secs(10);
 
 /// A file that is being fetched.
 #[derive(Debug)]
@@ -36,6 +39,8 @@ pub(crate) struct WantedFile {
     reached: u64,
     /// Times in a row that reads broke off without a chunk in between.
     failures: u32,
+    /// When a read brought something after more than one had broken off.
+    returned: Option<Time>,
     /// No read begins before.
     retry_at: Time,
     /// Since when its origin has said nothing but that it is busy.
@@ -74,6 +79,7 @@ impl WantedFile {
             whole: false,
             reached: 0,
             failures: 0,
+            returned: None,
             retry_at: Time::ZERO,
             busy_since: None,
             share: None,
@@ -147,13 +153,17 @@ impl WantedFile {
             }
             self.reached = end;
         }
-        if self.failures > 1
-            && let Some(share) = self.share.as_deref_mut()
-        {
-            share.returned = Some(now);
+        if self.failures > 1 {
+            self.returned = Some(now);
         }
         self.failures = 0;
         self.busy_since = None;
+    }
+
+    /// Until when others may not have tried its origin since that was gone; it may be gone still.
+    pub(crate) fn others_try_until(&self) -> Time {
+        let back = self.returned.map_or(Time::ZERO, |returned| returned + OTHERS_TRY);
+        if self.failures > 1 { Time::MAX } else { back }
     }
 
     /// Notes that a read that began at `began` broke off; tells whether that was once too often.

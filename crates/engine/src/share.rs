@@ -20,7 +20,6 @@ use larder_content::{CHUNK_BYTES, ContentId, FileKey, NodeId};
 
 use crate::chunks::Chunks;
 use crate::extents::SCAN;
-use crate::file::LONGEST_WAIT;
 use crate::link::Rate;
 use crate::partner::Partner;
 use crate::ring::Ring;
@@ -112,8 +111,6 @@ pub(crate) struct Share {
     pub(crate) extra: usize,
     pub(crate) rate: Rate,
     pub(crate) tell_at: Option<Time>,
-    /// When the origin, which gave nothing again and again, gave something.
-    pub(crate) returned: Option<Time>,
     /// The origin will not give it.
     pub(crate) hopeless: bool,
     /// Whether its origin gives no parts: it is left alone as long as a partner has all.
@@ -148,6 +145,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) waiting: &'a Waiting,
     /// Whether reads of this node's own from the origin bring bytes.
     pub(crate) origin_moves: bool,
+    /// Until when others may not have tried an origin that was gone.
+    pub(crate) others_try_until: Time,
     /// Whether anything is being asked of peers.
     pub(crate) asking: bool,
     /// Extents of other files of the group that this node reads.
@@ -205,7 +204,6 @@ impl Share {
             extra: 0,
             rate: Rate::default(),
             tell_at: None,
-            returned: None,
             hopeless: false,
             only_whole: false,
             sealing: false,
@@ -393,8 +391,6 @@ impl Share {
         let own_chunk = if rate > 0.0 { Duration::from_secs_f64(CHUNK_BYTES as f64 / rate.max(1e4)) } else { Duration::ZERO };
         let silence = SILENCE.max(own_chunk * 4);
         let unread = self.unread(silence);
-        // Others may not have tried it since.
-        let tried = self.returned.map_or(Time::ZERO, |returned| returned + LONGEST_WAIT + silence);
         for (node, partner) in &mut self.partners {
             partner.silent = now >= partner.progress.silent_at(silence);
             // One that is slow to send, but is heard to go on, is still one of those who share the work.
@@ -404,7 +400,7 @@ impl Share {
             partner.relied_on = !standing.doubtful;
             partner.live = counts && (partner.answered || now.saturating_sub(partner.since) < ANSWER);
             // A reader that delivers nothing while the origin does not move for this node either waits for the origin.
-            let delivers = now < partner.delivery.silent_at(silence).max(partner.delivery.last() + unread).max(tried);
+            let delivers = now < partner.delivery.silent_at(silence).max(partner.delivery.last() + unread).max(around.others_try_until);
             partner.stuck = !delivers && (around.origin_moves || alone || !around.asking);
         }
         let counts: Vec<(NodeId, bool)> =

@@ -58,6 +58,17 @@ fn a_crowd_that_nobody_sees_whole_shares_one_download() {
 }
 
 #[test]
+fn a_crowd_whose_file_has_a_holder_does_not_find_out_how_fast_the_origin_is() {
+    // It is in time if the origin gives what is assumed, and would not be if that gave as much as the fastest lines take.
+    let mut market = Market::new(6000, 9, 13e6, 200e6, 62e6, 1).with_partners(2);
+    market.has_all(0);
+    market.nodes[1..].iter_mut().for_each(|node| (node.wants_at, node.patience) = (Time::ZERO, Some(1.5)));
+    market.run(300 * SECOND);
+    // What is read before the holder is heard of.
+    assert!(market.copies() < 0.1, "{} copies", market.copies());
+}
+
+#[test]
 fn who_leaves_a_crowd_is_stood_in_for() {
     let mut market = crowd(1);
     while market.now < 2 * SECOND {

@@ -207,3 +207,34 @@ fn an_origin_whose_reads_stall_is_asked_for_less_at_once() {
     assert_eq!(reads(&actions(&mut engine, Time::ZERO)).len(), 32);
     assert_eq!(reads(&actions(&mut engine, 120 * SECOND)).len(), 16);
 }
+
+#[test]
+fn who_finds_an_origin_back_leaves_to_others_what_they_read_until_they_have_tried_it() {
+    // One reads the second half and brings none of it; of another a chunk comes all the while.
+    let (mut engine, theirs) = (Engine::new(Config::default(), 1), 32..64);
+    want_shared(&mut engine, 1, 64 * larder_content::CHUNK_BYTES, 1, sharing(vec![]));
+    (1..=2).for_each(|from| say(&mut engine, from, key(1), FileWord::Follow, Time::ZERO));
+    say(&mut engine, 1, key(1), FileWord::Reading(vec![theirs.clone()]), Time::ZERO);
+    say(&mut engine, 2, key(1), FileWord::Have(vec![0..1]), Time::ZERO);
+    let (mut came, mut back, mut taken) = (None, None, None);
+    for turn in 0..1200 {
+        let now = Duration::from_millis(50) * turn;
+        say(&mut engine, 1, key(1), FileWord::Have(vec![]), now);
+        let round = actions(&mut engine, now);
+        came = came.or_else(|| asked(&round).first().map(|read| read.0));
+        came.into_iter().for_each(|read| engine.handle(Event::Heard { read }, now));
+        for read in from_origin(&round) {
+            if now < 20 * SECOND {
+                end(&mut engine, read.0, Outcome::Broken, now);
+                continue;
+            }
+            back.get_or_insert(now);
+            if read.2.end > theirs.start {
+                taken.get_or_insert(now);
+            }
+            finish(&mut engine, read, now);
+        }
+    }
+    let waited = taken.unwrap() - back.unwrap();
+    assert!(waited >= 8 * SECOND && waited < 20 * SECOND, "{waited:?}");
+}
