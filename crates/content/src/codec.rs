@@ -2,12 +2,13 @@
 //!
 //! What is encoded is a [`Record`]: a struct of its own beside the domain type, so that either can change alone.
 
+use bincode::error::DecodeError;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::{Algorithm, Locator, Manifest, OriginDigest, OriginFile, PartSizes, RelativePath};
 
-/// The most that any record may take, in bytes, whatever it claims inside.
+/// The most bytes that any record may have.
 const MAX_BYTES: usize = 256 * 1024 * 1024;
 
 /// A struct as it is stored or sent.
@@ -24,7 +25,7 @@ pub trait Record: Serialize + DeserializeOwned {
 /// [`CodecError::TooLarge`] if it is over its limit.
 pub fn encode<R: Record>(record: &R) -> Result<Vec<u8>, CodecError> {
     let mut bytes = vec![R::VERSION];
-    let body = bincode::serde::encode_to_vec(record, configuration()).map_err(|error| CodecError::Malformed(error.to_string()))?;
+    let body = bincode::serde::encode_to_vec(record, bincode::config::standard()).map_err(|error| CodecError::Malformed(error.to_string()))?;
     bytes.extend(body);
     if bytes.len() > R::LIMIT_BYTES {
         return Err(CodecError::TooLarge { bytes: bytes.len(), limit: R::LIMIT_BYTES });
@@ -35,15 +36,15 @@ pub fn encode<R: Record>(record: &R) -> Result<Vec<u8>, CodecError> {
 /// Decodes a record that takes up all of `bytes`.
 ///
 /// # Errors
-/// Says whether it is too large, of another version, or malformed. Never allocates more than the limit.
+/// Says whether it is too large, of another version, or malformed. What is allocated is bounded by the size of `bytes`, whatever they
+/// claim inside.
 pub fn decode<R: Record>(bytes: &[u8]) -> Result<R, CodecError> {
     if bytes.len() > R::LIMIT_BYTES {
         return Err(CodecError::TooLarge { bytes: bytes.len(), limit: R::LIMIT_BYTES });
     }
     match bytes.split_first() {
         Some((version, body)) if *version == R::VERSION => {
-            let (record, used) =
-                bincode::serde::decode_from_slice(body, configuration()).map_err(|error| CodecError::Malformed(error.to_string()))?;
+            let (record, used) = decode_body(body).map_err(|error| CodecError::Malformed(error.to_string()))?;
             if used != body.len() {
                 return Err(CodecError::Malformed(format!("{} bytes too many", body.len() - used)));
             }
@@ -54,8 +55,30 @@ pub fn decode<R: Record>(bytes: &[u8]) -> Result<R, CodecError> {
     }
 }
 
-fn configuration() -> impl bincode::config::Config {
-    bincode::config::standard().with_limit::<MAX_BYTES>()
+/// The most bytes that one encoded byte counts for: a number of 64 bits may take one.
+const COUNTED: usize = 8;
+
+/// Decodes within a limit that any record of this size keeps: a text takes up what it claims, within the limit, before its bytes are
+/// looked for. The library's limits are constants, so they go in steps.
+fn decode_body<R: Record>(body: &[u8]) -> Result<(R, usize), DecodeError> {
+    const KIB: usize = 1024;
+    const MIB: usize = 1024 * KIB;
+    let bytes = body.len();
+    if bytes <= 4 * KIB {
+        decode_within::<R, { COUNTED * 4 * KIB }>(body)
+    } else if bytes <= 64 * KIB {
+        decode_within::<R, { COUNTED * 64 * KIB }>(body)
+    } else if bytes <= MIB {
+        decode_within::<R, { COUNTED * MIB }>(body)
+    } else if bytes <= 16 * MIB {
+        decode_within::<R, { COUNTED * 16 * MIB }>(body)
+    } else {
+        decode_within::<R, { COUNTED * MAX_BYTES }>(body)
+    }
+}
+
+fn decode_within<R: Record, const LIMIT: usize>(body: &[u8]) -> Result<(R, usize), DecodeError> {
+    bincode::serde::decode_from_slice(body, bincode::config::standard().with_limit::<LIMIT>())
 }
 
 /// Bytes that are no record of the kind wanted.
@@ -256,6 +279,31 @@ mod tests {
         assert!(matches!(decode::<ManifestRecord>(&bytes), Err(CodecError::Malformed(_))));
         bytes[0] = 9;
         assert_eq!(decode::<ManifestRecord>(&bytes).unwrap_err(), CodecError::Version { found: 9, known: 1 });
+    }
+
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Text(String, Vec<u64>);
+
+    impl Record for Text {
+        const VERSION: u8 = 1;
+        const LIMIT_BYTES: usize = MAX_BYTES;
+    }
+
+    #[test]
+    fn a_text_is_given_no_more_room_than_its_record_could_fill() {
+        let claims = |bytes: u32| [&[1, 252][..], &bytes.to_le_bytes(), &[b'x'; 9]].concat();
+        let why = |bytes: u32| decode::<Text>(&claims(bytes)).unwrap_err().to_string();
+        assert!(why(1 << 20).contains("LimitExceeded"), "{}", why(1 << 20));
+        assert!(why(1 << 12).contains("UnexpectedEnd"), "{}", why(1 << 12));
+    }
+
+    #[test]
+    fn a_record_of_any_size_comes_back_as_it_was() {
+        for size in [0, 500, 4090, 4096, 5000, 65_530, 65_540, 1 << 20, (1 << 24) + 1] {
+            let text = Text("x".repeat(size / 2), vec![0; size / 2]);
+            let Text(again, numbers) = decode(&encode(&text).unwrap()).unwrap();
+            assert!(again == text.0 && numbers == text.1, "{size}");
+        }
     }
 
     proptest! {

@@ -10,6 +10,9 @@ mod chunk;
 pub mod codec;
 mod digest;
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod manifest;
 mod parts;
 mod path;

@@ -1,16 +1,17 @@
 //! Text that must not be shown.
 
 use std::fmt;
+use std::sync::Arc;
 
-/// A token or key: compared, sent to the origin it is for, and never printed or stored.
+/// A token or key: compared, sent to the origin it is for, and never printed or stored. Clones share its text.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Secret(String);
+pub struct Secret(Arc<str>);
 
 impl Secret {
     /// Wraps `text`.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self(text.into().into())
     }
 
     /// The text itself, for the one place that sends it to its origin.

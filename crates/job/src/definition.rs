@@ -74,7 +74,7 @@ pub struct Entry {
 /// Names the op, the entry and the field that is wrong, why, and what to do.
 pub fn parse(text: &str, settings: &Settings) -> Result<Job, JobError> {
     let definition = json(text)?;
-    let literals = Literals::new(&definition, settings);
+    let literals = Literals::new(&definition, text.len(), settings);
     let Some(ops) = definition.get("ops").and_then(Value::as_array) else { return Err(no_ops(&definition)) };
     let mut reader = Reader { literals: &literals, budget: Budget::default(), warnings: vec![] };
     let ops: Vec<Op> = ops.iter().enumerate().map(|(index, op)| reader.op(index, op)).collect::<Result<_, _>>()?;

@@ -9,6 +9,9 @@
 mod definition;
 mod error;
 mod fields;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod layout;
 mod literal;
 mod required;

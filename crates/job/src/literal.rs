@@ -25,7 +25,10 @@ use crate::{JobError, MAX_RESOURCES};
 
 /// How deep values may hold literals, and lists hold lists.
 const MAX_DEPTH: usize = 16;
-/// What literals may add to one definition, in bytes of their values.
+/// What literals may add to one definition, in bytes of their values: so much to the shortest, more with each byte of it and of the
+/// settings, and never more than the last. Their values may be JSON, which takes up many times its text.
+const LEAST_FILLED_BYTES: usize = 64 << 10;
+const FILLED_BYTES_A_BYTE: usize = 16;
 const MAX_FILLED_BYTES: usize = 16 << 20;
 /// What filling in a literal counts for beside its value, so that many short ones are bounded too.
 const LITERAL_BYTES: usize = 256;
@@ -48,12 +51,13 @@ pub(crate) struct Item {
 pub(crate) struct Literals<'a> {
     variables: BTreeMap<&'a str, Cow<'a, str>>,
     settings: &'a Settings,
-    filled_bytes: Cell<usize>,
+    /// What literals may still add.
+    left_bytes: Cell<usize>,
 }
 
 impl<'a> Literals<'a> {
-    /// Answers from `settings`, then from the `global.variables` of `definition`.
-    pub(crate) fn new(definition: &'a Value, settings: &'a Settings) -> Self {
+    /// Answers from `settings`, then from the `global.variables` of `definition`, whose text has `text_bytes`.
+    pub(crate) fn new(definition: &'a Value, text_bytes: usize, settings: &'a Settings) -> Self {
         let variables = definition.pointer("/global/variables").and_then(Value::as_object);
         let as_text = |value: &'a Value| match value {
             Value::String(text) => Cow::from(text),
@@ -61,7 +65,9 @@ impl<'a> Literals<'a> {
         };
         let variables = variables.into_iter().flatten().filter(|(_, value)| !value.is_null());
         let variables = variables.map(|(name, value)| (name.as_str(), as_text(value))).collect();
-        Self { variables, settings, filled_bytes: Cell::new(0) }
+        let given_bytes = text_bytes.saturating_add(settings.bytes());
+        let left_bytes = given_bytes.saturating_mul(FILLED_BYTES_A_BYTE).saturating_add(LEAST_FILLED_BYTES).min(MAX_FILLED_BYTES);
+        Self { variables, settings, left_bytes: Cell::new(left_bytes) }
     }
 
     /// `text` with every literal in it filled in.
@@ -222,10 +228,10 @@ impl<'a> Literals<'a> {
         trail.push(name.clone());
         let filled = self.fill(value, trail)?;
         trail.pop();
-        self.filled_bytes.set(self.filled_bytes.get() + filled.len() + LITERAL_BYTES);
-        if self.filled_bytes.get() > MAX_FILLED_BYTES {
+        let Some(left) = self.left_bytes.get().checked_sub(filled.len() + LITERAL_BYTES) else {
             return Err(JobError::new("the definition's literals grow beyond all bounds", "write fewer of them, with shorter values"));
-        }
+        };
+        self.left_bytes.set(left);
         Ok(filled)
     }
 }

@@ -40,7 +40,7 @@ pub struct RequiredEntry {
 pub fn parse_required(text: &str) -> Result<Required, JobError> {
     let document = json(text)?;
     let settings = Settings::default();
-    let literals = Literals::new(&Value::Null, &settings);
+    let literals = Literals::new(&Value::Null, text.len(), &settings);
     if document.get(LIST).is_none() {
         let what = match document.get("ops") {
             Some(_) => "this is a job definition, not a market's list of required resources",

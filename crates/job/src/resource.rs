@@ -11,6 +11,9 @@ use crate::error::quoted;
 use crate::fields::Fields;
 use crate::literal::{Item, kind_of};
 
+/// The longest region, key id or key, in bytes: each of an entry's buckets has them.
+const MAX_IAM_BYTES: usize = 4_096;
+
 /// The market's types of resources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -150,7 +153,11 @@ fn credentials(entry: &Fields) -> Result<Option<BucketCredentials>, JobError> {
 
 /// The text of a field with two spellings, unless it is empty.
 fn one_of(fields: &Fields, upper: &str, lower: &str) -> Result<Option<String>, JobError> {
-    let full = |name| Ok(fields.text(name)?.filter(|text| !text.is_empty()));
+    let too_long = |name| Err(JobError::new("is longer than such a text can be", "write what the bucket's owner gave").in_field(name));
+    let full = |name| match fields.text(name)?.filter(|text| !text.is_empty()) {
+        Some(text) if text.len() > MAX_IAM_BYTES => too_long(name),
+        text => Ok(text),
+    };
     match (full(upper)?, full(lower)?) {
         (Some(one), Some(other)) if one != other => {
             Err(JobError::new(format!("{upper} and {lower} differ"), "write one of them").in_field(upper))

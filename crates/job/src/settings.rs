@@ -27,6 +27,11 @@ impl Settings {
         pairs.into_iter().map(read).collect()
     }
 
+    /// The bytes of all values.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.values().map(String::len).sum()
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(&*canonical(name)).map(String::as_str)
     }

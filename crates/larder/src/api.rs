@@ -50,6 +50,8 @@ use metrics::{Figures, Process};
 
 pub(crate) use jobs::Jobs;
 pub(crate) use orders::{Orders, tell};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use submit::read as read_submission;
 
 /// The largest request: a job definition of 16 MiB, escaped.
 const MAX_REQUEST_BYTES: usize = 64 * 1024 * 1024;

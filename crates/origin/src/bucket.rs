@@ -7,6 +7,8 @@ mod address;
 mod digest;
 mod fault;
 mod find;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod host;
 mod list;
 mod plain;

@@ -8,6 +8,8 @@
 mod answer;
 mod api;
 mod content;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod page;
 mod stored_token;
 

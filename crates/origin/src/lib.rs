@@ -7,6 +7,9 @@
 
 mod bucket;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod hub;
 mod private_hosts;

@@ -13,6 +13,9 @@ mod control;
 mod event;
 mod exchange;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod holdings;
 mod identity;

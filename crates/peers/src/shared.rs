@@ -177,7 +177,7 @@ impl Shared {
     }
 
     /// That of a market without a loop, with the other ends of its channels.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn for_test() -> (Self, mpsc::Receiver<Command>, mpsc::Receiver<Event>) {
         let market = MarketConfig { address: "market".into(), ..MarketConfig::default() };
         let addresses = Addresses { listen: Vec::new(), bootstrap: Vec::new() };

@@ -149,7 +149,7 @@ fn list_file(content: ContentId) -> String {
 }
 
 /// The size of a list's file.
-fn list_bytes(layout: ChunkLayout) -> u64 {
+pub(crate) fn list_bytes(layout: ChunkLayout) -> u64 {
     1 + 32 * layout.count()
 }
 
@@ -159,7 +159,7 @@ fn short_list(layout: ChunkLayout, content: ContentId) -> Option<ChunkHashes> {
     ChunkHashes::check(layout, content, hashes)
 }
 
-fn decode(layout: ChunkLayout, content: ContentId, bytes: &[u8]) -> Option<ChunkHashes> {
+pub(crate) fn decode(layout: ChunkLayout, content: ContentId, bytes: &[u8]) -> Option<ChunkHashes> {
     let (VERSION, rest) = bytes.split_first().map(|(version, rest)| (*version, rest))? else { return None };
     let (hashes, []) = rest.as_chunks::<32>() else { return None };
     ChunkHashes::check(layout, content, hashes.iter().copied().map(ChunkHash).collect())

@@ -180,16 +180,20 @@ pub(crate) fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// The time that many seconds after the start of 1970.
+/// The time that many seconds after the start of 1970; that start itself where it is none that the system knows.
 pub(crate) fn time(seconds: u64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(seconds)
+    known_time(seconds).unwrap_or(UNIX_EPOCH)
+}
+
+fn known_time(seconds: u64) -> Option<SystemTime> {
+    UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
 
 fn whole_seconds(at: SystemTime) -> SystemTime {
     time(seconds(at))
 }
 
-fn record_of(lease: &Lease) -> LeaseRecord {
+pub(crate) fn record_of(lease: &Lease) -> LeaseRecord {
     let tree = |tree: &Tree| TreeRecord {
         root: tree.root.as_os_str().as_bytes().to_vec(),
         path: tree.path.as_os_str().as_bytes().to_vec(),
@@ -205,7 +209,7 @@ fn record_of(lease: &Lease) -> LeaseRecord {
     }
 }
 
-fn lease_of(id: &str, record: LeaseRecord) -> Option<Lease> {
+pub(crate) fn lease_of(id: &str, record: LeaseRecord) -> Option<Lease> {
     let tree = |tree: TreeRecord| {
         let files = tree.files.into_iter().map(RelativePath::new).collect::<Result<_, _>>().ok()?;
         let path = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
@@ -214,8 +218,8 @@ fn lease_of(id: &str, record: LeaseRecord) -> Option<Lease> {
     Some(Lease {
         id: id.into(),
         job: record.job,
-        created: time(record.created),
-        expires: time(record.expires),
+        created: known_time(record.created)?,
+        expires: known_time(record.expires)?,
         blobs: record.blobs.into_iter().map(Into::into).collect(),
         trees: record.trees.into_iter().map(tree).collect::<Option<_>>()?,
     })

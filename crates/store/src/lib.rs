@@ -79,6 +79,9 @@ mod error;
 mod folder;
 mod follow;
 mod forget;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hashes;
 mod index;
 mod lease;

@@ -54,21 +54,7 @@ impl Store {
         let shared = &*self.shared;
         let name = file_name(address);
         let fail = |error: CodecError| StoreError::Damaged { path: shared.home.path_of(&name), why: error.to_string() };
-        let header = ListingRecord {
-            address: address.into(),
-            id: listing.id.clone(),
-            pinned: listing.pinned,
-            private: listing.scope == Scope::Private,
-            listed: seconds(listing.listed),
-        };
-        let header = codec::encode(&header).map_err(fail)?;
-        let manifest = codec::encode(&ManifestRecord::from(&listing.manifest)).map_err(fail)?;
-        let mut bytes = Vec::with_capacity(header.len() + manifest.len() + 40);
-        bytes.extend((header.len() as u64).to_le_bytes());
-        bytes.extend(header);
-        bytes.extend(manifest);
-        let hash = ContentId::of(&bytes);
-        bytes.extend(hash.0);
+        let bytes = encode(address, listing).map_err(fail)?;
         let temp = shared.write_temp(&bytes)?;
         let renamed = shared.disk.rename((&shared.home, &temp), (&shared.home, &name));
         let _ = shared.groups.current();
@@ -153,7 +139,27 @@ fn file_name(address: &str) -> String {
     format!("listings/{}", ContentId::of(address.as_bytes()))
 }
 
-fn decode(address: &str, bytes: &[u8]) -> Option<StoredListing> {
+/// The file of a listing: the header's length, the header, the manifest, and the hash of all that.
+pub(crate) fn encode(address: &str, listing: &StoredListing) -> Result<Vec<u8>, CodecError> {
+    let header = ListingRecord {
+        address: address.into(),
+        id: listing.id.clone(),
+        pinned: listing.pinned,
+        private: listing.scope == Scope::Private,
+        listed: seconds(listing.listed),
+    };
+    let header = codec::encode(&header)?;
+    let manifest = codec::encode(&ManifestRecord::from(&listing.manifest))?;
+    let mut bytes = Vec::with_capacity(header.len() + manifest.len() + 40);
+    bytes.extend((header.len() as u64).to_le_bytes());
+    bytes.extend(header);
+    bytes.extend(manifest);
+    let hash = ContentId::of(&bytes);
+    bytes.extend(hash.0);
+    Ok(bytes)
+}
+
+pub(crate) fn decode(address: &str, bytes: &[u8]) -> Option<StoredListing> {
     let (ListingRecord { address: own, id, pinned, private, listed }, manifest) = open(bytes)?;
     let manifest = manifest_in(manifest)?;
     let scope = if private { Scope::Private } else { Scope::Public };

@@ -89,6 +89,32 @@ fn literals_that_multiply_are_stopped_before_they_fill_the_memory() {
 }
 
 #[test]
+fn literals_of_a_short_definition_stay_short_and_those_of_a_long_one_may_be_longer() {
+    let doubled: serde_json::Map<_, _> = (0..12)
+        .map(|n| (format!("V{n}"), json!(format!("%%global.variables.V{}%%", n + 1).repeat(2))))
+        .chain([("V12".to_owned(), json!("x/".repeat(10)))])
+        .collect();
+    let read = |passed_over: usize| {
+        let entry = json!({"type": "S3", "url": "s3://b/%%global.variables.V0%%", "target": "/t", "passed over": "x".repeat(passed_over)});
+        filled(&doubled.clone().into(), &json!([entry]), &[])
+    };
+    assert!(read(0).unwrap_err().to_string().contains("literals grow beyond all bounds"));
+    assert!(read(300_000).is_ok());
+}
+
+#[test]
+fn what_each_of_many_buckets_has_is_short() {
+    let buckets: Vec<_> = (0..10_000).map(|n| json!({"url": format!("s3://b/{n}")})).collect();
+    let of = |region: usize, key: usize| {
+        let iam = json!({"REGION": "x".repeat(region), "ACCESS_KEY_ID": "id", "SECRET_ACCESS_KEY": "x".repeat(key)});
+        filled(&json!({}), &json!([{"type": "S3", "buckets": buckets, "target": "/t", "IAM": iam}]), &[])
+    };
+    assert_eq!(of(9, 4_096).unwrap().resources().len(), 10_000);
+    assert!(of(9, 4_097).unwrap_err().to_string().contains("IAM.SECRET_ACCESS_KEY: is longer"));
+    assert!(of(4_097, 9).unwrap_err().to_string().contains("IAM.REGION: is longer"));
+}
+
+#[test]
 fn a_spread_is_a_list_its_text_its_pieces_or_one_object() {
     let list = json!([s3("s3://b/1"), s3("s3://b/2")]);
     let text = list.to_string();

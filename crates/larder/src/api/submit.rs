@@ -39,7 +39,7 @@ struct Submission<'a> {
 ///
 /// # Errors
 /// Says what is wrong, and shows nothing of what was sent.
-pub(super) fn read(config: &Config, body: &[u8]) -> Result<Prepare, String> {
+pub(crate) fn read(config: &Config, body: &[u8]) -> Result<Prepare, String> {
     check_names(body)?;
     let Submission { definition, name, root, set, owner: owned, patience, market } =
         serde_json::from_slice(body).map_err(|error| wrong(&error))?;

@@ -169,7 +169,7 @@ fn object(address: &Address, key: &str, facts: Facts) -> Result<Candidate, Origi
 }
 
 /// The file that a listed object is; `None` for the marker of a folder.
-fn below(address: &Address, object: Listed) -> Result<Option<Candidate>, OriginError> {
+pub(super) fn below(address: &Address, object: Listed) -> Result<Option<Candidate>, OriginError> {
     let folder = address.folder();
     if object.key.ends_with('/') || object.key.is_empty() {
         return Ok(None);

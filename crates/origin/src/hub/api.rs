@@ -188,6 +188,14 @@ impl Hub {
         Ok(())
     }
 
+    /// The files of a page's JSON, or the commit of a revision's, for a fuzzer.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn read(&self, resource: &HubResource, commit: &str, json: &[u8]) -> (Result<Vec<OriginFile>, OriginError>, Option<String>) {
+        let mut files = Vec::new();
+        let read = page::parse("page", json).and_then(|page| self.add(&mut files, resource, commit, page)).map(|()| files);
+        (read, page::parse::<RevisionAnswer>("revision", json).ok().map(|answer| answer.sha).filter(|sha| super::is_commit(sha)))
+    }
+
     /// An entry of a tree as a file; `None` for a folder.
     fn file(&self, resource: &HubResource, commit: &str, entry: EntryAnswer) -> Result<Option<OriginFile>, OriginError> {
         let invalid = |why: String| OriginError::Invalid { what: Self::name(resource, commit), why };

@@ -109,8 +109,13 @@ pub(super) async fn json<T: DeserializeOwned>(what: &str, mut answer: Response) 
             return Err(OriginError::Invalid { what: what.to_owned(), why: format!("a page of over {MAX_PAGE_BYTES} bytes") });
         }
     }
+    parse(what, &body)
+}
+
+/// Reads the JSON of a body.
+pub(super) fn parse<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T, OriginError> {
     let invalid = |error: serde_json::Error| OriginError::Invalid { what: what.to_owned(), why: plain(&format!("its JSON: {error}")) };
-    serde_json::from_slice(&body).map_err(invalid)
+    serde_json::from_slice(body).map_err(invalid)
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::io::{ReadHalf, WriteHalf};
-use futures::{AsyncReadExt, AsyncWriteExt};
+use futures::io::WriteHalf;
+use futures::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use larder_content::{CHUNK_BYTES, ChunkHash, Claim, ContentId, FileKey};
 use libp2p::Stream;
 use tokio::sync::{Notify, mpsc};
@@ -186,7 +186,7 @@ impl Session {
         bytes
     }
 
-    async fn read(&self, input: &mut ReadHalf<Stream>, shared: &Shared, traffic: &Traffic) -> FetchError {
+    async fn read(&self, input: &mut (impl AsyncRead + Unpin), shared: &Shared, traffic: &Traffic) -> FetchError {
         let mut reading = Reading { claim: None, progress: None };
         loop {
             let (record, length) = match frame::read::<AnswerRecord>(input).await {
@@ -249,6 +249,22 @@ impl Session {
     }
 }
 
+/// The answers to questions in what a peer sends, each up to its error, and how it ends.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) async fn read_answers(shared: &Shared, wanted: &[Wanted], mut sent: &[u8]) -> (Vec<Vec<Result<Part, FetchError>>>, FetchError) {
+    let session = Session { waiting: Mutex::default(), changed: Arc::default() };
+    let mut answers = Vec::new();
+    for wanted in wanted {
+        let (parts, answer) = mpsc::channel(16);
+        let (file, wanted, received) = (FileKey([7; 32]), wanted.clone(), Arc::default());
+        lock(&session.waiting).asks.push_back(Ask { file, content: None, wanted, parts, received, cancel_sent: false });
+        answers.push(answer);
+    }
+    let end = session.read(&mut sent, shared, &shared.traffic).await;
+    let all = answers.into_iter().map(|mut answer| std::iter::from_fn(|| answer.try_recv().ok()).collect());
+    (all.collect(), end)
+}
+
 impl Ask {
     fn record(&self) -> AskRecord {
         let (file, content) = (self.file.0, self.content.map(|content| content.0));
@@ -285,7 +301,7 @@ struct Reading {
 impl Reading {
     async fn take(
         &mut self,
-        input: &mut ReadHalf<Stream>,
+        input: &mut (impl AsyncRead + Unpin),
         record: AnswerRecord,
         front: &Front,
         shared: &Shared,
@@ -333,7 +349,7 @@ impl Reading {
 
     async fn fill(
         &self,
-        input: &mut ReadHalf<Stream>,
+        input: &mut (impl AsyncRead + Unpin),
         length: usize,
         front: &Front,
         shared: &Shared,

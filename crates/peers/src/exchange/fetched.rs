@@ -12,7 +12,7 @@ use super::{FetchError, Piece};
 /// One part of an answer.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "nearly all parts are pieces")]
-pub(super) enum Part {
+pub(crate) enum Part {
     Piece {
         piece: Piece,
         /// The room that it has while it waits.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// What the asker sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum AskRecord {
+pub(crate) enum AskRecord {
     /// For chunks.
     Chunks { file: [u8; 32], content: Option<[u8; 32]>, first: u64, count: u64 },
     /// For the hashes of chunks.
@@ -22,7 +22,7 @@ impl Record for AskRecord {
 
 /// What the answering node sends, for one question after the other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum AnswerRecord {
+pub(crate) enum AnswerRecord {
     /// So many bytes of the file follow.
     Piece { first: u64, bytes: u32, claim: Option<ClaimRecord>, content: Option<[u8; 32]> },
     /// So many hashes of 32 bytes follow.
@@ -40,7 +40,7 @@ impl Record for AnswerRecord {
 
 /// A [`Claim`] beside its piece; the file is that of the question.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct ClaimRecord {
+pub(crate) struct ClaimRecord {
     first: u64,
     hashes: Vec<[u8; 32]>,
     signer: [u8; 32],

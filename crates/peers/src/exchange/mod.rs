@@ -24,10 +24,18 @@ use std::ops::Range;
 use bytes::Bytes;
 use larder_content::{CHUNK_BYTES, Claim, ContentId, FileKey};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use ask::read_answers;
 pub(crate) use ask::{Asker, ask_all};
 pub use fetched::ChunkStream;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use fetched::Part;
+#[cfg(test)]
+pub(crate) use frame::{AnswerRecord, AskRecord};
 pub(crate) use fetched::hashes_of;
 pub(crate) use queue::Queue;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use serve::read_asks;
 pub(crate) use serve::{UPLOADS_A_PEER, UPLOADS_AT_ONCE, serve};
 pub use upload::{Gone, Upload, Wanted};
 

@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::io::{ReadHalf, WriteHalf};
-use futures::{AsyncReadExt, AsyncWriteExt};
+use futures::io::WriteHalf;
+use futures::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use larder_content::{ContentId, FileKey};
 use libp2p::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -75,7 +75,7 @@ impl Waiting {
 }
 
 async fn read(
-    mut input: ReadHalf<Stream>,
+    mut input: impl AsyncRead + Unpin,
     waiting: &Mutex<Waiting>,
     asked: mpsc::Sender<Ask>,
     traffic: &Traffic,
@@ -104,6 +104,15 @@ async fn read(
             return Ok(());
         }
     }
+}
+
+/// The questions in what an asker sends, and how it ends.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) async fn read_asks(sent: &[u8]) -> (Vec<Wanted>, FrameError) {
+    let (asked, mut asks) = mpsc::channel(MOST_ASKS);
+    let end = read(sent, &Mutex::default(), asked, &Traffic::default()).await;
+    let all = std::iter::from_fn(|| asks.try_recv().ok()).map(|ask| ask.wanted).collect();
+    (all, end.err().unwrap_or(FrameError::Stalled))
 }
 
 fn range(first: u64, count: u64, most: u64) -> Result<Range<u64>, FrameError> {

@@ -202,6 +202,28 @@ fn read(data: &[u8]) -> Option<GossipRecord> {
     (record.rows.len() <= ROWS_A_MESSAGE && record.addresses.len() <= ADDRESSES_A_MESSAGE).then_some(record)
 }
 
+/// A message with these rows.
+#[cfg(test)]
+pub(crate) fn of(rows: Vec<RowRecord>) -> Vec<u8> {
+    let addresses = vec!["/ip4/255.255.255.255/udp/65535/quic-v1".to_owned(); ADDRESSES_A_MESSAGE];
+    codec::encode(&GossipRecord { run: 7, sequence: 1, addresses, rows }).unwrap()
+}
+
+/// What must hold of any message, for a fuzzer.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn check(data: &[u8]) {
+    let (shared, _to_obey, _to_take) = Shared::for_test();
+    let at: Multiaddr = std::net::Ipv4Addr::new(198, 18, 0, 1).into();
+    let taken = Gossip::new().take(&shared, NodeId([9; 32]), &at, Some(NodeId([1; 32])), data);
+    assert!(taken.addresses.iter().all(|address| crate::address::reach_of(address) == crate::address::Reach::World));
+    assert!(taken.addresses.len() <= ADDRESSES_A_MESSAGE && lock(&shared.table).len() <= ROWS_A_MESSAGE);
+    let Some(record) = read(data) else {
+        return assert!(matches!(taken.acceptance, MessageAcceptance::Reject) && lock(&shared.table).len() == 0);
+    };
+    let again = codec::encode(&record).ok().and_then(|data| codec::encode(&read(&data)?).ok().filter(|again| *again == data));
+    assert!(again.is_some(), "it is written as it is read");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -29,4 +29,8 @@ mod strangers;
 mod streams;
 
 pub(crate) use dialling::Dialling;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use gossip::check as check_gossip;
+#[cfg(test)]
+pub(crate) use gossip::of as gossip_of;
 pub(crate) use run::EventLoop;
