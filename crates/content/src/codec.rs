@@ -25,7 +25,8 @@ pub trait Record: Serialize + DeserializeOwned {
 /// [`CodecError::TooLarge`] if it is over its limit.
 pub fn encode<R: Record>(record: &R) -> Result<Vec<u8>, CodecError> {
     let mut bytes = vec![R::VERSION];
-    let body = bincode::serde::encode_to_vec(record, bincode::config::standard()).map_err(|error| CodecError::Malformed(error.to_string()))?;
+    let body =
+        bincode::serde::encode_to_vec(record, bincode::config::standard()).map_err(|error| CodecError::Malformed(error.to_string()))?;
     bytes.extend(body);
     if bytes.len() > R::LIMIT_BYTES {
         return Err(CodecError::TooLarge { bytes: bytes.len(), limit: R::LIMIT_BYTES });

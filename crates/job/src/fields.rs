@@ -26,7 +26,7 @@ impl<'a> Fields<'a> {
     /// The fields of an item of a list.
     pub(crate) fn of_item(item: &'a Item, literals: &'a Literals<'a>) -> Result<Self, JobError> {
         let fields = Self::new(&item.value, literals)?;
-        let as_written = fields.as_written && matches!(item.written, Some(Value::Object(_)));
+        let as_written = fields.as_written && item.is_written_object;
         Ok(Self { as_written, ..fields })
     }
 

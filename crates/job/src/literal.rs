@@ -43,8 +43,10 @@ pub(crate) struct Item {
     /// Where it stands: `[2]`, or `[2][0]` for the first that item 2 stands for.
     pub(crate) place: String,
     pub(crate) value: Value,
-    /// What the definition has there, which errors may show; `None` if it comes out of a literal or a spread.
-    pub(crate) written: Option<Value>,
+    /// The text that the definition has there, which errors may show; `None` if it comes out of a literal or a spread.
+    pub(crate) written: Option<String>,
+    /// Whether it is an object that stands in the definition as it is.
+    pub(crate) is_written_object: bool,
 }
 
 /// Answers literals.
@@ -131,10 +133,15 @@ impl<'a> Literals<'a> {
             let filled = self.item(item).map_err(|error| error.in_field(&place))?;
             match filled {
                 None => {}
-                Some(Value::Array(inner)) => self.expand(&inner, as_written && holds_its_list(item), &place, depth + 1, found)?,
+                Some(value) if value.is_array() => {
+                    let inner = value.as_array().map(Vec::as_slice).unwrap_or_default();
+                    self.expand(inner, as_written && holds_its_list(item), &place, depth + 1, found)?;
+                }
                 Some(value) if found.len() < MAX_RESOURCES => {
                     let stands_there = as_written && item.get(SPREAD).is_none();
-                    found.push(Item { place, value, written: stands_there.then(|| item.clone()) });
+                    let written = item.as_str().filter(|_| stands_there).map(str::to_owned);
+                    let is_written_object = stands_there && item.is_object();
+                    found.push(Item { place, value: value.into_owned(), written, is_written_object });
                 }
                 Some(_) => return Err(JobError::new(format!("has more than {MAX_RESOURCES} items"), "split the job")),
             }
@@ -143,21 +150,21 @@ impl<'a> Literals<'a> {
     }
 
     /// What one item of a list stands for: nothing, a value, or a list of items.
-    fn item(&self, item: &Value) -> Result<Option<Value>, JobError> {
+    fn item<'v>(&self, item: &'v Value) -> Result<Option<Cow<'v, Value>>, JobError> {
         match item {
             Value::String(text) if text == REMOVE_IF_EMPTY => Ok(None),
             Value::String(text) => {
-                let filled = self.value(item)?.into_owned();
-                Ok(Some(filled).filter(|filled| *filled != "" || !is_one_literal(text)))
+                let filled = self.value(item)?;
+                Ok(Some(filled).filter(|filled| **filled != "" || !is_one_literal(text)))
             }
             Value::Object(object) => match object.get(SPREAD) {
                 Some(spread) => {
                     let chunked = object.get("chunked") == Some(&Value::Bool(true));
-                    self.spread(spread, chunked).map(Some).map_err(|error| error.in_field(SPREAD))
+                    self.spread(spread, chunked).map(|spread| Some(Cow::Owned(spread))).map_err(|error| error.in_field(SPREAD))
                 }
-                None => Ok(Some(item.clone())),
+                None => Ok(Some(Cow::Borrowed(item))),
             },
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => Ok(Some(item.clone())),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => Ok(Some(Cow::Borrowed(item))),
         }
     }
 

@@ -4,15 +4,15 @@
 //! documents. An empty string means "none" in every field that may be absent: definitions write "no credentials" so.
 
 use larder_content::{BucketCredentials, BucketResource, HubKind, HubResource, OllamaResource, RelativePath, RepoId, Resource, Secret};
-use serde_json::Value;
 
 use crate::JobError;
 use crate::error::quoted;
 use crate::fields::Fields;
 use crate::literal::{Item, kind_of};
 
-/// The longest region, key id or key, in bytes: each of an entry's buckets has them.
-const MAX_IAM_BYTES: usize = 4_096;
+/// The longest region, and the longest key or key id, in bytes: each of an entry's buckets has them.
+const MAX_REGION_BYTES: usize = 255;
+const MAX_KEY_BYTES: usize = 4_096;
 
 /// The market's types of resources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -134,10 +134,10 @@ fn buckets(entry: &Fields, warnings: &mut Vec<String>) -> Result<Vec<BucketResou
 fn credentials(entry: &Fields) -> Result<Option<BucketCredentials>, JobError> {
     let Some(iam) = entry.fields("IAM")? else { return Ok(None) };
     let in_iam = |error: JobError| error.in_field("IAM");
-    let region = one_of(&iam, "REGION", "region").map_err(in_iam)?.map(|region| region.trim().to_owned());
+    let region = one_of(&iam, "REGION", "region", MAX_REGION_BYTES).map_err(in_iam)?.map(|region| region.trim().to_owned());
     let region = region.filter(|region| !region.is_empty());
-    let id = one_of(&iam, "ACCESS_KEY_ID", "access_key_id").map_err(in_iam)?.map(Secret::new);
-    let key = one_of(&iam, "SECRET_ACCESS_KEY", "secret_access_key").map_err(in_iam)?.map(Secret::new);
+    let id = one_of(&iam, "ACCESS_KEY_ID", "access_key_id", MAX_KEY_BYTES).map_err(in_iam)?.map(Secret::new);
+    let key = one_of(&iam, "SECRET_ACCESS_KEY", "secret_access_key", MAX_KEY_BYTES).map_err(in_iam)?.map(Secret::new);
     let half_set = |field, other| {
         let advice = format!("give both, or leave {other} empty too to read without credentials");
         Err(in_iam(missing(&advice).in_field(field)))
@@ -152,10 +152,10 @@ fn credentials(entry: &Fields) -> Result<Option<BucketCredentials>, JobError> {
 }
 
 /// The text of a field with two spellings, unless it is empty.
-fn one_of(fields: &Fields, upper: &str, lower: &str) -> Result<Option<String>, JobError> {
+fn one_of(fields: &Fields, upper: &str, lower: &str, most_bytes: usize) -> Result<Option<String>, JobError> {
     let too_long = |name| Err(JobError::new("is longer than such a text can be", "write what the bucket's owner gave").in_field(name));
     let full = |name| match fields.text(name)?.filter(|text| !text.is_empty()) {
-        Some(text) if text.len() > MAX_IAM_BYTES => too_long(name),
+        Some(text) if text.len() > most_bytes => too_long(name),
         text => Ok(text),
     };
     match (full(upper)?, full(lower)?) {
@@ -168,12 +168,12 @@ fn one_of(fields: &Fields, upper: &str, lower: &str) -> Result<Option<String>, J
 
 /// The paths in `files`, ordered and each once: their order says nothing, so that equal resources are equal.
 fn files(fields: &Fields) -> Result<Vec<RelativePath>, JobError> {
-    let read = |Item { place, value, written }: Item| {
+    let read = |Item { place, value, written, .. }: Item| {
         let path = match value.as_str() {
             Some(text) => RelativePath::new(text).map_err(|error| match written {
-                Some(written) if written == value => error.to_string(),
-                Some(Value::String(written)) => format!("{} is no path of a file", quoted(&written)),
-                Some(_) | None => "is no path of a file".to_owned(),
+                Some(written) if written == text => error.to_string(),
+                Some(written) => format!("{} is no path of a file", quoted(&written)),
+                None => "is no path of a file".to_owned(),
             }),
             None => Err(format!("is {}", kind_of(&value))),
         };

@@ -13,11 +13,11 @@ use crate::api::read_submission;
 use crate::command::{Order, Telling};
 use crate::config::Config;
 
-/// This crate's readers. A value of TOML keeps its place and how it was written: some 500 bytes where its text has two.
+/// This crate's readers. A value of TOML keeps its place and how it was written: some 200 bytes where its text has two.
 pub const TARGETS: &[Target] = &[
-    Target::new("config", config).holding(1 << 20, 2048),
-    Target::new("submission", submission).holding(1 << 20, 256),
-    Target::new("order", order).holding(1 << 20, 256),
+    Target::new("config", config).holding(256 << 10, 256),
+    Target::new("submission", submission).holding(256 << 10, 128),
+    Target::new("order", order).holding(256 << 10, 128),
 ];
 
 /// A configuration file: each of its markets is one, and the API listens on this machine alone.

@@ -8,7 +8,7 @@ use larder_content::fuzzing::Target;
 use crate::http::{parse_content_range, wait_asked};
 use crate::{bucket, hub};
 
-/// This crate's readers. A file of a hub's page takes up to 700 bytes where its JSON takes 70, and the list of all grows by doubling.
+/// This crate's readers.
 pub const TARGETS: &[Target] = &[
     Target::new("hub_page", hub::fuzzing::page),
     Target::new("hub_link", hub::fuzzing::link),

@@ -169,20 +169,26 @@ mod tests {
         let seen_at = "/ip4/198.18.0.9/tcp/9".to_owned();
         let hello = HelloRecord { addresses, is_bootstrap: false, run: 1 << 40, seen_at };
         let holder = HolderRecord::from(&Sighting { subject: Subject([5; 32]), node, holding: Holding::Complete });
-        keep("control/talk", vec![
-            framed(ControlRecord::Hello(hello)),
-            framed(ControlRecord::Digest { rows: 3, sum: u64::MAX }),
-            framed(ControlRecord::WhoHas { question: 1, subjects: vec![[5; 32]; 2] }),
-            framed(ControlRecord::Holders { question: 1, is_last: true, rows: vec![holder; 2] }),
-            framed(ControlRecord::WhoIsThere),
-            framed(ControlRecord::Peers(vec![(&peer).into()])),
-            framed(ControlRecord::Bye),
-        ]);
-        keep("control/holdings", vec![
-            framed(ControlRecord::News(rows.clone())),
-            framed(ControlRecord::TellAll),
-            framed(ControlRecord::All { is_first: true, is_last: true, rows: rows.clone() }),
-        ]);
+        keep(
+            "control/talk",
+            vec![
+                framed(ControlRecord::Hello(hello)),
+                framed(ControlRecord::Digest { rows: 3, sum: u64::MAX }),
+                framed(ControlRecord::WhoHas { question: 1, subjects: vec![[5; 32]; 2] }),
+                framed(ControlRecord::Holders { question: 1, is_last: true, rows: vec![holder; 2] }),
+                framed(ControlRecord::WhoIsThere),
+                framed(ControlRecord::Peers(vec![(&peer).into()])),
+                framed(ControlRecord::Bye),
+            ],
+        );
+        keep(
+            "control/holdings",
+            vec![
+                framed(ControlRecord::News(rows.clone())),
+                framed(ControlRecord::TellAll),
+                framed(ControlRecord::All { is_first: true, is_last: true, rows: rows.clone() }),
+            ],
+        );
         let words = [
             FileWord::Follow,
             FileWord::Have(vec![0..3, 7..u64::MAX]),
@@ -194,26 +200,32 @@ mod tests {
         ];
         let told = words.map(|body| framed(ControlRecord::Told(FileMessageRecord::of(FileMessage { file, body }).unwrap().remove(0))));
         keep("control/words", told.to_vec());
-        keep("asks/both", vec![
-            framed(AskRecord::Chunks { file: file.0, content: None, first: 5, count: 64 }),
-            framed(AskRecord::Cancel { ask: 0 }),
-            framed(AskRecord::Hashes { file: file.0, content: Some([9; 32]), first: 0, count: 16_384 }),
-        ]);
+        keep(
+            "asks/both",
+            vec![
+                framed(AskRecord::Chunks { file: file.0, content: None, first: 5, count: 64 }),
+                framed(AskRecord::Cancel { ask: 0 }),
+                framed(AskRecord::Hashes { file: file.0, content: Some([9; 32]), first: 0, count: 16_384 }),
+            ],
+        );
         let (identity, hashes) = (Identity::from_seed([1; 32]), vec![ChunkHash([2; 32]); 4]);
         let signature = identity.sign(&Claim::digest("market", file, 0, &hashes));
         let claim = Claim { file, first: 0, hashes, signer: identity.id(), signature };
         let piece = |first, claim| framed(AnswerRecord::Piece { first, bytes: 10, claim, content: Some([9; 32]) });
-        keep("answers/all", vec![
-            piece(0, Some((&claim).into())),
-            vec![b'x'; 10],
-            framed(AnswerRecord::End),
-            framed(AnswerRecord::Hashes { count: 4 }),
-            vec![6; 4 * 32],
-            framed(AnswerRecord::End),
-            piece(9, None),
-            vec![b'y'; 10],
-            framed(AnswerRecord::Refused),
-        ]);
+        keep(
+            "answers/all",
+            vec![
+                piece(0, Some((&claim).into())),
+                vec![b'x'; 10],
+                framed(AnswerRecord::End),
+                framed(AnswerRecord::Hashes { count: 4 }),
+                vec![6; 4 * 32],
+                framed(AnswerRecord::End),
+                piece(9, None),
+                vec![b'y'; 10],
+                framed(AnswerRecord::Refused),
+            ],
+        );
         keep("answers/none", vec![framed(AnswerRecord::Refused), framed(AnswerRecord::End), framed(AnswerRecord::Refused)]);
         keep("book/two", vec![encode_book(&[peer.clone(), KnownPeer { addresses: Vec::new(), ..peer }])]);
         let numbers: Vec<String> = identity.seed().iter().chain(&identity.id().0).map(u8::to_string).collect();

@@ -13,7 +13,7 @@ use crate::records::{
     ResourceRow, ServedRow, StateRow,
 };
 
-/// This crate's readers. What names the blobs of a lease takes 11 places for the first of each node of its tree.
+/// This crate's readers.
 pub const TARGETS: &[Target] = &[
     Target::new("listing", listing).of_records(3),
     Target::new("hashes", hashes),

@@ -61,8 +61,17 @@ pub(super) fn bare(etag: &str) -> String {
 
 /// Whether two ETags, as sent or bare, name one version.
 pub(super) fn same_version(a: &str, b: &str) -> bool {
-    let tag = |etag: &str| bare(bare(etag).trim_start_matches("W/"));
     tag(a) == tag(b)
+}
+
+/// What is left of an ETag when nothing more of its quotes and its `W/` can be taken away, however often a server put them there.
+fn tag(etag: &str) -> String {
+    let (mut tag, mut less) = (String::new(), bare(etag));
+    while less != tag {
+        tag = less;
+        less = bare(tag.trim_start_matches("W/"));
+    }
+    tag
 }
 
 /// The digests of an object, given how it was cut where its ETag says that it was.

@@ -126,3 +126,10 @@ fn etags_are_compared_without_quotes_and_weakness() {
     assert!(!same_version("a", "b") && !same_version("a", ""));
     assert_eq!((bare("\"a\""), bare("W/\"a\""), bare(" a ")), ("a".into(), "W/a".into(), "a".into()));
 }
+
+#[test]
+fn an_etag_in_more_quotes_than_it_should_have_names_the_version_that_it_was_listed_with() {
+    for sent in ["\"\"\"x\"\"\"", "W/\"W/\"\"x\"\"\"", "\"x\"", "x"] {
+        assert!(same_version(sent, &bare(sent)) && same_version(sent, "x") && !same_version(sent, "y"), "{sent}");
+    }
+}

@@ -39,7 +39,11 @@ pub(crate) fn address(bytes: &[u8]) {
         let (shown, folder) = (address.to_string(), address.folder());
         assert!(!shown.contains(char::is_control) && (folder.is_empty() || folder.ends_with('/')));
         assert!(address.exact().is_none_or(|key| folder == format!("{key}/")));
-        assert!(address.endpoint().is_none_or(|endpoint| Url::parse(endpoint).is_ok_and(|url| url.username().is_empty() && url.query().is_none())));
+        assert!(
+            address
+                .endpoint()
+                .is_none_or(|endpoint| Url::parse(endpoint).is_ok_and(|url| url.username().is_empty() && url.query().is_none()))
+        );
         assert_eq!(address.locator("key", "version").path, "key");
         assert!(address.name("a b").starts_with(shown.split_once("://").map_or("", |(scheme, _)| scheme)));
         assert!(resource.files.iter().all(|file| address.key(file).ends_with(file.as_str())));

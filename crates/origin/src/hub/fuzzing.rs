@@ -20,7 +20,8 @@ pub(crate) fn page(json: &[u8]) {
     let (files, commit) = hub.read(resource, COMMIT, json);
     assert!(commit.is_none_or(|commit| commit.len() == 40));
     let Ok(files) = files else { return };
-    let strays = files.iter().filter(|file| file.digests.is_empty() || file.locator.version != COMMIT || file.path.as_str() != file.locator.path);
+    let strays =
+        files.iter().filter(|file| file.digests.is_empty() || file.locator.version != COMMIT || file.path.as_str() != file.locator.path);
     assert_eq!(strays.count(), 0);
     let count = files.len();
     if let Ok(manifest) = Manifest::new(files) {

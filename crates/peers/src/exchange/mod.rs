@@ -30,9 +30,9 @@ pub(crate) use ask::{Asker, ask_all};
 pub use fetched::ChunkStream;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use fetched::Part;
+pub(crate) use fetched::hashes_of;
 #[cfg(test)]
 pub(crate) use frame::{AnswerRecord, AskRecord};
-pub(crate) use fetched::hashes_of;
 pub(crate) use queue::Queue;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use serve::read_asks;
