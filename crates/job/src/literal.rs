@@ -130,21 +130,17 @@ impl<'a> Literals<'a> {
         }
         for (index, item) in items.iter().enumerate() {
             let place = format!("{place}[{index}]");
-            let filled = self.item(item).map_err(|error| error.in_field(&place))?;
-            match filled {
-                None => {}
-                Some(value) if value.is_array() => {
-                    let inner = value.as_array().map(Vec::as_slice).unwrap_or_default();
-                    self.expand(inner, as_written && holds_its_list(item), &place, depth + 1, found)?;
-                }
-                Some(value) if found.len() < MAX_RESOURCES => {
-                    let stands_there = as_written && item.get(SPREAD).is_none();
-                    let written = item.as_str().filter(|_| stands_there).map(str::to_owned);
-                    let is_written_object = stands_there && item.is_object();
-                    found.push(Item { place, value: value.into_owned(), written, is_written_object });
-                }
-                Some(_) => return Err(JobError::new(format!("has more than {MAX_RESOURCES} items"), "split the job")),
+            let Some(filled) = self.item(item).map_err(|error| error.in_field(&place))? else { continue };
+            if let Value::Array(inner) = &*filled {
+                self.expand(inner, as_written && holds_its_list(item), &place, depth + 1, found)?;
+                continue;
             }
+            if found.len() >= MAX_RESOURCES {
+                return Err(JobError::new(format!("has more than {MAX_RESOURCES} items"), "split the job"));
+            }
+            let stands_there = as_written && item.get(SPREAD).is_none();
+            let written = item.as_str().filter(|_| stands_there).map(str::to_owned);
+            found.push(Item { place, value: filled.into_owned(), written, is_written_object: stands_there && item.is_object() });
         }
         Ok(())
     }
