@@ -158,8 +158,19 @@ mod tests {
     }
 
     #[test]
+    fn answers_as_they_should_be_are_taken_whole() {
+        let sent = std::fs::read(std::path::Path::new(CORPUS).join("answers/all")).unwrap();
+        let wanted = [Wanted::Chunks(0..4), Wanted::Hashes(0..4), Wanted::Chunks(9..12)];
+        let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+        let (answers, _) = runtime.block_on(read_answers(&Shared::for_test().0, &wanted, &sent));
+        assert!(matches!(&answers[0][..], [Ok(Part::Piece { piece, .. }), Ok(Part::End)] if piece.claim.is_some()), "{answers:?}");
+        assert!(matches!(&answers[1][..], [Ok(Part::Hashes(hashes)), Ok(Part::End)] if hashes.len() == 4), "{answers:?}");
+        assert!(matches!(&answers[2][..], [Ok(Part::Piece { .. }), Err(_)]), "{answers:?}");
+    }
+
+    #[test]
     #[ignore = "writes the binary seeds anew, for another version of what is sent"]
-    fn the_seeds_are_written() {
+    fn the_seeds_of_the_control_stream_are_written() {
         let (node, file) = (NodeId([3; 32]), FileKey([7; 32]));
         let rows: Vec<RowRecord> = [Holding::Complete, Holding::Fetching, Holding::Gone]
             .map(|holding| RowRecord::from(&Row { subject: Subject([5; 32]), holding, expires_in: LONGEST }))
@@ -200,6 +211,14 @@ mod tests {
         ];
         let told = words.map(|body| framed(ControlRecord::Told(FileMessageRecord::of(FileMessage { file, body }).unwrap().remove(0))));
         keep("control/words", told.to_vec());
+        keep("book/two", vec![encode_book(&[peer.clone(), KnownPeer { addresses: Vec::new(), ..peer }])]);
+        keep("gossip/rows", vec![crate::swarm::gossip_of(rows)]);
+    }
+
+    #[test]
+    #[ignore = "writes the binary seeds anew, for another version of what is sent"]
+    fn the_seeds_of_the_bulk_stream_are_written() {
+        let file = FileKey([7; 32]);
         keep(
             "asks/both",
             vec![
@@ -227,9 +246,7 @@ mod tests {
             ],
         );
         keep("answers/none", vec![framed(AnswerRecord::Refused), framed(AnswerRecord::End), framed(AnswerRecord::Refused)]);
-        keep("book/two", vec![encode_book(&[peer.clone(), KnownPeer { addresses: Vec::new(), ..peer }])]);
         let numbers: Vec<String> = identity.seed().iter().chain(&identity.id().0).map(u8::to_string).collect();
         keep("key/pair", vec![format!("[{}]", numbers.join(", ")).into_bytes()]);
-        keep("gossip/rows", vec![crate::swarm::gossip_of(rows)]);
     }
 }
