@@ -100,6 +100,13 @@ impl Paces {
 }
 
 impl Pace {
+    /// How fast its origin is, is not to be found out: the reads that did so end.
+    pub(crate) fn finds_out_nothing(&mut self) {
+        if std::mem::take(&mut self.probes) {
+            self.extra = 0;
+        }
+    }
+
     /// Sees whether `left` bytes, the rest, come within `patience` times what all of it takes straight from the origin.
     ///
     /// How fast an origin is that was only assumed is found out by some reads, once the job is too slow for it, or may be.

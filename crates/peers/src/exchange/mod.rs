@@ -25,8 +25,8 @@ use bytes::Bytes;
 use larder_content::{CHUNK_BYTES, Claim, ContentId, FileKey};
 
 pub(crate) use ask::{Asker, ask_all};
-pub use fetched::ChunkStream;
 pub(crate) use fetched::hashes_of;
+pub use fetched::{ChunkStream, Signs};
 pub(crate) use queue::Queue;
 pub(crate) use serve::{UPLOADS_A_PEER, UPLOADS_AT_ONCE, serve};
 pub use upload::{Gone, Upload, Wanted};
