@@ -8,7 +8,10 @@ use bytes::{Buf, Bytes, BytesMut};
 /// Some processors copy to places that are not aligned at half the speed.
 const ALIGNMENT: usize = 64;
 
-/// The last buffers that were handed out.
+/// What is larger is not remembered: those who want many such buffers would leave as many behind.
+const LARGEST: usize = 1 << 20;
+
+/// The last buffers that were handed out, of 1 MiB at most.
 #[derive(Debug)]
 pub struct Buffers {
     most: usize,
@@ -45,11 +48,14 @@ impl Buffers {
     }
 
     /// The first `length` bytes of a buffer that was taken and is full now; remembers it.
+    ///
+    /// # Panics
+    /// If it has fewer.
     #[must_use]
     pub fn keep(&self, buffer: BytesMut, length: usize) -> Bytes {
         let whole = buffer.freeze();
         let bytes = whole.slice(..length);
-        if length > 0 {
+        if length > 0 && whole.len() <= LARGEST {
             let mut buffers = self.lock();
             buffers.push_back(whole);
             while buffers.len() > self.most {
@@ -91,6 +97,8 @@ mod tests {
         drop(smaller);
         assert_eq!(full(&buffers, 100).as_ptr(), place);
         assert!(full(&buffers, 0).is_empty());
+        drop(full(&buffers, LARGEST + 1));
+        assert!(buffers.lock().iter().all(|bytes| bytes.len() <= LARGEST));
     }
 
     #[test]

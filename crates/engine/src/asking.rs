@@ -151,14 +151,14 @@ impl Engine {
     }
 
     fn around<'a>(&self, file: &'a WantedFile, now: Time) -> Surroundings<'a> {
-        let heard = self.sources.get(&file.origin).and_then(|source| source.heard);
-        let origin_moves = heard.is_some_and(|at| now.saturating_sub(at) < MOVES);
+        let source = self.sources.get(&file.origin);
+        let origin_moves = source.and_then(|source| source.heard).is_some_and(|at| now.saturating_sub(at) < MOVES);
         Surroundings {
             now,
             waiting: &file.waiting,
             origin_moves,
-            others_try_until: file.others_try_until(),
-            asking: file.asking > 0,
+            others_try_until: source.map_or(Time::ZERO, |source| source.others_try_until),
+            asking: !file.asking.is_empty(),
             others: self.turns.taken(file.group).saturating_sub(file.taken),
             stagger: self.config.stagger,
         }
@@ -181,6 +181,9 @@ impl Engine {
             // All of a crowd would find the same, each by reads of its own.
             let finds_out = !share.hopeless && !share.only_whole && !share.is_crowd;
             let may_be = straight.may_be.filter(|_| finds_out).map(of_group);
+            if !finds_out {
+                pace.finds_out_nothing();
+            }
             let straight = Straight { rate: of_group(straight.rate), may_be };
             pace.judge(patience, straight, left, self.config.reads_per_file, now);
         }
@@ -281,31 +284,32 @@ impl Engine {
         let Some(file) = self.files.get_mut(&key) else { return false };
         file.waiting.remove(chunks.clone());
         file.asked.set(chunks.clone(), true);
-        file.asking += 1;
         let (bytes, group) = (file.bytes(&chunks), file.group);
         self.links.entry(peer).or_default().asked_for(group, bytes, now);
-        self.begin(key, chunks, From::Peer { peer, content }, now);
+        let read = self.begin(key, chunks, From::Peer { peer, content }, now);
+        if let Some(file) = self.files.get_mut(&key) {
+            file.asking.insert(read);
+        }
         true
     }
 
     /// Takes from the slowest peer a run that it has not begun, if `node` can bring it much sooner.
     fn steal(&mut self, key: FileKey, share: &Share, node: NodeId, own: Duration, now: Time) {
         let Some(partner) = share.partners.get(&node) else { return };
-        if self.files.get(&key).is_none_or(|file| !partner.has.meets(&file.asked)) {
-            return;
-        }
-        let slow = self.reads.iter().filter_map(|(id, read)| {
-            let peer = read.peer().filter(|peer| !read.begun && read.file == key && peer.node != node)?;
+        let Some(file) = self.files.get(&key).filter(|file| partner.has.meets(&file.asked)) else { return };
+        let slow = file.asking.iter().filter_map(|id| {
+            let read = self.reads.get(id)?;
+            let peer = read.peer().filter(|peer| !read.begun && peer.node != node)?;
             let has = read.chunks.clone().all(|chunk| partner.has.contains(chunk));
             Some((has.then(|| self.links.get(&peer)).flatten()?.time_for(0), *id))
         });
-        let margin = if self.files.get(&key).is_some_and(|file| file.waiting.is_empty()) { STEAL_MARGIN } else { EARLY_STEAL_MARGIN };
+        let margin = if file.waiting.is_empty() { STEAL_MARGIN } else { EARLY_STEAL_MARGIN };
         // The one asked for last is the last to come.
         if let Some((takes, id)) = slow.max()
             && takes > own * 2 + margin
             && self.reads.get(&id).is_some_and(|read| now.saturating_sub(read.began) > STEAL_MARGIN)
         {
-            self.cancel(|read, _| read == id);
+            self.cancel_one(id);
         }
     }
 
@@ -319,7 +323,7 @@ impl Engine {
         for peer in peers {
             if let Some(link) = self.links.get_mut(&peer).filter(|link| link.is_doubtful()) {
                 link.stalled(&self.config, now, self.random.spread());
-                self.cancel(|_, read| read.file == key && read.peer() == Some(peer));
+                self.cancel(|read| read.file == key && read.peer() == Some(peer));
             }
         }
     }
@@ -362,7 +366,7 @@ impl Engine {
     fn give_up_if_hopeless(&mut self, key: FileKey, now: Time) {
         let Some(file) = self.files.get(&key) else { return };
         let hopeless = file.share.as_ref().is_some_and(|share| share.hopeless && !share.sealing);
-        if hopeless && file.asking == 0 && file.reading == 0 && !self.is_hoped_for(key, now) {
+        if hopeless && file.asking.is_empty() && file.reading == 0 && !self.is_hoped_for(key, now) {
             self.forget(key);
             self.actions.push_back(Action::GiveUp { file: key });
         }

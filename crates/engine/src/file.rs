@@ -1,5 +1,6 @@
 //! What is still to be read of one file, and how its reads have gone.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -8,13 +9,10 @@ use larder_content::ChunkLayout;
 use crate::chunks::Chunks;
 use crate::share::Share;
 use crate::waiting::Waiting;
-use crate::{Config, GroupId, OriginId, Time};
+use crate::{Config, GroupId, OriginId, ReadId, Time};
 
-/// The longest wait after reads that break off: an origin that is back is not left alone for long.
-const LONGEST_WAIT: Duration = Duration::from_secs(8);
-
-/// How long others may take to try an origin that was gone after this node found it back: about the longest wait.
-const OTHERS_TRY: Duration = Duration::from_secs(10);
+/// The longest wait after reads that break off, half as much more or less: an origin that is back is not left alone for long.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(8);
 
 /// A file that is being fetched.
 #[derive(Debug)]
@@ -28,8 +26,8 @@ pub(crate) struct WantedFile {
     pub(crate) reading: usize,
     /// The chunks that peers were asked for and have not brought.
     pub(crate) asked: Chunks,
-    /// Reads from peers under way.
-    pub(crate) asking: usize,
+    /// The reads from peers under way that are to bring them.
+    pub(crate) asking: BTreeSet<ReadId>,
     pub(crate) origin: OriginId,
     pub(crate) group: GroupId,
     pub(crate) place: Place,
@@ -39,8 +37,6 @@ pub(crate) struct WantedFile {
     reached: u64,
     /// Times in a row that reads broke off without a chunk in between.
     failures: u32,
-    /// When a read brought something after more than one had broken off.
-    returned: Option<Time>,
     /// No read begins before.
     retry_at: Time,
     /// Since when its origin has said nothing but that it is busy.
@@ -72,14 +68,13 @@ impl WantedFile {
             waiting: Waiting::none(layout.count()),
             asked: Chunks::none(layout.count()),
             reading: 0,
-            asking: 0,
+            asking: BTreeSet::new(),
             origin,
             group,
             place: Place::Aside,
             whole: false,
             reached: 0,
             failures: 0,
-            returned: None,
             retry_at: Time::ZERO,
             busy_since: None,
             share: None,
@@ -91,7 +86,7 @@ impl WantedFile {
     }
 
     pub(crate) fn is_complete(&self) -> bool {
-        self.waiting.is_empty() && self.reading + self.asking == 0
+        self.waiting.is_empty() && self.reading == 0 && self.asking.is_empty()
     }
 
     /// How many bytes these chunks have.
@@ -121,7 +116,7 @@ impl WantedFile {
     /// The first waiting chunks that this node is to read from the origin itself.
     fn next_of_origin(&self) -> Option<Range<u64>> {
         match self.share.as_ref().filter(|_| !self.whole) {
-            Some(share) => share.next_of_origin(&self.waiting, self.asking > 0),
+            Some(share) => share.next_of_origin(&self.waiting, !self.asking.is_empty()),
             None => self.waiting.from(0),
         }
     }
@@ -146,24 +141,15 @@ impl WantedFile {
     }
 
     /// Notes that a read has come to chunk `end`. Only a chunk that was not had before is progress.
-    pub(crate) fn arrived(&mut self, end: u64, now: Time) {
+    pub(crate) fn arrived(&mut self, end: u64) {
         if self.whole {
             if end <= self.reached {
                 return;
             }
             self.reached = end;
         }
-        if self.failures > 1 {
-            self.returned = Some(now);
-        }
         self.failures = 0;
         self.busy_since = None;
-    }
-
-    /// Until when others may not have tried its origin since that was gone; it may be gone still.
-    pub(crate) fn others_try_until(&self) -> Time {
-        let back = self.returned.map_or(Time::ZERO, |returned| returned + OTHERS_TRY);
-        if self.failures > 1 { Time::MAX } else { back }
     }
 
     /// Notes that a read that began at `began` broke off; tells whether that was once too often.

@@ -177,7 +177,8 @@ impl Engine {
             }
             Event::Unwanted { file } => self.unwanted(file),
             Event::Arrived { read, chunks } => self.arrived(read, chunks, now),
-            Event::Heard { read } => self.heard(read, now),
+            Event::Heard { read } => self.heard(read, true, now),
+            Event::HeldUp { read } => self.heard(read, false, now),
             Event::Ended { read, outcome } => self.ended(read, outcome, now),
             Event::Sighted { file, peer, holding } => self.sighted(file, peer, holding, now),
             Event::Told { peer, message } => self.told(peer, message, now),
@@ -223,19 +224,10 @@ impl Engine {
         self.place(key, now);
     }
 
-    fn unwanted(&mut self, key: FileKey) {
-        if let Some(share) = self.files.get(&key).and_then(|file| file.share.as_deref()) {
-            let market = share.market;
-            let partners: Vec<Peer> = share.partners.keys().map(|node| Peer { market, node: *node }).collect();
-            partners.into_iter().for_each(|peer| self.tell(peer, key, larder_content::FileWord::Unfollow));
-        }
-        self.forget(key);
-    }
-
-    /// Bytes come, though no whole chunk.
-    fn heard(&mut self, id: ReadId, now: Time) {
+    /// Its peer is heard, though no whole chunk came.
+    fn heard(&mut self, id: ReadId, has_begun: bool, now: Time) {
         let Some(read) = self.reads.get_mut(&id) else { return };
-        read.begun = true;
+        read.begun |= has_begun;
         if let Some(link) = read.peer().and_then(|peer| self.links.get_mut(&peer)) {
             link.pulse.beat(now);
         }
@@ -256,7 +248,7 @@ impl Engine {
         }
         match from {
             From::Origin => {
-                file.arrived(arrived.end, now);
+                file.arrived(arrived.end);
                 if let Some(source) = self.sources.get_mut(&file.origin) {
                     source.brought(bytes, now);
                 }
@@ -302,7 +294,10 @@ impl Engine {
         match outcome {
             Outcome::Complete if chunks.is_empty() => source.succeeded(&self.config),
             // A read that says it is complete and is not has broken off.
-            Outcome::Complete | Outcome::Broken => hopeless = file.broke(&self.config, began, now, self.random.spread()),
+            Outcome::Complete | Outcome::Broken => {
+                source.broke(began, now);
+                hopeless = file.broke(&self.config, began, now, self.random.spread());
+            }
             Outcome::Busy(after) => {
                 hopeless = file.was_refused_for_now(&self.config, now, after);
                 source.close(now, after, self.random.spread());
@@ -389,7 +384,7 @@ impl Engine {
     }
 
     fn cancel_reads_of(&mut self, key: FileKey, which: impl Fn(&Read) -> bool) {
-        self.cancel(|_, read| read.file == key && which(read));
+        self.cancel(|read| read.file == key && which(read));
     }
 
     /// Ends a read: what did not arrive waits again.
@@ -408,7 +403,7 @@ impl Engine {
                 }
             }
             From::Peer { peer, .. } => {
-                file.asking -= 1;
+                file.asking.remove(&id);
                 file.asked.set(read.chunks.clone(), false);
                 if let Some(link) = self.links.get_mut(&peer) {
                     link.settled(file.bytes(&read.chunks));
@@ -468,7 +463,7 @@ impl Engine {
         self.actions.pop_front()
     }
 
-    fn begin(&mut self, file: FileKey, chunks: Range<u64>, from: From, now: Time) {
+    fn begin(&mut self, file: FileKey, chunks: Range<u64>, from: From, now: Time) -> ReadId {
         let read = ReadId(self.next_read);
         self.next_read += 1;
         let wanted = self.files.get(&file);
@@ -480,6 +475,7 @@ impl Engine {
         }
         self.reads.insert(read, Read { file, chunks: chunks.clone(), began: now, heard: now, begun: false, from, is_warm });
         self.actions.push_back(Action::Read { read, file, chunks, from });
+        read
     }
 
     /// The file whose turn it is, of the origins that are open. One that holds three quarters of all reads lets others go first.

@@ -70,6 +70,11 @@ pub enum Event {
         /// The read.
         read: ReadId,
     },
+    /// What its peer sends waits until this node takes it: the peer is not silent, whether it has begun with this read or not.
+    HeldUp {
+        /// The read.
+        read: ReadId,
+    },
     /// A read is over.
     Ended {
         /// The read.

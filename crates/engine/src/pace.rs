@@ -100,6 +100,13 @@ impl Paces {
 }
 
 impl Pace {
+    /// How fast its origin is, is not to be found out: the reads that did so end.
+    pub(crate) fn finds_out_nothing(&mut self) {
+        if std::mem::take(&mut self.probes) {
+            self.extra = 0;
+        }
+    }
+
     /// Sees whether `left` bytes, the rest, come within `patience` times what all of it takes straight from the origin.
     ///
     /// How fast an origin is that was only assumed is found out by some reads, once the job is too slow for it, or may be.
@@ -123,5 +130,26 @@ impl Pace {
         } else if takes < may_take(straight.rate) * ENOUGH {
             self.extra /= 2;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_that_find_out_how_fast_an_origin_is_end_when_that_is_not_to_be_found_out() {
+        let (group, second) = (GroupId(1), Duration::from_secs(1));
+        let mut paces = Paces::default();
+        paces.join(group, 1_000_000_000, Time::ZERO);
+        for step in 1..=30 {
+            paces.brought(group, 100_000, second * step / 10);
+        }
+        let (pace, _) = paces.due(group, second * 3).unwrap();
+        pace.judge(1.0, Straight { rate: 0.9e6, may_be: Some(FASTEST) }, 997_000_000, 16, second * 3);
+        assert_eq!((pace.probes, pace.extra), (true, PROBES));
+        pace.finds_out_nothing();
+        pace.judge(1.0, Straight { rate: 0.9e6, may_be: None }, 997_000_000, 16, second * 4);
+        assert_eq!((pace.probes, pace.extra), (false, 0));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::file::LONGEST_WAIT;
 use crate::link::Rate;
 use crate::pace::{FASTEST, Straight};
 use crate::{Config, Time};
@@ -12,6 +13,9 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long it is looked how much comes, so that what comes in one go passes for no more than it is.
 const SEEN: Duration = Duration::from_millis(1500);
+
+/// How long others may take to try an origin that was gone: half as much again as the longest wait, and what a read takes to bring something.
+const OTHERS_TRY: Duration = LONGEST_WAIT.saturating_add(Duration::from_secs(6));
 
 /// An origin's host, and how much it bears: half as much after each refusal and each round of stalls, one read more after
 /// each round that went well.
@@ -29,6 +33,11 @@ pub(crate) struct Source {
     pause: Duration,
     /// When bytes of content came from it last.
     pub(crate) heard: Option<Time>,
+    /// Times in a row that reads broke off with nothing in between, and when one did last.
+    breaks: u32,
+    broke_at: Option<Time>,
+    /// Until when others may not have tried it since it was gone.
+    pub(crate) others_try_until: Time,
 }
 
 /// Reads under way, and the most that they brought.
@@ -79,6 +88,9 @@ impl Source {
             succeeded: 0,
             pause: FIRST_PAUSE,
             heard: None,
+            breaks: 0,
+            broke_at: None,
+            others_try_until: Time::ZERO,
         }
     }
 
@@ -106,6 +118,22 @@ impl Source {
         }
     }
 
+    /// Notes that a read that began at `began` broke off: reads that run side by side break together, and count once.
+    pub(crate) fn broke(&mut self, began: Time, now: Time) {
+        if self.broke_at.is_none_or(|at| began > at) {
+            self.breaks += 1;
+            self.broke_at = Some(now);
+        }
+        self.others_try(now);
+    }
+
+    /// From more than one break in a row on it is gone. Who does not try it any more finds out nothing of it.
+    fn others_try(&mut self, now: Time) {
+        if self.breaks > 1 {
+            self.others_try_until = now.saturating_add(OTHERS_TRY);
+        }
+    }
+
     fn halve(&mut self, now: Time) {
         self.most = (self.most / 2).max(1);
         self.halved_at = now;
@@ -115,6 +143,8 @@ impl Source {
     /// Bytes of content came of a read of it.
     pub(crate) fn brought(&mut self, bytes: u64, now: Time) {
         self.heard = Some(now);
+        self.others_try(now);
+        self.breaks = 0;
         self.reads.best.add(bytes, now);
     }
 

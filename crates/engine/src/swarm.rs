@@ -23,6 +23,16 @@ const BAN: Duration = Duration::from_secs(3600);
 const ASLEEP: Duration = Duration::from_millis(1500);
 
 impl Engine {
+    /// Nobody here wants a file any more: whoever is at it with this node hears that.
+    pub(crate) fn unwanted(&mut self, key: FileKey) {
+        if let Some(share) = self.files.get(&key).and_then(|file| file.share.as_deref()) {
+            let market = share.market;
+            let partners: Vec<Peer> = share.partners.keys().map(|node| Peer { market, node: *node }).collect();
+            partners.into_iter().for_each(|peer| self.tell(peer, key, FileWord::Unfollow));
+        }
+        self.forget(key);
+    }
+
     pub(crate) fn sighted(&mut self, key: FileKey, peer: Peer, holding: Holding, now: Time) {
         let Some(share) = self.share_with(key, peer) else { return };
         match holding {
@@ -55,7 +65,7 @@ impl Engine {
             let (left, shed) = (share.leaves_to_crowd(), share.sheds(partners_in_crowd));
             self.leave_to_another(key, &left);
             for node in shed {
-                self.cancel(|_, read| read.file == key && read.peer().is_some_and(|peer| peer.node == node));
+                self.cancel(|read| read.file == key && read.peer().is_some_and(|peer| peer.node == node));
                 self.tell(Peer { node, ..peer }, key, FileWord::Unfollow);
             }
         }
@@ -140,7 +150,7 @@ impl Engine {
     fn leave_to_another(&mut self, key: FileKey, left: &[Range<u64>]) {
         let within = |read: &Read| left.iter().any(|run| read.chunks.start < run.end && run.start < read.chunks.end);
         let stops = |read: &Read| read.file == key && read.from == From::Origin && within(read);
-        self.cancel(|_, read| stops(read));
+        self.cancel(|read| stops(read));
     }
 
     /// Tells someone who has begun to follow everything so far.
@@ -171,16 +181,18 @@ impl Engine {
                 self.review_at(key, now);
             }
         }
-        self.cancel(|_, read| read.peer() == Some(peer));
+        self.cancel(|read| read.peer() == Some(peer));
     }
 
     /// Stops reads; what did not arrive waits again.
-    pub(crate) fn cancel(&mut self, which: impl Fn(ReadId, &Read) -> bool) {
-        let reads: Vec<ReadId> = self.reads.iter().filter(|(id, read)| which(**id, read)).map(|(id, _)| *id).collect();
-        for id in reads {
-            self.take_back(id);
-            self.actions.push_back(Action::Cancel { read: id });
-        }
+    pub(crate) fn cancel(&mut self, which: impl Fn(&Read) -> bool) {
+        let reads: Vec<ReadId> = self.reads.iter().filter(|(_, read)| which(read)).map(|(id, _)| *id).collect();
+        reads.into_iter().for_each(|id| self.cancel_one(id));
+    }
+
+    pub(crate) fn cancel_one(&mut self, id: ReadId) {
+        self.take_back(id);
+        self.actions.push_back(Action::Cancel { read: id });
     }
 
     /// The hashes of a file's chunks came, or not.
@@ -231,7 +243,7 @@ impl Engine {
 
     /// What came is not the file: who said so is banned, and what this node did not read itself comes anew.
     pub(crate) fn refuted(&mut self, key: FileKey, missing: Vec<Range<u64>>, now: Time) {
-        self.cancel(|_, read| read.file == key);
+        self.cancel(|read| read.file == key);
         let Some(file) = self.files.get_mut(&key) else { return };
         let Some(share) = file.share.as_deref_mut() else { return };
         let mut liars = Vec::new();
@@ -257,7 +269,7 @@ impl Engine {
                 share.is_gone(peer.node);
             }
         }
-        self.cancel(|_, read| read.peer() == Some(peer));
+        self.cancel(|read| read.peer() == Some(peer));
         self.actions.push_back(Action::Ban { peer, period: BAN });
     }
 
@@ -320,7 +332,7 @@ impl Engine {
                 link.stalled(&self.config, now, spread);
             }
             let files: Vec<FileKey> = self.reads.values().filter(|read| read.peer() == Some(peer)).map(|read| read.file).collect();
-            self.cancel(|_, read| read.peer() == Some(peer));
+            self.cancel(|read| read.peer() == Some(peer));
             files.into_iter().for_each(|key| self.review_at(key, now));
         }
         let stalls = self.links.values().filter_map(|link| link.stalls_from(&self.config)).min();

@@ -30,7 +30,7 @@ mod swarm;
 pub use book::{KnownPeer, decode_book, encode_book};
 pub use config::{Config, MarketConfig, StartError};
 pub use event::{Event, Sighting};
-pub use exchange::{ChunkRequest, ChunkStream, FetchError, Gone, PIECE_CHUNKS, Piece, Upload, Wanted};
+pub use exchange::{ChunkRequest, ChunkStream, FetchError, Gone, PIECE_CHUNKS, Piece, Signs, Upload, Wanted};
 pub use identity::{Identity, IdentityError};
 pub use market::Market;
 pub use status::{MarketStatus, PeerInfo};

@@ -209,32 +209,60 @@ fn an_origin_whose_reads_stall_is_asked_for_less_at_once() {
 }
 
 #[test]
-fn who_finds_an_origin_back_leaves_to_others_what_they_read_until_they_have_tried_it() {
-    // One reads the second half and brings none of it; of another a chunk comes all the while.
+fn who_finds_an_origin_gone_leaves_to_others_what_they_read_until_they_have_tried_it_again() {
+    // Of two files of one resource another reads the second, and the second half of the first; it brings none of them.
     let (mut engine, theirs) = (Engine::new(Config::default(), 1), 32..64);
-    want_shared(&mut engine, 1, 64 * larder_content::CHUNK_BYTES, 1, sharing(vec![]));
-    (1..=2).for_each(|from| say(&mut engine, from, key(1), FileWord::Follow, Time::ZERO));
-    say(&mut engine, 1, key(1), FileWord::Reading(vec![theirs.clone()]), Time::ZERO);
-    say(&mut engine, 2, key(1), FileWord::Have(vec![0..1]), Time::ZERO);
-    let (mut came, mut back, mut taken) = (None, None, None);
+    (1..=2).for_each(|file| want_shared(&mut engine, file, 64 * larder_content::CHUNK_BYTES, 1, sharing(vec![])));
+    for (file, run) in [(1, theirs.clone()), (2, 0..64)] {
+        (1..=2).for_each(|from| say(&mut engine, from, key(file), FileWord::Follow, Time::ZERO));
+        say(&mut engine, 1, key(file), FileWord::Reading(vec![run]), Time::ZERO);
+    }
+    let (mut back, mut taken) = (None, None);
     for turn in 0..1200 {
         let now = Duration::from_millis(50) * turn;
-        say(&mut engine, 1, key(1), FileWord::Have(vec![]), now);
-        let round = actions(&mut engine, now);
-        came = came.or_else(|| asked(&round).first().map(|read| read.0));
-        came.into_iter().for_each(|read| engine.handle(Event::Heard { read }, now));
-        for read in from_origin(&round) {
+        (1..=2).for_each(|file| say(&mut engine, 1, key(file), FileWord::Have(vec![]), now));
+        for read in from_origin(&actions(&mut engine, now)) {
+            let is_theirs = read.1 == key(2) || read.2.end > theirs.start;
             if now < 20 * SECOND {
+                assert!(!is_theirs, "{read:?} at {now:?}, while the origin is gone");
                 end(&mut engine, read.0, Outcome::Broken, now);
                 continue;
             }
             back.get_or_insert(now);
-            if read.2.end > theirs.start {
+            if is_theirs {
                 taken.get_or_insert(now);
             }
             finish(&mut engine, read, now);
         }
     }
     let waited = taken.unwrap() - back.unwrap();
-    assert!(waited >= 8 * SECOND && waited < 20 * SECOND, "{waited:?}");
+    assert!(waited >= 12 * SECOND && waited < 24 * SECOND, "{waited:?}");
+}
+
+#[test]
+fn who_found_an_origin_gone_and_has_nothing_to_read_takes_over_what_others_only_say_that_they_read() {
+    let mut engine = Engine::new(Config::default(), 1);
+    want_shared(&mut engine, 1, 64 * larder_content::CHUNK_BYTES, 1, sharing(vec![]));
+    let mut taken = None;
+    for turn in 0..2400 {
+        let now = Duration::from_millis(50) * turn;
+        let is_back = now >= 5 * SECOND;
+        if is_back {
+            // Strangers come and declare all of it.
+            for from in 1..=4 {
+                say(&mut engine, from, key(1), FileWord::Follow, now);
+                say(&mut engine, from, key(1), FileWord::Reading(vec![0..64]), now);
+            }
+        }
+        for read in from_origin(&actions(&mut engine, now)) {
+            if is_back {
+                taken.get_or_insert(now);
+                finish(&mut engine, read, now);
+            } else {
+                end(&mut engine, read.0, Outcome::Broken, now);
+            }
+        }
+    }
+    assert!(taken.is_some_and(|at| at < 60 * SECOND), "{taken:?}");
+    assert!(engine.files.values().all(WantedFile::is_complete), "it waits for strangers for good");
 }

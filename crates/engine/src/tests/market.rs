@@ -87,6 +87,22 @@ fn number(node: NodeId) -> usize {
     usize::from(node.0[0]) - 1
 }
 
+/// What is noted of reads from peers is what they are.
+fn check_accounts(engine: &Engine) {
+    let mut of_peers = BTreeMap::<Peer, u64>::new();
+    for (key, file) in &engine.files {
+        let reads = || engine.reads.iter().filter(|(_, read)| read.file == *key && read.peer().is_some());
+        assert!(reads().map(|(id, _)| *id).eq(file.asking.iter().copied()), "the reads of peers are not those that are noted");
+        let asked: BTreeSet<u64> = reads().flat_map(|(_, read)| read.chunks.clone()).collect();
+        assert!((0..file.layout.count()).filter(|chunk| file.asked.contains(*chunk)).eq(asked.iter().copied()), "{asked:?}");
+        assert!(!asked.iter().any(|chunk| file.waiting.bits().contains(*chunk)), "what is asked for waits");
+        reads().for_each(|(_, read)| *of_peers.entry(read.peer().unwrap()).or_default() += file.bytes(&read.chunks));
+    }
+    for (peer, link) in &engine.links {
+        assert_eq!(link.asked, of_peers.get(peer).copied().unwrap_or_default(), "what {peer:?} was asked for");
+    }
+}
+
 impl Market {
     pub(super) fn new(chunks: u64, nodes: usize, up: f64, down: f64, origin_rate: f64, seed: u64) -> Self {
         let node = |number: usize| Node {
@@ -260,6 +276,9 @@ impl Market {
                 self.act(number);
             }
         }
+        if self.now.as_millis().is_multiple_of(500) {
+            self.nodes.iter().for_each(|node| check_accounts(&node.engine));
+        }
     }
 
     /// What those say who only talk.
@@ -425,7 +444,7 @@ impl Market {
                 format!(
                     "reading {} asking {} at once {} extra {} mine {:?} content {:?} only mine {} waiting {} partners {:?}",
                     file.reading,
-                    file.asking,
+                    file.asking.len(),
                     share.at_once,
                     share.extra,
                     share.mine,

@@ -159,9 +159,8 @@ fn large_chunks_play_the_same_scenario_about_as_well() {
     assert!(play(&crowd, Some(1000), &mut |_| {}).is_err());
 }
 
-/// Before files of one resource shared what a node reads, before small files found who had come since, and when patience took bursts for
-/// a rate: 1.35, 2.8 and 11 copies. When nodes that had left went on reading: 1.4 copies of a crowd that some leave. When a file was given
-/// up after half a minute: nothing of an origin that is gone for a whole one.
+/// Each holds a limit that some fault of the engine or the simulator breaks: files of one resource that are read apart, holders that come later,
+/// bursts that pass for a rate, nodes that leave, a slow holder beside fast ones, and an origin that is gone for a minute.
 #[test]
 fn scenarios_that_were_broken_once_hold_what_they_promise() {
     let shared = include_str!("../../scenarios/shared-bytes.toml");

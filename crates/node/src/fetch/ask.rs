@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -22,8 +21,10 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(super) enum Heard {
     /// So many chunks are in the store, of so many bytes.
     Chunks(u64, u64),
-    /// Bytes come, or wait for this node.
+    /// Bytes come.
     Bytes,
+    /// What its peer sends waits for this node.
+    HeldUp,
 }
 
 /// Whom to ask, and for what.
@@ -103,14 +104,15 @@ async fn next_piece(
     next: u64,
     heard: &mut (impl FnMut(Heard) -> BoxFuture<'static, ()> + Send),
 ) -> Result<Piece, ReadError> {
-    let counter = stream.counter();
-    let mut seen = counter.load(Ordering::Relaxed);
+    let signs = stream.signs();
+    let mut seen = (signs.received_bytes(), signs.held_up());
     loop {
         let Ok(piece) = tokio::time::timeout(LOOK, stream.next()).await else {
-            let now = counter.load(Ordering::Relaxed);
-            if now > seen {
-                seen = now;
+            let before = std::mem::replace(&mut seen, (signs.received_bytes(), signs.held_up()));
+            if seen.0 > before.0 {
                 heard(Heard::Bytes).await;
+            } else if seen.1 > before.1 {
+                heard(Heard::HeldUp).await;
             }
             continue;
         };
@@ -130,7 +132,7 @@ async fn busy<T>(work: impl Future<Output = T>, heard: &mut (impl FnMut(Heard) -
     loop {
         match tokio::time::timeout(LOOK, &mut work).await {
             Ok(done) => return done,
-            Err(_) => heard(Heard::Bytes).await,
+            Err(_) => heard(Heard::HeldUp).await,
         }
     }
 }

@@ -28,6 +28,7 @@ pub(super) enum Report {
     Opened { key: FileKey, reading: u64, opened: Result<Opened, StoreError> },
     Arrived { key: FileKey, read: ReadId, chunks: u64, bytes: u64, supply: Supply },
     Heard { read: ReadId },
+    HeldUp { read: ReadId },
     Compared { key: FileKey, reading: u64, peer: Peer, content: ContentId, compared: Compared },
     Contradicted { key: FileKey, reading: u64, content: ContentId },
     Ended { key: FileKey, read: ReadId, result: Result<Option<(Blob, Supply)>, ReadError> },
@@ -231,6 +232,7 @@ impl Driver {
                         let report = match heard {
                             Heard::Chunks(chunks, bytes) => Report::Arrived { key, read, chunks, bytes, supply: Supply::Peers },
                             Heard::Bytes => Report::Heard { read },
+                            Heard::HeldUp => Report::HeldUp { read },
                         };
                         let reporter = reporter.clone();
                         Box::pin(async move { drop(reporter.send(report).await) })
@@ -264,6 +266,7 @@ impl Driver {
             Report::Contradicted { key, reading, content } if self.is_current(key, reading) => self.contradicted(key, content),
             Report::Opened { .. } | Report::Sealed { .. } | Report::Compared { .. } | Report::Contradicted { .. } => {}
             Report::Heard { read } => self.engine.handle(Event::Heard { read }, self.now()),
+            Report::HeldUp { read } => self.engine.handle(Event::HeldUp { read }, self.now()),
             Report::Arrived { key, read, chunks, bytes, supply } => {
                 let active = self.active.get_mut(&key).filter(|active| active.reads.contains_key(&read));
                 if let Some(active) = active {

@@ -267,7 +267,8 @@ fn place(url: &Url, path: &str, resource: &BucketResource) -> Result<(Place, Str
         if first == bucket {
             return Ok((Place::Path { endpoint, bucket, region: region() }, rest.to_owned()));
         }
-        if let Some(bare) = url.domain().and_then(|host| host.strip_prefix(&bucket)?.strip_prefix('.')) {
+        let bare = url.domain().and_then(|host| host.strip_prefix(&bucket)?.strip_prefix('.'));
+        if let Some(bare) = bare.filter(|bare| !bare.is_empty()) {
             // Without keys the host is all that is needed.
             let virtual_host = Place::Virtual { endpoint: endpoint.replacen(host, bare, 1), bucket, region: region() };
             return Ok((if signs { virtual_host } else { Place::Host { endpoint } }, path.to_owned()));

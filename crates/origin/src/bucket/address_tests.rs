@@ -209,3 +209,9 @@ fn plain_http_is_for_this_machine_only() {
         assert!(Address::parse(&resource(url, "", "", NONE)).is_ok(), "{url}");
     }
 }
+
+#[test]
+fn a_host_that_is_the_bucket_and_a_dot_is_a_host() {
+    let address = Address::parse(&resource("https://bucket./x", "bucket", "", KEYS)).unwrap();
+    assert_eq!(address.place, path("https://bucket.", "bucket", "us-east-1"));
+}

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use futures::io::WriteHalf;
 use futures::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use larder_content::{CHUNK_BYTES, ChunkHash, Claim, ContentId, FileKey};
 use libp2p::Stream;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::fetched::{ChunkStream, Part};
+use super::fetched::{ChunkStream, Part, Signs};
 use super::frame::{AnswerRecord, AskRecord, ClaimRecord};
 use super::queue::Place;
 use super::{ChunkRequest, FetchError, MOST_ASKS, MOST_CHUNKS, MOST_HASHES, PIECE_BYTES, Piece, Queue, Wanted};
@@ -25,8 +25,8 @@ use crate::shared::{Shared, Traffic, lock};
 /// Bytes read at once when downloads are capped.
 const CAPPED_SLICE: usize = 64 * 1024;
 
-/// How often it is said that a peer lives of which no more is read because this node takes too little; and how often before one piece is
-/// read nevertheless, after 10 s.
+/// How often it is said that a peer lives of which no more is read because this node takes too little; and how often before one piece of the
+/// link is read nevertheless, after 10 s.
 const HOLD: Duration = Duration::from_millis(250);
 const MOST_HOLDS: usize = 40;
 
@@ -50,7 +50,7 @@ struct Ask {
     content: Option<ContentId>,
     wanted: Wanted,
     parts: mpsc::Sender<Result<Part, FetchError>>,
-    received: Arc<AtomicU64>,
+    signs: Arc<Signs>,
     cancel_sent: bool,
 }
 
@@ -82,10 +82,10 @@ impl Asker {
     async fn ask(&self, file: FileKey, content: Option<ContentId>, wanted: Wanted, parts: u64) -> Result<ChunkStream, FetchError> {
         // Room for all parts, an error and the end: one answer that nobody takes never holds up the next.
         let (sender, receiver) = mpsc::channel(usize::try_from(parts).unwrap_or(1) + 2);
-        let received = Arc::new(AtomicU64::new(0));
-        let ask = Ask { file, content, wanted, parts: sender, received: Arc::clone(&received), cancel_sent: false };
+        let signs = Arc::<Signs>::default();
+        let ask = Ask { file, content, wanted, parts: sender, signs: Arc::clone(&signs), cancel_sent: false };
         self.asks.send(ask).await.map_err(|_| FetchError::Unreachable)?;
-        Ok(ChunkStream { parts: Some(receiver), received, cancelled: Arc::clone(&self.changed) })
+        Ok(ChunkStream { parts: Some(receiver), signs, cancelled: Arc::clone(&self.changed) })
     }
 }
 
@@ -110,7 +110,8 @@ where
             let _ = ask.parts.try_send(Err(FetchError::Unreachable));
             continue;
         };
-        let session = Session { waiting: Mutex::default(), changed: Arc::clone(&asks.changed) };
+        let (changed, overdue) = (Arc::clone(&asks.changed), Arc::new(Semaphore::new(1)));
+        let session = Session { waiting: Mutex::default(), changed, overdue };
         let (mut input, output) = stream.split();
         let ended = tokio::select! {
             () = ends.cancelled() => left(),
@@ -129,6 +130,8 @@ where
 struct Session {
     waiting: Mutex<Waiting>,
     changed: Arc<Notify>,
+    /// Room for one piece when there has been none for long.
+    overdue: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -196,8 +199,8 @@ impl Session {
             };
             traffic.received(length);
             let front = lock(&self.waiting).asks.front().map(|ask| {
-                let Ask { file, wanted, parts, received, .. } = ask;
-                Front { file: *file, wanted: wanted.clone(), parts: parts.clone(), received: Arc::clone(received) }
+                let Ask { file, wanted, parts, signs, .. } = ask;
+                Front { file: *file, wanted: wanted.clone(), parts: parts.clone(), signs: Arc::clone(signs) }
             });
             let Some(front) = front else { return FetchError::Lied("an answer to nothing".into()) };
             match reading.take(input, record, &front, shared, traffic).await {
@@ -218,23 +221,25 @@ impl Session {
         }
     }
 
-    /// Waits until a piece more may wait for this node. Not if nobody waits for it, and not for long: its peer would take this node for
-    /// stalled. All that the peer was asked for counts as coming meanwhile, for that nothing does is not its fault.
+    /// Waits until a piece more may wait for this node. Not if nobody waits for it; and after a while one piece of the link may wait beyond what
+    /// there is room for, since its peer would take this node for stalled. All that the peer was asked for is held up meanwhile.
     async fn room_for(&self, piece: &Piece, front: &Front, queue: &Queue) -> Option<Place> {
         let place = queue.place(piece.bytes.len());
         tokio::pin!(place);
-        for _ in 0..MOST_HOLDS {
+        let mut holds = 0;
+        loop {
             tokio::select! {
                 biased;
                 () = front.parts.closed() => return None,
                 place = &mut place => return place,
+                place = Arc::clone(&self.overdue).acquire_owned(), if holds >= MOST_HOLDS => return place.ok(),
                 () = tokio::time::sleep(HOLD) => {}
             }
             for ask in &lock(&self.waiting).asks {
-                ask.received.fetch_add(1, Ordering::Relaxed);
+                ask.signs.held_up.fetch_add(1, Ordering::Relaxed);
             }
+            holds += 1;
         }
-        None
     }
 
     /// Only the question being answered is told of a lie; for the others the connection broke.
@@ -252,12 +257,12 @@ impl Session {
 /// The answers to questions in what a peer sends, each up to its error, and how it ends.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) async fn read_answers(shared: &Shared, wanted: &[Wanted], mut sent: &[u8]) -> (Vec<Vec<Result<Part, FetchError>>>, FetchError) {
-    let session = Session { waiting: Mutex::default(), changed: Arc::default() };
+    let session = Session { waiting: Mutex::default(), changed: Arc::default(), overdue: Arc::new(Semaphore::new(1)) };
     let mut answers = Vec::new();
     for wanted in wanted {
         let (parts, answer) = mpsc::channel(16);
-        let (file, wanted, received) = (FileKey([7; 32]), wanted.clone(), Arc::default());
-        lock(&session.waiting).asks.push_back(Ask { file, content: None, wanted, parts, received, cancel_sent: false });
+        let (file, wanted, signs) = (FileKey([7; 32]), wanted.clone(), Arc::default());
+        lock(&session.waiting).asks.push_back(Ask { file, content: None, wanted, parts, signs, cancel_sent: false });
         answers.push(answer);
     }
     let end = session.read(&mut sent, shared, &shared.traffic).await;
@@ -280,7 +285,7 @@ struct Front {
     file: FileKey,
     wanted: Wanted,
     parts: mpsc::Sender<Result<Part, FetchError>>,
-    received: Arc<AtomicU64>,
+    signs: Arc<Signs>,
 }
 
 #[allow(clippy::large_enum_variant, reason = "nearly all are pieces")]
@@ -366,7 +371,7 @@ impl Reading {
             }
             filled += count;
             traffic.received(count);
-            front.received.fetch_add(count as u64, Ordering::Relaxed);
+            front.signs.received.fetch_add(count as u64, Ordering::Relaxed);
             shared.download.pass(count).await;
         }
         Ok(buffers.keep(buffer, length))

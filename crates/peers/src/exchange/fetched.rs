@@ -1,7 +1,7 @@
 //! What an asker holds: the pieces of one answer, as they come.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use larder_content::ChunkHash;
 use tokio::sync::{Notify, mpsc};
@@ -23,11 +23,32 @@ pub(crate) enum Part {
     End,
 }
 
+/// What shows that an answer goes on, to be watched from elsewhere.
+#[derive(Debug, Default)]
+pub struct Signs {
+    pub(super) received: AtomicU64,
+    pub(super) held_up: AtomicU64,
+}
+
+impl Signs {
+    /// The payload bytes that came so far, those of unfinished pieces too.
+    #[must_use]
+    pub fn received_bytes(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Grows while what its peer sends waits because this node takes too little.
+    #[must_use]
+    pub fn held_up(&self) -> u64 {
+        self.held_up.load(Ordering::Relaxed)
+    }
+}
+
 /// The answer to one question. Dropping it tells the peer to stop.
 #[derive(Debug)]
 pub struct ChunkStream {
     pub(super) parts: Option<mpsc::Receiver<Result<Part, FetchError>>>,
-    pub(super) received: Arc<AtomicU64>,
+    pub(super) signs: Arc<Signs>,
     pub(super) cancelled: Arc<Notify>,
 }
 
@@ -42,11 +63,10 @@ impl ChunkStream {
         }
     }
 
-    /// The payload bytes that came so far, those of unfinished pieces too: to be watched from elsewhere. Grows also while what came waits
-    /// because this node takes too little.
+    /// What shows that it goes on.
     #[must_use]
-    pub fn counter(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.received)
+    pub fn signs(&self) -> Arc<Signs> {
+        Arc::clone(&self.signs)
     }
 
     async fn next_part(&mut self) -> Option<Result<Part, FetchError>> {

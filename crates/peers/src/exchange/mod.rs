@@ -27,10 +27,10 @@ use larder_content::{CHUNK_BYTES, Claim, ContentId, FileKey};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use ask::read_answers;
 pub(crate) use ask::{Asker, ask_all};
-pub use fetched::ChunkStream;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use fetched::Part;
 pub(crate) use fetched::hashes_of;
+pub use fetched::{ChunkStream, Signs};
 #[cfg(test)]
 pub(crate) use frame::{AnswerRecord, AskRecord};
 pub(crate) use queue::Queue;

@@ -7,8 +7,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The most buffers that are remembered, 1 MiB each at most: those of the pieces that wait, and of some that are being written.
 const MOST_BUFFERS: usize = 32;
-/// The most bytes that wait to be taken, of all links of a market; each link may have one piece more, and each read one that it writes. Where the
-/// node's disk is slower than its peers, the rest waits with them.
+/// The most bytes that wait to be taken, of all links of a market; each link may have one piece more that came, and one that came when there had
+/// been no room for 10 s; and each read one that it writes. Where the node's disk is slower than its peers, the rest waits with them.
 const MOST_WAITING: usize = 16 << 20;
 
 /// The pieces of all links of a market that came.

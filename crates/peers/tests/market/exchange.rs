@@ -1,6 +1,5 @@
 //! Chunks and hashes go from peer to peer.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use larder_content::{ContentId, FileKey, FileMessage, FileWord};
@@ -16,11 +15,11 @@ fn request(first: u64, end: u64) -> ChunkRequest {
 
 async fn fetch(node: &Node, from: &Node, first: u64, end: u64) -> Result<Vec<Piece>, FetchError> {
     let mut stream = node.market.fetch(from.id(), request(first, end)).await?;
-    let (counter, mut pieces) = (stream.counter(), Vec::new());
+    let (signs, mut pieces) = (stream.signs(), Vec::new());
     while let Some(piece) = stream.next().await {
         pieces.push(piece?);
     }
-    assert_eq!(counter.load(Ordering::Relaxed), pieces.iter().map(|piece| piece.bytes.len() as u64).sum::<u64>());
+    assert_eq!(signs.received_bytes(), pieces.iter().map(|piece| piece.bytes.len() as u64).sum::<u64>());
     Ok(pieces)
 }
 
@@ -58,14 +57,15 @@ async fn what_a_node_does_not_take_waits_with_the_peer_which_counts_as_alive() {
     let received = || two.market.status().received_bytes;
     let room = 16 << 20;
     wait_for("a piece more than there is room for", || received() > room + (1 << 20)).await;
-    let counters: Vec<_> = answers.iter().map(ChunkStream::counter).collect();
-    let count = |answer: usize| counters[answer].load(Ordering::Relaxed);
-    let before = [2, 3].map(count);
-    wait_for("signs of life", || count(2) > before[0] && count(3) > before[1]).await;
+    let signs: Vec<_> = answers.iter().map(ChunkStream::signs).collect();
+    let held_up = |answer: usize| signs[answer].held_up();
+    let before = [2, 3].map(held_up);
+    wait_for("signs of life", || held_up(2) > before[0] && held_up(3) > before[1]).await;
+    assert_eq!(signs[3].received_bytes(), 0, "what waits behind another counts as begun");
     assert!(received() < room + (2 << 20), "{} bytes came, and nobody took them", received());
     // What nobody waits for holds up nothing.
     drop(answers.remove(2));
-    let fourth = wait_for("the fourth", || count(3) > 1 << 20);
+    let fourth = wait_for("the fourth", || signs[3].received_bytes() >= 1 << 20);
     tokio::time::timeout(Duration::from_secs(5), fourth).await.unwrap();
     for (mut answer, chunks) in answers.into_iter().zip([32, 32, 4]) {
         let mut bytes = 0;
