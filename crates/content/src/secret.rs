@@ -2,15 +2,17 @@
 
 use std::fmt;
 
-/// A token or key: compared, sent to the origin it is for, and never printed or stored.
+use zeroize::Zeroizing;
+
+/// A token or key: compared, sent to the origin it is for, never printed or stored, and wiped from memory when it is dropped.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Secret(String);
+pub struct Secret(Zeroizing<String>);
 
 impl Secret {
     /// Wraps `text`.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self(Zeroizing::new(text.into()))
     }
 
     /// The text itself, for the one place that sends it to its origin.
