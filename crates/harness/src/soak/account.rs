@@ -64,6 +64,11 @@ pub(super) struct Account {
 }
 
 impl Account {
+    /// Nothing has happened yet.
+    pub(super) fn new(seed: u64) -> Self {
+        Self { seed, ..Self::default() }
+    }
+
     /// Counts something once.
     pub(super) fn count(&mut self, what: &str) {
         self.add(what, 1);
@@ -72,11 +77,6 @@ impl Account {
     /// Counts something so often.
     pub(super) fn add(&mut self, what: &str, times: u64) {
         *self.counts.entry(what.to_owned()).or_default() += times;
-    }
-
-    /// How often it was counted.
-    pub(super) fn counted(&self, what: &str) -> u64 {
-        self.counts.get(what).copied().unwrap_or(0)
     }
 
     /// Remembers a broken promise, and says so.

@@ -246,11 +246,11 @@ impl Soak {
 
     /// Counts a failure, if there was a reason for it.
     fn judge_failure(&mut self, job: &Job, message: &str) {
-        let repository = &self.goods.repositories[job.wants.repository];
+        let is_denied = self.goods.repositories[job.wants.repository].guarded && !job.wants.shows_token;
         if self.secrets.token_in(message.as_bytes()) {
             self.broke(Promise::Secrets, &format!("{} failed with the token in its words", job.name));
         }
-        if repository.guarded && !job.wants.shows_token {
+        if is_denied {
             self.account.count("jobs denied");
         } else if message.contains(FULL) && self.wanted_bytes(job) > self.goods.quota_bytes {
             self.account.count("jobs that did not fit");

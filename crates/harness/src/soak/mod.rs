@@ -116,7 +116,7 @@ impl Soak {
             members: (0..NODES).map(|_| Member::running()).collect(),
             market,
             watch: Watch::default(),
-            account: Account { seed, ..Account::default() },
+            account: Account::new(seed),
         };
         (0..NODES).try_for_each(|number| soak.begin_line(number))?;
         Ok(soak)
