@@ -239,13 +239,13 @@ impl Soak {
             }
             End::Cancelled => self.account.count("jobs cancelled"),
             End::Interrupted => self.account.count("jobs interrupted"),
-            End::Failed(message) => self.judge_failure(job, &message),
+            End::Failed(message) => self.judge_failure(job, &message)?,
         }
         Ok(())
     }
 
     /// Counts a failure, if there was a reason for it.
-    fn judge_failure(&mut self, job: &Job, message: &str) {
+    fn judge_failure(&mut self, job: &Job, message: &str) -> anyhow::Result<()> {
         let is_denied = self.goods.repositories[job.wants.repository].guarded && !job.wants.shows_token;
         if self.secrets.token_in(message.as_bytes()) {
             self.broke(Promise::Secrets, &format!("{} failed with the token in its words", job.name));
@@ -259,8 +259,11 @@ impl Soak {
         } else if job.met.frozen && job.wants.command {
             self.account.count("commands that gave up a frozen daemon");
         } else {
-            self.broke(Promise::Jobs, &format!("{} at node {} failed: {message}: {job:?}", job.name, job.node));
+            let holds = if self.members[job.node].is_up() { self.ask(job.node, "GET", "/v1/resources", "")? } else { None };
+            let holds = holds.map_or_else(|| "unknown".to_owned(), |(_, text)| text);
+            self.broke(Promise::Jobs, &format!("{} at node {} failed: {message}: {job:?}; the store holds {holds}", job.name, job.node));
         }
+        Ok(())
     }
 
     /// The bytes of all that the jobs of a node want, or had until a moment ago: what its store may not evict.

@@ -189,7 +189,7 @@ impl Soak {
         Ok(())
     }
 
-    /// Looks whether a daemon that is up runs and, every second, whether it answers.
+    /// Looks whether a daemon that is up runs and, every second, whether it answers; then nothing is held for jobs that are gone.
     fn look_after(&mut self, number: usize, now_s: f64) -> anyhow::Result<()> {
         let node = self.node(number)?;
         if !node.daemon().is_some_and(|daemon| daemon.is_running()) {
@@ -206,7 +206,7 @@ impl Soak {
             Ok((status, text)) => self.broke(Promise::Daemons, &format!("{name} answers /healthz with {status}: {text}")),
             Err(error) => self.broke(Promise::Daemons, &format!("/healthz within a second: {error:#}")),
         }
-        Ok(())
+        self.release_strays(number)
     }
 
     /// A daemon broke its promise; it is killed and comes back.

@@ -123,20 +123,20 @@ pub(super) fn plan(seed: u64, seconds: f64) -> Vec<(f64, Event)> {
         all.extend(times(&mut rng, from_s, to_s, mean_s).into_iter().enumerate().map(|(number, at_s)| (at_s, event(&mut rng, number))));
     };
     let quiet_s = seconds - QUIET_S;
-    fill(0, 0.0, seconds, 0.8, &mut |rng, _| Event::Job(job(rng)));
-    fill(1, PEACE_S, quiet_s, 12.0, &mut |rng, _| Event::Stop {
+    fill(0, 0.0, seconds, 0.5, &mut |rng, _| Event::Job(job(rng)));
+    fill(1, PEACE_S, quiet_s, 8.0, &mut |rng, _| Event::Stop {
         node: rng.usize(STEADY..NODES),
         how: if rng.bool() { Stop::Killed } else { Stop::Ended },
         harm: [Harm::None, Harm::None, Harm::Index, Harm::Flip][rng.usize(..4)],
         away_s: between(rng, 0.0, 6.0),
     });
-    fill(2, PEACE_S, quiet_s, 25.0, &mut |rng, _| Event::Freeze { node: rng.usize(..NODES), for_s: between(rng, 2.0, 7.0) });
-    fill(3, PEACE_S, quiet_s, 25.0, &mut |rng, number| Event::Origin {
+    fill(2, PEACE_S, quiet_s, 15.0, &mut |rng, _| Event::Freeze { node: rng.usize(..NODES), for_s: between(rng, 2.0, 7.0) });
+    fill(3, PEACE_S, quiet_s, 20.0, &mut |rng, number| Event::Origin {
         failing: FAILINGS[number % FAILINGS.len()],
         for_s: between(rng, 2.0, 7.0),
     });
-    fill(4, PEACE_S, quiet_s, 15.0, &mut |rng, number| Event::Liar { kind: KINDS[number % KINDS.len()], for_s: between(rng, 10.0, 30.0) });
-    fill(5, PEACE_S, quiet_s, 12.0, &mut |rng, _| Event::Flip { node: rng.usize(..NODES) });
+    fill(4, PEACE_S, quiet_s, 12.0, &mut |rng, number| Event::Liar { kind: KINDS[number % KINDS.len()], for_s: between(rng, 10.0, 30.0) });
+    fill(5, PEACE_S, quiet_s, 8.0, &mut |rng, _| Event::Flip { node: rng.usize(..NODES) });
     all.sort_by(|a, b| a.0.total_cmp(&b.0));
     all
 }
@@ -164,7 +164,7 @@ fn job(rng: &mut Rng) -> PlannedJob {
         repository,
         shows_token,
         command: rng.u32(..100) < 30,
-        cancel_after_s: (rng.u32(..100) < 15).then(|| between(rng, 0.0, 2.0)),
+        cancel_after_s: (rng.u32(..100) < 20).then(|| between(rng, 0.0, 1.0)),
         hold_s: between(rng, 0.0, 6.0),
     }
 }

@@ -45,7 +45,6 @@ impl Soak {
             self.watch.sample_s = now_s + SAMPLE_EVERY_S;
             for number in (0..NODES).filter(|number| self.members[*number].is_up()).collect::<Vec<_>>() {
                 self.sample(number)?;
-                self.release_strays(number)?;
                 for path in TOLD {
                     self.ask(number, "GET", path, "")?;
                 }
@@ -92,7 +91,7 @@ impl Soak {
     }
 
     /// Releases the leases of jobs that nobody knows of any more: those of a daemon that was stopped in the middle.
-    fn release_strays(&mut self, number: usize) -> anyhow::Result<()> {
+    pub(super) fn release_strays(&mut self, number: usize) -> anyhow::Result<()> {
         let Some((_, text)) = self.ask(number, "GET", "/v1/resources", "")? else { return Ok(()) };
         let told: Value = serde_json::from_str(&text).unwrap_or_default();
         let held: HashSet<&str> = self.jobs.iter().filter(|job| job.may_hold()).map(|job| job.name.as_str()).collect();
