@@ -61,6 +61,15 @@ pub(super) struct Account {
     /// What became of those that lasted.
     growth: BTreeMap<String, Vec<Growth>>,
     violations: Vec<Violation>,
+    /// What was done, in the order of its times.
+    done: Vec<Done>,
+}
+
+/// Something that was done to a node, or to what is around it.
+#[derive(Debug, Serialize)]
+struct Done {
+    at_s: f64,
+    what: String,
 }
 
 impl Account {
@@ -77,6 +86,12 @@ impl Account {
     /// Counts something so often.
     pub(super) fn add(&mut self, what: &str, times: u64) {
         *self.counts.entry(what.to_owned()).or_default() += times;
+    }
+
+    /// Counts something that was done, and remembers to what.
+    pub(super) fn did(&mut self, at_s: f64, what: &str, to: &str) {
+        self.count(what);
+        self.done.push(Done { at_s, what: format!("{what}: {to}") });
     }
 
     /// Remembers a broken promise, and says so.

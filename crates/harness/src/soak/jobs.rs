@@ -115,7 +115,7 @@ impl Soak {
             };
             State::Submitted(id.to_owned())
         };
-        self.account.count("jobs");
+        self.did("jobs", &format!("{name} at node {number}: {wants:?}"));
         let begun_s = self.now_s();
         let cancel_s = wants.cancel_after_s.map(|after_s| begun_s + after_s);
         let (met, cancelling, cancelled) = (Met::default(), None, false);

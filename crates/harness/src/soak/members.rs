@@ -83,19 +83,19 @@ impl Soak {
         if !self.members[number].is_up() {
             return Ok(());
         }
-        let now_s = self.now_s();
+        let (now_s, name) = (self.now_s(), self.name(number));
         let member = &mut self.members[number];
         (member.back_s, member.harm) = (now_s + away_s, harm);
         match how {
             Stop::Killed => {
                 member.state = State::Down;
                 self.node(number)?.kill();
-                self.account.count("daemons killed");
+                self.did("daemons killed", &name);
             }
             Stop::Ended => {
                 member.state = State::Ending { since_s: now_s };
                 self.node(number)?.daemon().into_iter().for_each(|daemon| daemon.signal(Signal::TERM));
-                self.account.count("daemons told to end");
+                self.did("daemons told to end", &name);
             }
         }
         self.interrupt_jobs(number);
@@ -106,7 +106,8 @@ impl Soak {
         if self.members[number].is_up() {
             self.members[number].state = State::Frozen { until_s: self.now_s() + for_s };
             self.node(number)?.daemon().into_iter().for_each(|daemon| daemon.signal(Signal::STOP));
-            self.account.count("daemons frozen");
+            let name = self.name(number);
+            self.did("daemons frozen", &format!("{name} for {for_s:.1} s"));
         }
         Ok(())
     }
@@ -153,13 +154,14 @@ impl Soak {
             Harm::None => {}
             Harm::Index => {
                 let index = self.node(number)?.home().join("index");
-                std::fs::remove_dir_all(index)?;
-                self.account.count("indexes removed");
+                std::fs::remove_dir_all(&index)?;
+                self.did("indexes removed", &index.display().to_string());
             }
             Harm::Flip => self.flip(number)?,
         }
         self.node(number)?.run(number == 0)?;
-        self.account.count("restarts");
+        let name = self.name(number);
+        self.did("restarts", &name);
         self.members[number].restarts += 1;
         self.members[number].state = State::Starting { since_s: self.now_s() };
         self.begin_line(number)

@@ -63,6 +63,7 @@ pub(crate) fn run(arguments: &SoakArguments) -> anyhow::Result<()> {
     let account = soak.finish();
     account.show(&mut screen);
     if played.is_err() || !account.is_clean() {
+        account.write(&workplace.folder()?.join("soak.json"))?;
         workplace.keep();
     }
     arguments.json.as_deref().map_or(Ok(()), |file| account.write(file))?;
@@ -186,6 +187,16 @@ impl Soak {
     fn broke(&mut self, promise: Promise, what: &str) {
         let at_s = self.now_s();
         self.account.broke(at_s, promise, what);
+    }
+
+    /// Remembers something that was done.
+    fn did(&mut self, what: &str, to: &str) {
+        let at_s = self.now_s();
+        self.account.did(at_s, what, to);
+    }
+
+    fn name(&mut self, number: usize) -> String {
+        self.node(number).map(|node| node.name().to_owned()).unwrap_or_default()
     }
 
     /// Asks a daemon; nothing that it answers may hold the token. `None` if it does not answer, which is a broken promise.

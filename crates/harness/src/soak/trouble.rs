@@ -49,14 +49,14 @@ impl Soak {
             Failing::Down => faults.set_down(true),
         }
         self.trouble.origin_until_s = Some(self.now_s() + for_s);
-        self.account.count(&format!("origin failed: {failing:?}"));
+        self.did(&format!("origin failed, {failing:?}"), &format!("for {for_s:.1} s"));
     }
 
     /// Lets a liar take part.
     pub(super) fn let_in(&mut self, kind: Rogue, for_s: f64) -> anyhow::Result<()> {
         let liar = self.market.start_rogue(kind, self.goods.known.clone(), &Place::Loopback)?;
+        self.did(&format!("liars, {kind:?}"), &format!("{} for {for_s:.1} s", liar.peer()));
         self.trouble.liars.push((liar, self.now_s() + for_s));
-        self.account.count(&format!("liars: {kind:?}"));
         Ok(())
     }
 
@@ -100,7 +100,7 @@ impl Soak {
             if !flip_bit(&blob, bit)? {
                 continue;
             }
-            self.account.count("bits flipped");
+            self.did("bits flipped", &blob.display().to_string());
             let shows_token = self.goods.repositories[repository].guarded;
             let wants = PlannedJob { node: number, repository, shows_token, command: false, cancel_after_s: None, hold_s: 1.0 };
             self.later.push(wants);
