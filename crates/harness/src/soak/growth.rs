@@ -22,7 +22,7 @@ pub(super) struct Sample {
     pub(super) threads: u64,
     /// What its home takes on disk, but for what the quota is for.
     pub(super) beside_bytes: u64,
-    /// Files in its home.
+    /// Files in its home, but for content and its hashes.
     pub(super) files: u64,
     /// What the quota is for: blobs, and files that are still coming.
     pub(super) content_bytes: u64,
@@ -55,7 +55,7 @@ const BOUNDS: [Bound; 5] = [
     Bound { what: "descriptors", of: |sample| sample.descriptors, part: 0.0, more: 64 },
     Bound { what: "threads", of: |sample| sample.threads, part: 0.0, more: 32 },
     Bound { what: "disk beside content", of: |sample| sample.beside_bytes, part: 0.25, more: 16 * MIB },
-    Bound { what: "files", of: |sample| sample.files, part: 0.25, more: 200 },
+    Bound { what: "files beside content", of: |sample| sample.files, part: 0.25, more: 200 },
 ];
 
 /// What became of one thing that a daemon uses.
@@ -132,7 +132,7 @@ mod tests {
         });
         assert_eq!(unbounded(&leak), ["memory", "descriptors"]);
         assert_eq!(unbounded(&line(|number, sample| sample.threads += 2 * number)), ["threads"]);
-        assert_eq!(unbounded(&line(|number, sample| sample.files = 1000 + 30 * number)), ["files"]);
+        assert_eq!(unbounded(&line(|number, sample| sample.files = 1000 + 30 * number)), ["files beside content"]);
     }
 
     #[test]

@@ -266,11 +266,15 @@ impl Soak {
         Ok(())
     }
 
-    /// The bytes of all that the jobs of a node want, or had until a moment ago: what its store may not evict.
+    /// The most that the store of a node may have to hold for its jobs, those of a moment ago with them: each that is at work has room kept for
+    /// what it found missing.
     fn wanted_bytes(&self, job: &Job) -> u64 {
-        let its = self.jobs.iter().filter(|other| other.node == job.node).map(|other| other.wants.repository);
-        let distinct: std::collections::BTreeSet<usize> = its.chain([job.wants.repository]).collect();
-        distinct.into_iter().map(|repository| self.goods.repositories[repository].bytes).sum()
+        let bytes = |repository: usize| self.goods.repositories[repository].bytes;
+        let (at_work, others): (Vec<&Job>, Vec<&Job>) =
+            self.jobs.iter().filter(|other| other.node == job.node).partition(|other| other.is_at_work());
+        let others: std::collections::BTreeSet<usize> = others.into_iter().map(|other| other.wants.repository).collect();
+        let working = at_work.into_iter().map(|other| other.wants.repository).chain([job.wants.repository]);
+        others.into_iter().chain(working).map(bytes).sum()
     }
 
     /// Gives up its lease: what was right until now goes.
