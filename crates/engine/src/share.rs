@@ -330,6 +330,8 @@ impl Share {
     /// What the file is, is open again: whatever a partner had as something else may be it.
     fn forget_content(&mut self) {
         self.content = Content::Unknown;
+        // They signed for something else than what it is not.
+        self.suspects.clear();
         let misfits = self.partners.iter_mut().map(|(node, partner)| (*node, std::mem::take(&mut partner.misfits)));
         let misfits: Vec<(NodeId, Runs)> = misfits.collect();
         for (node, runs) in misfits {

@@ -292,7 +292,10 @@ impl Engine {
             Outcome::Lied => self.ban(peer),
             Outcome::Misled(signer) => {
                 let Some(share) = self.share_with(key, peer) else { return };
-                share.suspects.insert(signer);
+                // Nothing is held against anyone that was held against a list which is none by now.
+                if matches!(share.content, Content::Known(_)) {
+                    share.suspects.insert(signer);
+                }
                 share.misfits(peer.node, chunks);
             }
             Outcome::Refused | Outcome::RangeIgnored => {
