@@ -92,7 +92,7 @@ impl Engine {
             self.wait_for_none_in_doubt(key, &share, now);
         }
         self.tell_followers(key, &mut share, now);
-        let next = share.tell_at.unwrap_or(Time::MAX).min(if share.sealing { Time::MAX } else { share.next_step(now) });
+        let next = share.tell_at.unwrap_or(Time::MAX).min(self.files.get(&key).map_or(Time::MAX, |file| file.doubt.ends())).min(if share.sealing { Time::MAX } else { share.next_step(now) });
         if let Some(file) = self.files.get_mut(&key) {
             file.share = Some(share);
         }
@@ -282,9 +282,14 @@ impl Engine {
         }
         let Some(chunks) = run else { return false };
         let Some(file) = self.files.get_mut(&key) else { return false };
+        let bytes = file.bytes(&chunks);
+        if !file.doubt.allows(bytes, now) {
+            return false;
+        }
+        file.doubt.opens(bytes);
         file.waiting.remove(chunks.clone());
         file.asked.set(chunks.clone(), true);
-        let (bytes, group) = (file.bytes(&chunks), file.group);
+        let group = file.group;
         self.links.entry(peer).or_default().asked_for(group, bytes, now);
         let read = self.begin(key, chunks, From::Peer { peer, content }, now);
         if let Some(file) = self.files.get_mut(&key) {

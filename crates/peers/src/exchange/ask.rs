@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::io::{ReadHalf, WriteHalf};
 use futures::{AsyncReadExt, AsyncWriteExt};
-use larder_content::{CHUNK_BYTES, ChunkHash, Claim, ContentId, FileKey};
+use larder_content::{CHUNK_BYTES, ChunkHash, Claim, ContentId, FileKey, PieceRow};
 use libp2p::Stream;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::fetched::{ChunkStream, Part, Signs};
 use super::frame::{AnswerRecord, AskRecord, ClaimRecord};
 use super::queue::Place;
-use super::{ChunkRequest, FetchError, MOST_ASKS, MOST_CHUNKS, MOST_HASHES, PIECE_BYTES, Piece, Queue, Wanted};
+use super::{ChunkRequest, FetchError, MOST_ASKS, MOST_CHUNKS, MOST_HASHES, MOST_ROWS, PIECE_BYTES, Piece, Queue, Wanted};
 use crate::frame;
 use crate::identity::has_signed;
 use crate::shared::{Shared, Traffic, lock};
@@ -77,6 +77,15 @@ impl Asker {
             return Err(FetchError::Unreachable);
         }
         self.ask(file, content, Wanted::Hashes(chunks), 1).await
+    }
+
+    /// Asks for pieces of whatever the peer has as that file.
+    pub(crate) async fn pieces(&self, file: FileKey, rows: Range<u64>) -> Result<ChunkStream, FetchError> {
+        let count = rows.end.saturating_sub(rows.start);
+        if count == 0 || count > MOST_ROWS {
+            return Err(FetchError::Unreachable);
+        }
+        self.ask(file, None, Wanted::Pieces(rows), 1).await
     }
 
     async fn ask(&self, file: FileKey, content: Option<ContentId>, wanted: Wanted, parts: u64) -> Result<ChunkStream, FetchError> {
@@ -260,6 +269,7 @@ impl Ask {
         match &self.wanted {
             Wanted::Chunks(chunks) => AskRecord::Chunks { file, content, first: chunks.start, count: chunks.end - chunks.start },
             Wanted::Hashes(chunks) => AskRecord::Hashes { file, content, first: chunks.start, count: chunks.end - chunks.start },
+            Wanted::Pieces(rows) => AskRecord::Pieces { file, first: rows.start, count: rows.end - rows.start },
         }
     }
 }
@@ -320,15 +330,24 @@ impl Reading {
                 let _ = front.parts.try_send(Ok(Part::Hashes(bytes.chunks(32).map(hash).collect())));
                 Ok(Progress::Goes)
             }
-            (AnswerRecord::Piece { .. } | AnswerRecord::Hashes { .. }, Wanted::Chunks(_) | Wanted::Hashes(_)) => {
+            (AnswerRecord::Pieces { count }, Wanted::Pieces(wanted)) => {
+                if self.progress.is_some() || u64::from(count) > wanted.end - wanted.start {
+                    return Err(FetchError::Lied(format!("{count} pieces where {wanted:?} were asked for")));
+                }
+                self.progress = Some(wanted.end);
+                let bytes = self.fill(input, count as usize * PieceRow::BYTES, front, shared, traffic).await?;
+                let _ = front.parts.try_send(Ok(Part::Pieces(PieceRow::decode(&bytes).unwrap_or_default())));
+                Ok(Progress::Goes)
+            }
+            (AnswerRecord::Piece { .. } | AnswerRecord::Hashes { .. } | AnswerRecord::Pieces { .. }, _) => {
                 Err(FetchError::Lied("an answer to another question".into()))
             }
-            (AnswerRecord::End, Wanted::Chunks(_) | Wanted::Hashes(_)) => {
+            (AnswerRecord::End, _) => {
                 self.progress = None;
                 let _ = front.parts.try_send(Ok(Part::End));
                 Ok(Progress::Ends)
             }
-            (AnswerRecord::Refused, Wanted::Chunks(_) | Wanted::Hashes(_)) => {
+            (AnswerRecord::Refused, _) => {
                 self.progress = None;
                 let _ = front.parts.try_send(Err(FetchError::Refused));
                 Ok(Progress::Ends)

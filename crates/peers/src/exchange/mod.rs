@@ -25,8 +25,8 @@ use bytes::Bytes;
 use larder_content::{CHUNK_BYTES, Claim, ContentId, FileKey};
 
 pub(crate) use ask::{Asker, ask_all};
-pub(crate) use fetched::hashes_of;
 pub use fetched::{ChunkStream, Signs};
+pub(crate) use fetched::{hashes_of, pieces_of};
 pub(crate) use queue::Queue;
 pub(crate) use serve::{UPLOADS_A_PEER, UPLOADS_AT_ONCE, serve};
 pub use upload::{Gone, Upload, Wanted};
@@ -39,6 +39,8 @@ pub const PIECE_CHUNKS: u64 = 4;
 pub(crate) const PIECE_BYTES: usize = (PIECE_CHUNKS * CHUNK_BYTES) as usize;
 /// The most chunk hashes that one question may be for.
 pub(crate) const MOST_HASHES: u64 = 16_384;
+/// The most rows of pieces that one question may be for.
+pub(crate) const MOST_ROWS: u64 = 16_384;
 /// The most questions to a peer that wait for their answer's end.
 pub(crate) const MOST_ASKS: usize = 256;
 
