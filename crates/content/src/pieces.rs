@@ -226,7 +226,8 @@ mod tests {
         assert!(!check(&changed(|row| row.hash[5] ^= 1), 1_000_000));
         assert!(PieceRow::decode(&[0; 41]).is_none());
         let other = parts_of(&bytes, 300_000, PartSizes::Uniform { bytes: 200_000 });
-        let parts: Vec<PieceRow> = bytes.chunks(300_000).map(|part| PieceRow::new(part.len() as u64, &Algorithm::Md5.hash_of([part]))).collect();
+        let parts: Vec<PieceRow> =
+            bytes.chunks(300_000).map(|part| PieceRow::new(part.len() as u64, &Algorithm::Md5.hash_of([part]))).collect();
         assert!(Pieces::check(&other, 1_000_000, &parts).is_none(), "parts of another size than the origin says");
     }
 

@@ -231,7 +231,7 @@ impl Engine {
         }
     }
 
-    /// Where more may be asked for than before, it is, at once.
+    /// Where more may be asked for than before, or less, that is so at once.
     pub(crate) fn heard_of_pieces(&mut self, key: FileKey, pieces: Pieces, now: Time) {
         if self.files.get_mut(&key).is_some_and(|file| file.doubt.heard(pieces, now)) {
             self.review_at(key, now);
@@ -242,8 +242,9 @@ impl Engine {
     /// can list for one host what nobody else has.
     pub(crate) fn disproven(&mut self, key: FileKey, content: Option<ContentId>, missing: Vec<Range<u64>>, now: Time) {
         // What was asked of those who swear to it is of no use, and a chunk may be reported that is gone.
-        self.cancel(|_, read| read.file == key);
+        self.cancel(|read| read.file == key);
         let Some(file) = self.files.get_mut(&key) else { return };
+        file.doubt.settled();
         let Some(share) = file.share.as_deref_mut() else { return };
         content.into_iter().for_each(|content| share.disown(content));
         share.sealing = false;

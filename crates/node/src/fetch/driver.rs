@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::future::BoxFuture;
-use larder_content::{
-    CHUNK_BYTES, ChunkLayout, ContentId, FileKey, FileMessage, FileWord, Holding, NodeId, OriginFile, Pieces, Scope,
-};
+use larder_content::{CHUNK_BYTES, ChunkLayout, ContentId, FileKey, FileMessage, FileWord, Holding, NodeId, OriginFile, Pieces, Scope};
 use larder_engine::{Action, Compared, Config, Engine, Event, From, OriginId, Outcome, Peer, Pieces as PiecesHeard, ReadId, Time};
 use larder_origin::OriginError;
 use larder_store::{Blob, Partial, SealError, Store, StoreError};

@@ -108,7 +108,9 @@ impl Driver {
         let Some(Ready { blob, liars }) = self.active.get_mut(&key).and_then(|active| active.ready.take()) else { return };
         match result {
             Ok(Some(_)) => return self.succeed(key, &blob, liars),
-            Ok(None) => tracing::warn!(file = %key, "its bytes match the Xet hash that the origin lists, and not the sha256: nobody else gets them"),
+            Ok(None) => {
+                tracing::warn!(file = %key, "its bytes match the Xet hash that the origin lists, and not the sha256: nobody else gets them")
+            }
             Err(error) => tracing::warn!(file = %key, %error, "it cannot be held against the digest of its key: nobody else gets it"),
         }
         self.engine.handle(Event::Unwanted { file: key }, self.now());

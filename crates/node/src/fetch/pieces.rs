@@ -162,6 +162,7 @@ impl Driver {
         let (partial, shared, pieces, source) = (partial.clone(), shared.clone(), pieces.clone(), active.source.clone());
         active.listing.settling = Settling::Yes;
         let (reporter, reading) = (self.reporter.clone(), active.reading);
+        self.heard_of_pieces(key, PiecesHeard::Doubted);
         tokio::spawn(async move {
             let verdict = settle(source, partial, shared, pieces, place).await;
             let _ = reporter.send(Report::Settled { key, reading, verdict }).await;
