@@ -1,12 +1,19 @@
 //! Text that must not be shown.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use zeroize::Zeroizing;
 
 /// A token or key: compared, sent to the origin it is for, never printed or stored, and wiped from memory when it is dropped.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
+
+impl Hash for Secret {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.expose().hash(state);
+    }
+}
 
 impl Secret {
     /// Wraps `text`.

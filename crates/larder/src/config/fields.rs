@@ -21,7 +21,7 @@ const fn field(section: &'static str, name: &'static str, default: &'static str,
     Field { section, name, default, doc }
 }
 
-pub(super) const FIELDS: [Field; 18] = [
+pub(super) const FIELDS: [Field; 19] = [
     field("store", "quota_bytes", "0", "Bytes the store may hold. 0 means half of the disk that is free."),
     field("store", "free_floor_bytes", "2147483648", "Bytes of the disk that are left free, whatever the quota."),
     field("store", "keep_hours", "24", "Hours that what no lease holds is kept after its last use, while there is room."),
