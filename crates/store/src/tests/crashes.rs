@@ -252,6 +252,7 @@ fn fail_at(at: u64, error: i32) {
     disk.fail_at(at, error);
     // What can be done without is no reason to fail.
     let _ = job.run(&store);
+    disk.fail_at(u64::MAX, error);
     let blobs_had = job.recorded.len() as u64 == CHUNKS && job.synced.len() as u64 == CHUNKS;
     job.check(&store, &job.recorded, blobs_had);
     let outcome = job.run(&store);
