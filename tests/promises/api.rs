@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::daemon::{end, files, run};
 use crate::files::{Files, MIB, names, resource};
-use crate::node::{Node, until};
+use crate::node::{Node, Running, until};
 
 /// What the API answered.
 #[derive(Debug)]
@@ -216,16 +216,50 @@ fn more_jobs_than_a_node_can_keep_in_mind_are_refused() {
     end(daemon, Signal::TERM);
 }
 
+/// Where a daemon listens over TCP, and the header that opens it.
+fn door(node: &Node, daemon: &Running) -> (String, String) {
+    let line = daemon.stderr().lines().find(|line| line.contains("http://")).unwrap().to_owned();
+    let token = std::fs::read_to_string(node.home().join("api-token")).unwrap();
+    (line.split_once("http://").unwrap().1.to_owned(), format!("Bearer {}", token.trim()))
+}
+
+#[test]
+fn over_tcp_a_job_is_laid_below_the_configured_folders_and_through_no_link() {
+    let hub = files().hub(400 * MIB);
+    let node = Node::new(&hub).with("LARDER_API_LISTEN", "127.0.0.1:0");
+    let (open, elsewhere) = (node.folder().join("open"), node.folder().join("elsewhere"));
+    [&open, &elsewhere].into_iter().for_each(|folder| std::fs::create_dir_all(folder).unwrap());
+    std::os::unix::fs::symlink(&elsewhere, open.join("link")).unwrap();
+    let node = node.with("LARDER_API_ROOTS", &open.display().to_string());
+    let daemon = run(&node, &[]);
+    let (place, bearer) = door(&node, &daemon);
+    let submit = |root: &std::path::Path| {
+        let request = json!({"definition": definition(&resource()), "root": root}).to_string();
+        let headers = [("Host", place.as_str()), ("Authorization", &bearer)];
+        exchange(TcpStream::connect(&place).unwrap(), "POST", "/v1/jobs", &headers, &request)
+    };
+    let last = |root: &std::path::Path| {
+        let id = submit(root).of(202)["id"].as_str().unwrap().to_owned();
+        events(&node, &id).pop().unwrap()
+    };
+    for outside in [&elsewhere, &open.join("../elsewhere")] {
+        submit(outside).refuses(400, "api.roots");
+    }
+    assert_eq!(last(&open.join("job")).0, "ready");
+    assert!(open.join("job").read_dir().unwrap().next().is_some());
+    let (name, data) = last(&open.join("link/job"));
+    assert_eq!(name, "failed", "{data}");
+    assert!(elsewhere.read_dir().unwrap().next().is_none(), "it was laid through a link");
+    end(daemon, Signal::TERM);
+}
+
 #[test]
 fn over_tcp_only_whoever_has_the_token_is_answered() {
     let hub = files().hub(400 * MIB);
     let node = Node::new(&hub).with("LARDER_API_LISTEN", "127.0.0.1:0");
     let daemon = run(&node, &[]);
-    let line = daemon.stderr().lines().find(|line| line.contains("http://")).unwrap().to_owned();
-    let place = line.split_once("http://").unwrap().1.to_owned();
-    let file = node.home().join("api-token");
-    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    let bearer = format!("Bearer {}", std::fs::read_to_string(&file).unwrap().trim());
+    let (place, bearer) = door(&node, &daemon);
+    assert_eq!(std::fs::metadata(node.home().join("api-token")).unwrap().permissions().mode() & 0o777, 0o600);
     let at = |host: &str, authorization: &str, method: &str, path: &str| {
         let headers = [("Host", host), ("Authorization", authorization)];
         exchange(TcpStream::connect(&place).unwrap(), method, path, &headers, "")
@@ -245,6 +279,12 @@ fn over_tcp_only_whoever_has_the_token_is_answered() {
     // A page that a browser shows can reach this machine under a name of its own.
     for path in ["/healthz", "/v1/status"] {
         at("evil.example", &bearer, "GET", path).refuses(403, "Host");
+        let of_page = |origin| {
+            let headers = [("Host", place.as_str()), ("Authorization", &bearer), ("Origin", origin)];
+            exchange(TcpStream::connect(&place).unwrap(), "GET", path, &headers, "")
+        };
+        of_page("https://evil.example").refuses(403, "Origin");
+        assert_eq!(of_page("http://localhost:3000").status, 200);
     }
     // Orders, which bring their own settings, are taken at the socket alone.
     at(&place, &bearer, "POST", "/v1/orders").refuses(404, "nothing at this path");

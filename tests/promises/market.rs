@@ -168,3 +168,32 @@ fn peers_that_stall_lie_or_have_nothing_harm_no_job() {
         runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), rogue.stop()).await }).unwrap();
     }
 }
+
+#[test]
+fn a_false_binding_costs_a_mebibyte_where_the_hub_tells_xet_hashes() {
+    let files = Files::of_sizes([("model.safetensors", 64 * MIB)]);
+    let hub = files.hub(FAST);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let holder = Member::start(&hub, MARKET, &[]);
+    holder.prepare(&files, "first");
+    let mut was_met = false;
+    for round in 0..8 {
+        let rogue = rogue(&runtime, &holder.address, Rogue::SwearsFalse, &hub);
+        let node = Node::new(&hub).with("LARDER_LOG", "larder_node=debug,warn").with("LARDER_JOBS_PATIENCE", "0");
+        let member = Member::with(node, MARKET, ANYWHERE, &[&holder.address, &rogue.listening()[0]]);
+        member.knows(2);
+        hub.counts().reset();
+        let from = member.prepare(&files, "job");
+        let (origin, wasted) = (hub.counts().content().body_bytes, rogue.status().sent_bytes);
+        assert_eq!(from["peers"], files.bytes(), "{from}\n{}", member.log());
+        assert!(origin <= 128 * 1024, "the origin sent {origin} bytes for one piece\n{}", member.log());
+        // Beside what it sends of content, it speaks.
+        assert!(wasted <= MIB + MIB / 8, "round {round}: {wasted} bytes came of the liar\n{}", member.log());
+        was_met |= member.log().contains("the origin is asked");
+        runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), rogue.stop()).await }).unwrap();
+        if was_met {
+            break;
+        }
+    }
+    assert!(was_met, "the liar was never asked for anything");
+}

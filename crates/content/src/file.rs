@@ -71,6 +71,14 @@ impl OriginFile {
         }
     }
 
+    /// The file with its Xet hash alone: the key of that is bound to what was proven by piece, whatever else is listed. `None` where no Xet
+    /// hash is listed.
+    #[must_use]
+    pub fn by_pieces(&self) -> Option<Self> {
+        let xet = self.digests.iter().find(|digest| matches!(digest, OriginDigest::Xet(_)))?;
+        Some(Self { digests: vec![xet.clone()], ..self.clone() })
+    }
+
     /// Whether its key names one version of its bytes: by a digest that names content, or by the version its locator holds.
     ///
     /// What has neither may be other bytes the next time, so what was kept of it is of no use.
@@ -196,6 +204,9 @@ mod tests {
         let sha = OriginDigest::sha256(&"ab".repeat(32)).unwrap();
         assert_eq!(file("a", vec![xet.clone()]).key(Scope::Public), file("b", vec![xet.clone()]).key(Scope::Public));
         assert_eq!(file("a", vec![xet.clone(), sha.clone()]).key(Scope::Public), file("b", vec![sha.clone()]).key(Scope::Public));
-        assert_eq!(file("a", vec![xet, sha.clone()]).proofs()[0], &sha);
+        let both = file("a", vec![xet.clone(), sha.clone()]);
+        assert_eq!(both.proofs()[0], &sha);
+        assert_eq!(both.by_pieces(), Some(file("a", vec![xet])));
+        assert_eq!(file("a", vec![sha]).by_pieces(), None);
     }
 }

@@ -6,7 +6,10 @@
 use std::path::Path;
 
 use crate::codec::{self, ManifestRecord};
-use crate::{Algorithm, ContentId, MAX_FILE_BYTES, MAX_FILES, Manifest, NodeId, OriginDigest, Prover, RelativePath, RepoId, Scope, xet};
+use crate::{
+    Algorithm, ContentId, MAX_FILE_BYTES, MAX_FILES, Manifest, NodeId, OriginDigest, PartSizes, PieceRow, Pieces, Prover, RelativePath,
+    RepoId, Scope, xet,
+};
 
 /// A reader, and what must hold of what it reads: it panics where that does not hold.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +46,8 @@ impl Target {
 }
 
 /// This crate's readers.
-pub const TARGETS: &[Target] = &[Target::new("manifest", manifest).of_records(3), Target::new("words", words)];
+pub const TARGETS: &[Target] =
+    &[Target::new("manifest", manifest).of_records(3), Target::new("pieces", pieces), Target::new("words", words)];
 
 /// In how many ways each file is changed; `LARDER_ROUNDS` times as many if that is set.
 const CHANGES: u64 = 300;
@@ -117,6 +121,31 @@ fn manifest(bytes: &[u8]) {
     assert_eq!(again.and_then(Manifest::try_from), Ok(manifest));
 }
 
+/// A stranger's list of pieces: it is taken for the digest that it makes, and then its pieces are the file without a gap.
+fn pieces(bytes: &[u8]) {
+    let Some(rows) = PieceRow::decode(bytes) else { return };
+    assert_eq!(PieceRow::encode(&rows), bytes);
+    let sum = |sum: u64, row: &PieceRow| sum.checked_add(row.bytes);
+    let Some(size) = rows.iter().try_fold(0, sum) else {
+        return assert_eq!(Pieces::check(&OriginDigest::Xet([0; 32]), 0, &rows), None);
+    };
+    let sizes = PartSizes::Listed(rows.iter().map(|row| row.bytes).collect());
+    let value = Algorithm::Md5.hash_of(rows.iter().map(|row| &row.hash[..Algorithm::Md5.bytes()]));
+    let is_cut = rows.iter().all(|row| row.bytes > 0);
+    let xet = OriginDigest::Xet(xet::file_hash(&rows));
+    let fits = rows.len() as u64 <= Pieces::most(&xet, size) && rows.iter().all(|row| row.bytes <= xet::PIECE_MAX_BYTES as u64);
+    for (digest, fits) in [(xet, is_cut && fits), (OriginDigest::Parts { algorithm: Algorithm::Md5, value, sizes }, is_cut)] {
+        assert_eq!(Pieces::check(&digest, size + 1, &rows), None);
+        let taken = Pieces::check(&digest, size, &rows);
+        assert_eq!(taken.is_some(), fits, "{digest:?}");
+        let Some(taken) = taken else { continue };
+        assert!(taken.rows().eq(rows.iter().copied()) && taken.count() == rows.len());
+        let places = (0..rows.len()).map(|index| taken.place(index));
+        assert_eq!(places.fold(0, |end, place| if place.start == end { place.end } else { u64::MAX }), size);
+        assert_eq!(taken.touched_by(&(0..size)), 0..rows.len());
+    }
+}
+
 /// Names and digests, one a line: each is written as it was read.
 fn words(bytes: &[u8]) {
     let same_digits = |digest: Option<OriginDigest>, text: &str| match digest {
@@ -148,7 +177,7 @@ fn words(bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Locator, OriginFile, PartSizes};
+    use crate::{Locator, OriginFile};
 
     #[test]
     fn every_seed_of_the_corpus_is_read() {
@@ -174,6 +203,10 @@ mod tests {
         for (name, files) in [("none", vec![]), ("two", vec![file("a", &digests), file("b/c d.bin", &[])])] {
             let bytes = codec::encode(&ManifestRecord::from(&Manifest::new(files).unwrap())).unwrap();
             std::fs::write(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/manifest")).join(name), bytes).unwrap();
+        }
+        let row = |bytes: u64| PieceRow { bytes, hash: [bytes as u8; 32] };
+        for (name, rows) in [("small", vec![row(5)]), ("several", vec![row(70_000), row(9_000), row(131_072), row(20_000), row(3)])] {
+            std::fs::write(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/pieces")).join(name), PieceRow::encode(&rows)).unwrap();
         }
     }
 

@@ -1,17 +1,26 @@
 //! Text that must not be shown.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-/// A token or key: compared, sent to the origin it is for, and never printed or stored. Clones share its text.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Secret(Arc<str>);
+use zeroize::Zeroizing;
+
+/// A token or key: compared, sent to the origin it is for, never printed or stored, and wiped from memory when its last clone is dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<Zeroizing<String>>);
+
+impl Hash for Secret {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.expose().hash(state);
+    }
+}
 
 impl Secret {
     /// Wraps `text`.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into().into())
+        Self(Arc::new(Zeroizing::new(text.into())))
     }
 
     /// The text itself, for the one place that sends it to its origin.

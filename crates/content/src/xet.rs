@@ -8,10 +8,12 @@
 
 use std::fmt::Write;
 
+use crate::PieceRow;
+
 /// The fewest bytes of a piece that is not the file's last.
-const PIECE_MIN_BYTES: usize = 8 * 1024;
+pub(crate) const PIECE_MIN_BYTES: usize = 8 * 1024;
 /// The most bytes of a piece.
-const PIECE_MAX_BYTES: usize = 128 * 1024;
+pub(crate) const PIECE_MAX_BYTES: usize = 128 * 1024;
 /// The window of the rolling hash: bytes further back do not matter.
 const WINDOW_BYTES: usize = 64;
 /// A piece ends where these bits of the rolling hash are all zero: one place in 65,536.
@@ -30,19 +32,12 @@ const NODE_KEY: [u8; 32] = [
 /// The key of the last step, from root to file hash.
 const FILE_KEY: [u8; 32] = [0; 32];
 
-/// One piece of a file, or one node above pieces.
-#[derive(Clone, Copy)]
-struct Piece {
-    hash: [u8; 32],
-    bytes: u64,
-}
-
 /// Computes a Xet file hash from the file's bytes in order. Takes at most 128 KiB, and 40 bytes a piece.
 pub struct XetHasher {
     gear: gearhash::Hasher<'static>,
     piece: blake3::Hasher,
     piece_bytes: usize,
-    pieces: Vec<Piece>,
+    pieces: Vec<PieceRow>,
 }
 
 impl Default for XetHasher {
@@ -73,11 +68,17 @@ impl XetHasher {
 
     /// The file hash of the bytes taken.
     #[must_use]
-    pub fn finish(mut self) -> [u8; 32] {
+    pub fn finish(self) -> [u8; 32] {
+        file_hash(&self.into_pieces())
+    }
+
+    /// The pieces of the bytes taken.
+    #[must_use]
+    pub fn into_pieces(mut self) -> Vec<PieceRow> {
         if self.piece_bytes > 0 {
             self.end_piece();
         }
-        file_hash(&self.pieces)
+        self.pieces
     }
 
     /// How many of `bytes` belong to the current piece, and whether it ends with them.
@@ -96,25 +97,23 @@ impl XetHasher {
     }
 
     fn end_piece(&mut self) {
-        self.pieces.push(Piece { hash: *self.piece.finalize().as_bytes(), bytes: self.piece_bytes as u64 });
+        self.pieces.push(PieceRow { hash: *self.piece.finalize().as_bytes(), bytes: self.piece_bytes as u64 });
         self.piece.reset();
         self.piece_bytes = 0;
         self.gear.set_hash(0);
     }
 }
 
+/// The hash of a piece.
+pub(crate) fn piece_hash(bytes: &[u8]) -> [u8; 32] {
+    *blake3::keyed_hash(&PIECE_KEY, bytes).as_bytes()
+}
+
 /// The file hash that pieces, in order, have as their root; 32 zero bytes for no pieces.
-fn file_hash(pieces: &[Piece]) -> [u8; 32] {
+pub(crate) fn file_hash(pieces: &[PieceRow]) -> [u8; 32] {
     let mut level = pieces.to_vec();
     while level.len() > 1 {
-        let mut rest = level.as_slice();
-        let mut above = Vec::with_capacity(level.len() / 2);
-        while !rest.is_empty() {
-            let (group, more) = rest.split_at(group_len(rest));
-            above.push(merge(group));
-            rest = more;
-        }
-        level = above;
+        level = level_above(&level);
     }
     match level.first() {
         Some(root) => *blake3::keyed_hash(&FILE_KEY, &root.hash).as_bytes(),
@@ -122,21 +121,33 @@ fn file_hash(pieces: &[Piece]) -> [u8; 32] {
     }
 }
 
+/// The nodes above these.
+pub(crate) fn level_above(nodes: &[PieceRow]) -> Vec<PieceRow> {
+    let mut rest = nodes;
+    let mut above = Vec::with_capacity(nodes.len() / 2);
+    while !rest.is_empty() {
+        let (group, more) = rest.split_at(group_len(rest));
+        above.push(merge(group));
+        rest = more;
+    }
+    above
+}
+
 /// How many of the next nodes have one parent: two to nine, ending with a node whose last number is a multiple of four.
-fn group_len(nodes: &[Piece]) -> usize {
+fn group_len(nodes: &[PieceRow]) -> usize {
     let most = nodes.len().min(9);
     let cut = nodes.iter().take(most).skip(2).position(|node| node.hash[24] % 4 == 0);
     cut.map_or(most, |after| after + 3)
 }
 
-fn merge(group: &[Piece]) -> Piece {
+fn merge(group: &[PieceRow]) -> PieceRow {
     let mut text = String::with_capacity(group.len() * 88);
     for node in group {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{} : {}", format_hash(&node.hash), node.bytes);
     }
     let hash = *blake3::keyed_hash(&NODE_KEY, text.as_bytes()).as_bytes();
-    Piece { hash, bytes: group.iter().map(|node| node.bytes).sum() }
+    PieceRow { hash, bytes: group.iter().map(|node| node.bytes).sum() }
 }
 
 /// A hash in Xet's order of digits: 64 of them.

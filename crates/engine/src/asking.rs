@@ -92,7 +92,11 @@ impl Engine {
             self.wait_for_none_in_doubt(key, &share, now);
         }
         self.tell_followers(key, &mut share, now);
-        let next = share.tell_at.unwrap_or(Time::MAX).min(if share.sealing { Time::MAX } else { share.next_step(now) });
+        let next = share
+            .tell_at
+            .unwrap_or(Time::MAX)
+            .min(self.files.get(&key).map_or(Time::MAX, |file| file.doubt.ends(now)))
+            .min(if share.sealing { Time::MAX } else { share.next_step(now) });
         if let Some(file) = self.files.get_mut(&key) {
             file.share = Some(share);
         }
@@ -158,6 +162,7 @@ impl Engine {
             waiting: &file.waiting,
             origin_moves,
             others_try_until: source.map_or(Time::ZERO, |source| source.others_try_until),
+            is_settling: file.doubt.is_being_settled(now),
             asking: !file.asking.is_empty(),
             others: self.turns.taken(file.group).saturating_sub(file.taken),
             stagger: self.config.stagger,
@@ -282,9 +287,14 @@ impl Engine {
         }
         let Some(chunks) = run else { return false };
         let Some(file) = self.files.get_mut(&key) else { return false };
+        let bytes = file.bytes(&chunks);
+        if !file.doubt.allows(bytes, now) {
+            return false;
+        }
+        file.doubt.opens(bytes);
         file.waiting.remove(chunks.clone());
         file.asked.set(chunks.clone(), true);
-        let (bytes, group) = (file.bytes(&chunks), file.group);
+        let group = file.group;
         self.links.entry(peer).or_default().asked_for(group, bytes, now);
         let read = self.begin(key, chunks, From::Peer { peer, content }, now);
         if let Some(file) = self.files.get_mut(&key) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use larder_content::ChunkLayout;
 
 use crate::chunks::Chunks;
+use crate::doubt::Doubt;
 use crate::share::Share;
 use crate::waiting::Waiting;
 use crate::{Config, GroupId, OriginId, ReadId, Time};
@@ -28,6 +29,8 @@ pub(crate) struct WantedFile {
     pub(crate) asked: Chunks,
     /// The reads from peers under way that are to bring them.
     pub(crate) asking: BTreeSet<ReadId>,
+    /// What of it is not proven yet.
+    pub(crate) doubt: Doubt,
     pub(crate) origin: OriginId,
     pub(crate) group: GroupId,
     pub(crate) place: Place,
@@ -69,6 +72,7 @@ impl WantedFile {
             asked: Chunks::none(layout.count()),
             reading: 0,
             asking: BTreeSet::new(),
+            doubt: Doubt::default(),
             origin,
             group,
             place: Place::Aside,

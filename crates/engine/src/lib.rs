@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | waiting | `WantedFile::waiting` | [`Action::Read`] → reading; [`Event::Hashes`] that fit what is in the store → had |
 //! | reading | the range of one `Read` | [`Event::Arrived`] → had; [`Event::Ended`] or [`Action::Cancel`] → waiting |
-//! | had | in neither | [`Event::Hashes`] or [`Event::Refuted`] that drop it → waiting; or its origin sends whole files only: then [`Action::Read`] takes it along → reading |
+//! | had | in neither | [`Event::Hashes`], [`Event::Disproven`] or [`Event::Refuted`] that drop it → waiting; or its origin sends whole files only: then [`Action::Read`] takes it along → reading |
 //!
 //! A read that takes along what was had leaves it had up to the chunk that any such read came to, and the rest waiting.
 //!
@@ -29,6 +29,7 @@
 mod asking;
 mod chunks;
 mod config;
+mod doubt;
 mod extents;
 mod file;
 mod link;
@@ -54,6 +55,7 @@ use larder_content::FileKey;
 
 use asking::SOON;
 pub use config::Config;
+pub use doubt::Pieces;
 use file::{Place, WantedFile};
 use link::Link;
 pub use link::Record;
@@ -185,6 +187,8 @@ impl Engine {
             Event::Lost { peer } => self.lost(peer, now),
             Event::Hashes { file, peer, content, compared } => self.hashes(file, peer, content, compared, now),
             Event::Contradicted { file, content } => self.contradicted(file, content, now),
+            Event::Pieces { file, pieces } => self.heard_of_pieces(file, pieces, now),
+            Event::Disproven { file, content, missing } => self.disproven(file, content, missing, now),
             Event::Proven { file, content, liars } => self.proven(file, content, liars),
             Event::Refuted { file, missing } => self.refuted(file, missing, now),
         }
@@ -249,6 +253,7 @@ impl Engine {
         match from {
             From::Origin => {
                 file.arrived(arrived.end);
+                file.doubt.opens(bytes);
                 if let Some(source) = self.sources.get_mut(&file.origin) {
                     source.brought(bytes, now);
                 }
@@ -405,8 +410,10 @@ impl Engine {
             From::Peer { peer, .. } => {
                 file.asking.remove(&id);
                 file.asked.set(read.chunks.clone(), false);
+                let bytes = file.bytes(&read.chunks);
+                file.doubt.closes(bytes);
                 if let Some(link) = self.links.get_mut(&peer) {
-                    link.settled(file.bytes(&read.chunks));
+                    link.settled(bytes);
                 }
                 self.freed.insert(peer);
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use larder_content::{ChunkLayout, ContentId, FileKey, FileMessage, Holding, NodeId};
 
-use crate::{GroupId, MarketId, OriginId, ReadId};
+use crate::{GroupId, MarketId, OriginId, Pieces, ReadId};
 
 /// A node of a market, as another node of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -120,6 +120,22 @@ pub enum Event {
         file: FileKey,
         /// The content that they belong to.
         content: ContentId,
+    },
+    /// Something was heard of the pieces that a file's digest is made of.
+    Pieces {
+        /// The file.
+        file: FileKey,
+        /// What was heard.
+        pieces: Pieces,
+    },
+    /// Chunks were shown not to be the origin's, and are not in the store any more.
+    Disproven {
+        /// The file.
+        file: FileKey,
+        /// The content that it was taken to be, which it is not.
+        content: Option<ContentId>,
+        /// The runs of those chunks.
+        missing: Vec<Range<u64>>,
     },
     /// The file's whole bytes were proven.
     Proven {

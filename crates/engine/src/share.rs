@@ -147,6 +147,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) origin_moves: bool,
     /// Until when others may not have tried an origin that was gone.
     pub(crate) others_try_until: Time,
+    /// Whether it is being settled if what came is wrong.
+    pub(crate) is_settling: bool,
     /// Whether anything is being asked of peers.
     pub(crate) asking: bool,
     /// Extents of other files of the group that this node reads.
@@ -330,6 +332,8 @@ impl Share {
     /// What the file is, is open again: whatever a partner had as something else may be it.
     fn forget_content(&mut self) {
         self.content = Content::Unknown;
+        // They signed for something else than what it is not.
+        self.suspects.clear();
         let misfits = self.partners.iter_mut().map(|(node, partner)| (*node, std::mem::take(&mut partner.misfits)));
         let misfits: Vec<(NodeId, Runs)> = misfits.collect();
         for (node, runs) in misfits {
@@ -411,7 +415,7 @@ impl Share {
         self.forget_news(now);
         self.doubt();
         let fetchers = self.fetchers().count();
-        let base = if self.hopeless || self.is_warm(around) {
+        let base = if self.hopeless || around.is_settling || self.is_warm(around) {
             0
         } else if let Some(since) = self.repair {
             self.repairs |= self.is_turn_to_repair(since, now);
@@ -419,7 +423,7 @@ impl Share {
         } else {
             (RANGES / (fetchers + 1)).max(1)
         };
-        self.at_once = if self.hopeless || self.only_whole && self.has_holder { 0 } else { base + self.extra };
+        self.at_once = if self.hopeless || around.is_settling || self.only_whole && self.has_holder { 0 } else { base + self.extra };
         self.range_chunks = if fetchers > 0 { SHARED_RANGE_CHUNKS } else { u64::MAX };
     }
 

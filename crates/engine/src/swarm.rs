@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use larder_content::{ContentId, FileKey, FileMessage, FileWord, Holding, NodeId};
 
+use crate::doubt::Pieces;
 use crate::message::Compared;
 use crate::partner::Met;
 use crate::runs::Runs;
@@ -230,6 +231,31 @@ impl Engine {
         }
     }
 
+    /// Where more may be asked for than before, or less, that is so at once.
+    pub(crate) fn heard_of_pieces(&mut self, key: FileKey, pieces: Pieces, now: Time) {
+        if self.files.get_mut(&key).is_some_and(|file| file.doubt.heard(pieces, now)) {
+            self.review_at(key, now);
+        }
+    }
+
+    /// Some chunks are not the origin's, and so the file is not what it was taken to be: they come anew. No word of blame, since an origin
+    /// can list for one host what nobody else has.
+    pub(crate) fn disproven(&mut self, key: FileKey, content: Option<ContentId>, missing: Vec<Range<u64>>, now: Time) {
+        // What was asked of those who swear to it is of no use, and a chunk may be reported that is gone.
+        self.cancel(|read| read.file == key);
+        let Some(file) = self.files.get_mut(&key) else { return };
+        file.doubt.settled();
+        let Some(share) = file.share.as_deref_mut() else { return };
+        content.into_iter().for_each(|content| share.disown(content));
+        share.sealing = false;
+        for run in missing {
+            share.gone(&run);
+            file.waiting.insert(run);
+        }
+        self.review_at(key, now);
+        self.settle(key, now);
+    }
+
     /// The file is proven: whoever follows hears what it is, and who signed for something else is banned.
     pub(crate) fn proven(&mut self, key: FileKey, content: ContentId, liars: Vec<NodeId>) {
         let Some(share) = self.files.get(&key).and_then(|file| file.share.as_deref()) else { return self.forget(key) };
@@ -292,7 +318,10 @@ impl Engine {
             Outcome::Lied => self.ban(peer),
             Outcome::Misled(signer) => {
                 let Some(share) = self.share_with(key, peer) else { return };
-                share.suspects.insert(signer);
+                // Nothing is held against anyone that was held against a list which is none by now.
+                if matches!(share.content, Content::Known(_)) {
+                    share.suspects.insert(signer);
+                }
                 share.misfits(peer.node, chunks);
             }
             Outcome::Refused | Outcome::RangeIgnored => {

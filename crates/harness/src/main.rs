@@ -7,6 +7,7 @@ mod hash;
 mod idle;
 mod play;
 mod run;
+mod soak;
 mod stage;
 mod workplace;
 mod written;
@@ -77,6 +78,9 @@ enum Command {
     Stage(stage::StageArguments),
     /// Plays scenarios, and fails when a limit of theirs is broken.
     Run(run::RunArguments),
+    /// Runs a market of eight daemons with churn, faults, liars and eviction for so many minutes, and fails when a promise is broken or a
+    /// daemon grows.
+    Soak(soak::SoakArguments),
     /// Measures nodes at rest: their memory, and their bytes on the wire. Takes root: it makes network namespaces.
     Idle(idle::IdleArguments),
     /// Moves packets between two TUN devices, its standard input and output, with a delay.
@@ -186,6 +190,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Stage(arguments) => stage::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Soak(arguments) => soak::run(&arguments),
         Command::Idle(arguments) => idle::run(&arguments),
         Command::Delay(arguments) => delay::run(&arguments),
         Command::Report(arguments) => written::run(&arguments),

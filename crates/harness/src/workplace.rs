@@ -1,5 +1,6 @@
 //! Where markets that are started from a shell live, and how their nodes differ from what is usual.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -38,6 +39,7 @@ enum OneTransport {
 pub(crate) struct Workplace<'a> {
     arguments: &'a WorkplaceArguments,
     scratch: Option<Scratch>,
+    kept: Cell<bool>,
 }
 
 impl<'a> Workplace<'a> {
@@ -47,12 +49,18 @@ impl<'a> Workplace<'a> {
         let here = std::env::current_exe()?;
         let beside = || here.ancestors().nth(2).map(|folder| folder.join("markets"));
         let folder = arguments.folder.clone().or_else(beside).context("this program lies in no folder: say --folder")?;
-        Ok(Self { arguments, scratch: Some(Scratch::below(&std::path::absolute(folder)?)?) })
+        let kept = Cell::new(arguments.keep);
+        Ok(Self { arguments, scratch: Some(Scratch::below(&std::path::absolute(folder)?)?), kept })
     }
 
     /// The folder.
     pub(crate) fn folder(&self) -> anyhow::Result<&Path> {
         self.scratch.as_ref().map(Scratch::folder).context("the folder is gone")
+    }
+
+    /// Leaves all as it is, as if that had been asked for.
+    pub(crate) fn keep(&self) {
+        self.kept.set(true);
     }
 
     /// A market in a folder of its own.
@@ -78,7 +86,7 @@ impl<'a> Workplace<'a> {
 
 impl Drop for Workplace<'_> {
     fn drop(&mut self) {
-        if let Some(kept) = self.scratch.take().filter(|_| self.arguments.keep).map(Scratch::keep) {
+        if let Some(kept) = self.scratch.take().filter(|_| self.kept.get()).map(Scratch::keep) {
             Screen::new().say(&format!("Stores and logs are in {}", kept.display()));
         }
     }

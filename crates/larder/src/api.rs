@@ -11,7 +11,7 @@
 //! | `GET /healthz`, `/readyz`, `/metrics` | the process is alive; the node is ready; figures for Prometheus |
 //!
 //! Invariants: what goes wrong is answered as `{"error": "…"}`; no answer holds a definition, token or key. Orders of commands,
-//! which bring settings of their own, are taken at the socket alone.
+//! which bring settings of their own, are taken at the socket alone, and so are jobs for folders that `api.roots` does not list.
 
 mod answer;
 mod events;
@@ -33,7 +33,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use larder_content::Secret;
 use larder_node::{Progress, Status};
 use serde_json::{Value, json};
@@ -47,6 +47,7 @@ use guard::Guard;
 use jobs::{Job, MAX_ACTIVE};
 use listener::Bounded;
 use metrics::{Figures, Process};
+pub(crate) use submit::Door;
 
 pub(crate) use jobs::Jobs;
 pub(crate) use orders::{Orders, tell};
@@ -137,11 +138,11 @@ pub(crate) async fn serve_orders(socket: UnixListener, orders: Orders) -> anyhow
 pub(crate) async fn serve(socket: UnixListener, tcp: Option<(TcpListener, Secret)>, api: Api) -> anyhow::Result<()> {
     let ending = || api.orders.ending.clone().cancelled_owned();
     let routes = routes(api.clone());
-    let at_socket = routes.clone().merge(order_routes(api.orders.clone()));
+    let at_socket = routes.clone().layer(Extension(Door::Socket)).merge(order_routes(api.orders.clone()));
     let at_socket = axum::serve(Bounded::new(socket), at_socket).with_graceful_shutdown(ending()).into_future();
     let at_tcp = async {
         let Some((listener, token)) = tcp else { return Ok(()) };
-        let guarded = routes.layer(from_fn_with_state(Guard::new(&token), guard::check));
+        let guarded = routes.layer(Extension(Door::Tcp)).layer(from_fn_with_state(Guard::new(&token), guard::check));
         axum::serve(Bounded::new(listener), guarded).with_graceful_shutdown(ending()).await
     };
     tokio::try_join!(at_socket, at_tcp)?;
@@ -172,12 +173,16 @@ fn routes(api: Api) -> Router {
         .with_state(api)
 }
 
-async fn submit_job(State(api): State<Api>, body: Result<Bytes, BytesRejection>) -> Result<Response, Refusal> {
+async fn submit_job(
+    State(api): State<Api>,
+    Extension(door): Extension<Door>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
     let body = body.map_err(|rejection| Refusal::new(rejection.status(), "the request is too large, or was cut off"))?;
     let config = api.config.clone();
     // A definition may be large, and what is wrong with it is told at once.
     let read = tokio::task::spawn_blocking(move || {
-        let request = submit::read(&config, &body)?;
+        let request = submit::read(&config, door, &body)?;
         let origins = config.origin_settings().origins(None).map_err(|error| error.to_string())?;
         larder_node::plan(&request, &origins, &config.home).map_err(|error| error.to_string())?;
         Ok((request.name.clone(), config.order(NodeCommand::Prepare(request))))

@@ -9,7 +9,7 @@ mod secrets;
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -45,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) key: PathBuf,
     /// Where the API listens beside the socket.
     pub(crate) api_listen: Option<SocketAddr>,
+    /// The folders that jobs may be laid in over TCP.
+    api_roots: Vec<PathBuf>,
     pub(crate) hub: HubConfig,
     /// As the field has it, so that it can be sent to the process that holds the store.
     pub(crate) private_hosts: String,
@@ -87,7 +89,14 @@ impl Config {
             peers: PeersConfig { markets, ..peers_config(&peers)? },
         };
         let api_listen = api_listen(api.listen.as_deref().unwrap_or_default().trim()).context("api.listen")?;
-        Ok(Self { store: store_config(&store)?, home, node, key, api_listen, hub, private_hosts })
+        let api_roots = api_roots(api.roots.as_deref().unwrap_or_default()).context("api.roots")?;
+        Ok(Self { store: store_config(&store)?, home, node, key, api_listen, api_roots, hub, private_hosts })
+    }
+
+    /// The folder of `api.roots` that a path lies in by its name.
+    pub(crate) fn root_of(&self, path: &Path) -> Option<&Path> {
+        let goes_up = path.components().any(|part| part == Component::ParentDir);
+        self.api_roots.iter().find(|root| !goes_up && path.starts_with(root)).map(PathBuf::as_path)
     }
 
     /// The configuration file.
@@ -209,6 +218,15 @@ fn api_listen(text: &str) -> anyhow::Result<Option<SocketAddr>> {
         "{address} is no loopback address: whoever reaches the API commands this node, so it listens on this machine alone"
     );
     Ok(Some(address))
+}
+
+fn api_roots(text: &str) -> anyhow::Result<Vec<PathBuf>> {
+    let roots: Vec<PathBuf> = text.split(',').map(str::trim).filter(|root| !root.is_empty()).map(PathBuf::from).collect();
+    let is_plain = |root: &&PathBuf| root.is_absolute() && !root.components().any(|part| part == Component::ParentDir);
+    if let Some(wrong) = roots.iter().find(|root| !is_plain(root)) {
+        bail!("{wrong:?} is not written from the root, without `..`: write \"/srv/jobs, /data\"");
+    }
+    Ok(roots)
 }
 
 fn default_home() -> anyhow::Result<PathBuf> {

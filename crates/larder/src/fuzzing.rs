@@ -1,6 +1,6 @@
 //! The readers of what operators write and clients of the API send, for a fuzzer.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use larder_content::fuzzing::Target;
@@ -9,7 +9,7 @@ use larder_origin::PrivateHosts;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::api::read_submission;
+use crate::api::{Door, read_submission};
 use crate::command::{Order, Telling};
 use crate::config::Config;
 
@@ -30,10 +30,14 @@ fn config(bytes: &[u8]) {
 
 /// A job that is submitted to the API: what is taken can be passed on as an order.
 fn submission(body: &[u8]) {
-    static CONFIG: LazyLock<Option<Config>> =
-        LazyLock::new(|| Config::parse(PathBuf::from("/x"), "[markets.here]\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]").ok());
+    const TEXT: &str = "[api]\nroots = \"/srv\"\n[markets.here]\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]";
+    static CONFIG: LazyLock<Option<Config>> = LazyLock::new(|| Config::parse(PathBuf::from("/x"), TEXT).ok());
     let Some(config) = &*CONFIG else { panic!("there is no configuration") };
-    match read_submission(config, body) {
+    if let Ok(Prepare { root: Some(root), within, .. }) = read_submission(config, Door::Tcp, body) {
+        assert!(root.starts_with("/srv") && within.as_deref() == Some(Path::new("/srv")), "{} is outside", root.display());
+        assert!(root.components().all(|part| part != std::path::Component::ParentDir), "{} leads outside", root.display());
+    }
+    match read_submission(config, Door::Socket, body) {
         Ok(request) => {
             assert!(request.name.len() <= 256 && request.root.as_ref().is_none_or(|root| root.is_absolute()));
             assert!(request.set.iter().all(|pair| pair.contains('=')) && request.market.as_ref().is_none_or(|market| market == "here"));

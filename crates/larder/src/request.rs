@@ -27,7 +27,7 @@ pub(crate) fn job(job: &JobArguments) -> anyhow::Result<Prepare> {
     let name = job.definition.file_stem().map_or_else(|| "job".to_owned(), |stem| stem.to_string_lossy().into_owned());
     let root = job.root.as_deref().map(absolute).transpose()?;
     let (definition, set) = (read_definition(&job.definition)?, job.set.clone());
-    Ok(Prepare { name, definition, set, root, owner: job.owner, patience: None, market: None })
+    Ok(Prepare { name, definition, set, root, within: None, owner: job.owner, patience: None, market: None })
 }
 
 /// A request for one resource.

@@ -22,6 +22,9 @@ pub struct Prepare {
     pub set: Vec<String>,
     /// The folder that targets are laid under; without it they are laid in the store, ready to mount.
     pub root: Option<PathBuf>,
+    /// The folder that `root` lies in, from which on no symbolic link is followed; without it from `root` on.
+    #[serde(default)]
+    pub within: Option<PathBuf>,
     /// Who owns writable copies: user and group.
     pub owner: Option<(u32, u32)>,
     /// How long it may take beside straight from the origin; without it as the node's settings say.
@@ -63,7 +66,7 @@ pub struct PullKeys {
 impl fmt::Debug for Prepare {
     /// Leaves out the definition and its settings, which hold tokens and keys.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, root, owner, definition: _, set: _, patience: _, market: _ } = self;
+        let Self { name, root, owner, within: _, definition: _, set: _, patience: _, market: _ } = self;
         f.debug_struct("Prepare").field("name", name).field("root", root).field("owner", owner).finish_non_exhaustive()
     }
 }
@@ -171,7 +174,7 @@ pub(crate) fn of_job(request: &Prepare, origins: &Origins) -> Result<Goal, NodeE
         trees,
         rows,
         mounts,
-        root: request.root.clone(),
+        root: request.within.clone().or_else(|| request.root.clone()),
         owner: request.owner,
         patience: request.patience,
         market: request.market.clone(),
@@ -301,7 +304,8 @@ mod tests {
     #[test]
     fn a_request_does_not_show_the_credentials_in_it() {
         let (definition, set) = ("{\"accessToken\": \"hf_hidden\"}".into(), vec!["ops.x.results.token=hidden".into()]);
-        let shown = format!("{:?}", Prepare { name: "job".into(), definition, set, root: None, owner: None, patience: None, market: None });
+        let name = "job".into();
+        let shown = format!("{:?}", Prepare { name, definition, set, root: None, within: None, owner: None, patience: None, market: None });
         assert!(shown.contains("job") && !shown.contains("hidden"), "{shown}");
         let region = Some("eu-west-1".into());
         let shown = format!("{:?}", PullKeys { region, access_key_id: "hidden".into(), secret_access_key: "hidden".into() });

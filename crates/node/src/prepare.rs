@@ -110,17 +110,18 @@ impl<'a> Pipeline<'a> {
     /// Makes room for what is to come, or refuses before the first byte of it. What is wanted twice comes once: the first has
     /// the room for it.
     async fn admit(&self, goal: &Goal, listed: &mut [Listed]) -> Result<Arc<Reservation>, NodeError> {
-        let (mut seen, mut missing) = (HashSet::new(), 0_u64);
+        let (mut seen, mut missing, mut wanted) = (HashSet::new(), 0_u64, Vec::new());
         for Listed { listing, home } in &mut *listed {
             for (file, home) in listing.manifest.files().iter().zip(home) {
                 if let Home::Missing { bytes } = home {
                     *bytes = if seen.insert(file.key(Scope::Public)) { *bytes } else { 0 };
                     missing = missing.saturating_add(*bytes);
+                    wanted.extend([Scope::Public, Scope::Private].map(|scope| file.key(scope)));
                 }
             }
         }
         let bytes = missing.saturating_add(lay::bytes_to_copy(goal, listed, self.node.store()));
-        self.node.blocking(move |store| store.admit(bytes, SystemTime::now())).await.map(Arc::new)
+        self.node.blocking(move |store| store.admit(bytes, &wanted, SystemTime::now())).await.map(Arc::new)
     }
 
     /// Brings all files of a resource into the store.

@@ -44,6 +44,18 @@ impl Source {
         stream.next().await.transpose().map(|_| ())
     }
 
+    /// Reads one piece of a file.
+    pub(crate) async fn read_piece(&self, place: Range<u64>) -> Result<Bytes, OriginError> {
+        let mut stream = self.open(place.clone()).await?;
+        let mut piece = BytesMut::with_capacity(length(place));
+        while let Some(bytes) = stream.next().await {
+            let bytes = bytes?;
+            self.keep_pace(bytes.len()).await;
+            piece.extend_from_slice(&bytes);
+        }
+        Ok(piece.freeze())
+    }
+
     /// Reads a file of at most one slab whole, and seals it.
     pub(crate) async fn read_whole(&self, store: Store, scope: larder_content::Scope) -> Result<larder_store::Blob, ReadError> {
         let mut stream = self.open(0..self.file.size).await?;

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use futures::FutureExt;
+use larder_content::PieceRow;
 use larder_content::fuzzing::Target;
 use libp2p::Multiaddr;
 use tokio::runtime::{Builder, Runtime};
@@ -12,7 +13,7 @@ use crate::address::{at_address_of, network_of, reach_of, told_by};
 use crate::book::{KnownPeer, MOST_ADDRESSES, MOST_KNOWN, decode_book, encode_book};
 use crate::control::{ControlRecord, FileMessageRecord, RowRecord};
 use crate::event::Sighting;
-use crate::exchange::{MOST_ASKS, MOST_CHUNKS, MOST_HASHES, PIECE_BYTES, Part, Wanted, read_answers, read_asks};
+use crate::exchange::{MOST_ASKS, MOST_CHUNKS, MOST_HASHES, MOST_ROWS, PIECE_BYTES, Part, Wanted, read_answers, read_asks};
 use crate::frame;
 use crate::identity::Identity;
 use crate::shared::Shared;
@@ -67,6 +68,7 @@ fn asks(sent: &[u8]) {
     let count = |wanted: &Wanted| match wanted {
         Wanted::Chunks(chunks) => (chunks.end - chunks.start, MOST_CHUNKS),
         Wanted::Hashes(chunks) => (chunks.end - chunks.start, MOST_HASHES),
+        Wanted::Pieces(rows) => (rows.end - rows.start, MOST_ROWS),
     };
     assert!(asks.len() <= MOST_ASKS && asks.iter().map(count).all(|(count, most)| (1..=most).contains(&count)));
 }
@@ -76,7 +78,7 @@ fn answers(sent: &[u8]) {
     static SHARED: LazyLock<Option<(Shared, Runtime)>> =
         LazyLock::new(|| Some((Shared::for_test().0, Builder::new_current_thread().enable_time().build().ok()?)));
     let Some((shared, runtime)) = &*SHARED else { return };
-    let wanted = [Wanted::Chunks(0..4), Wanted::Hashes(0..4), Wanted::Chunks(9..12)];
+    let wanted = [Wanted::Chunks(0..4), Wanted::Hashes(0..4), Wanted::Pieces(0..3), Wanted::Chunks(9..12)];
     let (answers, _) = runtime.block_on(read_answers(shared, &wanted, sent));
     let mut bytes = 0;
     for (answer, wanted) in answers.into_iter().zip(wanted) {
@@ -89,6 +91,10 @@ fn answers(sent: &[u8]) {
                 (Part::Hashes(hashes), Wanted::Hashes(chunks)) => {
                     assert_eq!(hashes.len() as u64, chunks.end - chunks.start);
                     bytes += 32 * hashes.len();
+                }
+                (Part::Pieces(rows), Wanted::Pieces(wanted)) => {
+                    assert!(rows.len() as u64 <= wanted.end - wanted.start);
+                    bytes += PieceRow::BYTES * rows.len();
                 }
                 (Part::End, _) => {}
                 (part, wanted) => panic!("{part:?} where {wanted:?} were asked for"),
@@ -160,12 +166,13 @@ mod tests {
     #[test]
     fn answers_as_they_should_be_are_taken_whole() {
         let sent = std::fs::read(std::path::Path::new(CORPUS).join("answers/all")).unwrap();
-        let wanted = [Wanted::Chunks(0..4), Wanted::Hashes(0..4), Wanted::Chunks(9..12)];
+        let wanted = [Wanted::Chunks(0..4), Wanted::Hashes(0..4), Wanted::Pieces(0..3), Wanted::Chunks(9..12)];
         let runtime = Builder::new_current_thread().enable_time().build().unwrap();
         let (answers, _) = runtime.block_on(read_answers(&Shared::for_test().0, &wanted, &sent));
         assert!(matches!(&answers[0][..], [Ok(Part::Piece { piece, .. }), Ok(Part::End)] if piece.claim.is_some()), "{answers:?}");
         assert!(matches!(&answers[1][..], [Ok(Part::Hashes(hashes)), Ok(Part::End)] if hashes.len() == 4), "{answers:?}");
-        assert!(matches!(&answers[2][..], [Ok(Part::Piece { .. }), Err(_)]), "{answers:?}");
+        assert!(matches!(&answers[2][..], [Ok(Part::Pieces(rows)), Ok(Part::End)] if rows.len() == 2), "{answers:?}");
+        assert!(matches!(&answers[3][..], [Ok(Part::Piece { .. }), Err(_)]), "{answers:?}");
     }
 
     #[test]
@@ -225,6 +232,7 @@ mod tests {
                 framed(AskRecord::Chunks { file: file.0, content: None, first: 5, count: 64 }),
                 framed(AskRecord::Cancel { ask: 0 }),
                 framed(AskRecord::Hashes { file: file.0, content: Some([9; 32]), first: 0, count: 16_384 }),
+                framed(AskRecord::Pieces { file: file.0, first: 16_384, count: 9 }),
             ],
         );
         let (identity, hashes) = (Identity::from_seed([1; 32]), vec![ChunkHash([2; 32]); 4]);
@@ -240,12 +248,15 @@ mod tests {
                 framed(AnswerRecord::Hashes { count: 4 }),
                 vec![6; 4 * 32],
                 framed(AnswerRecord::End),
+                framed(AnswerRecord::Pieces { count: 2 }),
+                PieceRow::encode(&[PieceRow { bytes: 9, hash: [7; 32] }; 2]),
+                framed(AnswerRecord::End),
                 piece(9, None),
                 vec![b'y'; 10],
                 framed(AnswerRecord::Refused),
             ],
         );
-        keep("answers/none", vec![framed(AnswerRecord::Refused), framed(AnswerRecord::End), framed(AnswerRecord::Refused)]);
+        keep("answers/none", vec![framed(AnswerRecord::Refused), framed(AnswerRecord::End)]);
         let numbers: Vec<String> = identity.seed().iter().chain(&identity.id().0).map(u8::to_string).collect();
         keep("key/pair", vec![format!("[{}]", numbers.join(", ")).into_bytes()]);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use larder_content::{ChunkHash, Claim, ContentId, FileKey, FileMessage, Holding, NodeId, Subject};
+use larder_content::{ChunkHash, Claim, ContentId, FileKey, FileMessage, Holding, NodeId, PieceRow, Subject};
 use libp2p::multiaddr::Protocol;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -16,7 +16,7 @@ use crate::book::KnownPeer;
 use crate::config::{Addresses, Config, MarketConfig, StartError};
 use crate::control::{ControlRecord, FileMessageRecord, Link};
 use crate::event::{Event, Sighting};
-use crate::exchange::{ChunkRequest, ChunkStream, FetchError, MOST_HASHES, hashes_of};
+use crate::exchange::{ChunkRequest, ChunkStream, FetchError, MOST_HASHES, MOST_ROWS, hashes_of, pieces_of};
 use crate::identity::{Identity, peer_of};
 use crate::shared::{Command, MOST_COMMANDS, MOST_EVENTS, Shared, lock};
 use crate::status::{MarketStatus, PeerInfo};
@@ -151,6 +151,23 @@ impl Market {
             first = end;
         }
         Ok(hashes)
+    }
+
+    /// Asks for the pieces that the Xet root of a file of `size` bytes is made of, at most `most`: whether they make it is the caller's to
+    /// find out.
+    ///
+    /// # Errors
+    /// Says why they did not come.
+    pub async fn fetch_pieces(&self, from: NodeId, file: FileKey, size: u64, most: u64) -> Result<Vec<PieceRow>, FetchError> {
+        let link = self.connected(from)?;
+        let (mut rows, mut covered) = (Vec::new(), 0u64);
+        while covered < size && (rows.len() as u64) < most {
+            let first = rows.len() as u64;
+            let more = pieces_of(link.asker.pieces(file, first..most.min(first + MOST_ROWS)).await?).await?;
+            covered = more.iter().fold(covered, |covered, row| covered.saturating_add(row.bytes));
+            rows.extend(more);
+        }
+        Ok(rows)
     }
 
     /// Asks for a connection to a node that was sighted; Connected tells when there is one.

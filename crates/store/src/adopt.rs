@@ -1,4 +1,4 @@
-//! Gives blobs that lost their keys with the index new ones, by what they can be proven to be.
+//! Gives blobs keys, by what they can be proven to be: those that lost theirs with the index, and those that were proven by piece.
 
 use bytes::Bytes;
 use larder_content::{Mismatch, OriginFile, ProofKind, Prover, Scope};
@@ -26,18 +26,28 @@ impl Store {
             return Ok(None);
         }
         for name in candidates.into_iter().filter(fits) {
-            if let Some(blob) = self.shared.blob(name, ProofKind::None)?
-                && let Ok(proof) = self.shared.prove_blob(file, scope, &blob)?
-            {
-                let guard = self.shared.stripe(name);
-                // Someone may have found it damaged meanwhile.
-                if self.shared.checked(name, &guard)?.is_some() {
-                    self.shared.bind(name, key, proof, None, &guard)?;
-                    return Ok(Some(blob.proven_by(proof)));
-                }
+            let found = self.shared.blob(name, ProofKind::None)?;
+            if let Some(blob) = found.map(|blob| self.prove(&blob, file, scope)).transpose()?.flatten() {
+                return Ok(Some(blob));
             }
         }
         Ok(None)
+    }
+
+    /// Holds a blob's bytes against what the origin says of `file`, and binds the file's key to it if they match; `None` if they do not, or
+    /// the blob is gone. Reads it through.
+    ///
+    /// # Errors
+    /// If the file or the index cannot be read.
+    pub fn prove(&self, blob: &Blob, file: &OriginFile, scope: Scope) -> Result<Option<Blob>, StoreError> {
+        let Ok(proof) = self.shared.prove_blob(file, scope, blob)? else { return Ok(None) };
+        let guard = self.shared.stripe(blob.name());
+        // Someone may have found it damaged meanwhile.
+        if self.shared.checked(blob.name(), &guard)?.is_none() {
+            return Ok(None);
+        }
+        self.shared.bind(blob.name(), file.key(scope), proof, None, &guard)?;
+        Ok(Some(blob.clone().proven_by(proof)))
     }
 }
 

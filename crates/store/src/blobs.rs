@@ -332,7 +332,7 @@ impl Shared {
             }
             self.index.remove(Row::OwnedKey(name, key))?;
         }
-        self.drop_list(name, row.fingerprint.size, guard)?;
+        self.drop_lists(name, row.fingerprint.size, guard)?;
         self.remove_file(&name.file())
     }
 

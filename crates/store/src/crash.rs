@@ -1,4 +1,4 @@
-//! A disk that remembers what was not synced, and can lose its power.
+//! A disk that remembers what was not synced, and can lose its power, or fail once.
 //!
 //! What a power cut may leave is taken from what journaling file systems promise: names come and go in the order in which
 //! they were made, up to some point; the bytes of any file that was not synced may be zeros instead, whatever its name.
@@ -45,6 +45,8 @@ struct Journal {
     cut_at: u64,
     /// What an effect from `cut_at` on fails with.
     failure: io::ErrorKind,
+    /// The effect that fails by itself, and the operating system's number of the error.
+    failing: Option<(u64, i32)>,
     boot: u64,
     /// The devices of which a sync was asked since the last crash.
     synced: BTreeSet<u64>,
@@ -65,6 +67,7 @@ impl CrashDisk {
             steps: 0,
             cut_at,
             failure: io::ErrorKind::Other,
+            failing: None,
             boot: 0,
             synced: BTreeSet::new(),
             grave: grave.into(),
@@ -75,9 +78,7 @@ impl CrashDisk {
     /// Counts a row that is about to change, if there is still power. What a crash does to rows is up to the index.
     pub(crate) fn step(&self) -> io::Result<()> {
         let mut journal = lock(&self.0);
-        if journal.steps >= journal.cut_at {
-            return Err(journal.failure.into());
-        }
+        journal.allows()?;
         journal.steps += 1;
         Ok(())
     }
@@ -103,6 +104,11 @@ impl CrashDisk {
         let mut journal = lock(&self.0);
         journal.cut_at = if failure.is_some() { 0 } else { u64::MAX };
         journal.failure = failure.unwrap_or(io::ErrorKind::Other);
+    }
+
+    /// Lets effect `at` alone fail, with the error that has this number; a write after half of its bytes.
+    pub(crate) fn fail_at(&self, at: u64, error: i32) {
+        lock(&self.0).failing = Some((at, error));
     }
 
     /// Takes what is lost, and works again.
@@ -167,9 +173,7 @@ impl CrashDisk {
     /// Lets the next effect happen if there is still power, and notes how to take it back.
     fn effect<T>(&self, act: impl FnOnce(&mut Journal) -> io::Result<(T, Undo)>) -> io::Result<T> {
         let mut journal = lock(&self.0);
-        if journal.steps >= journal.cut_at {
-            return Err(journal.failure.into());
-        }
+        journal.allows()?;
         let (result, undo) = act(&mut journal)?;
         journal.steps += 1;
         journal.undo.push(undo);
@@ -184,6 +188,22 @@ impl std::fmt::Debug for CrashDisk {
 }
 
 impl Journal {
+    /// Whether the next effect may happen.
+    fn allows(&mut self) -> io::Result<()> {
+        if self.steps >= self.cut_at {
+            return Err(self.failure.into());
+        }
+        let steps = self.steps;
+        match self.failing.take_if(|(at, _)| *at == steps) {
+            Some((_, error)) => Err(io::Error::from_raw_os_error(error)),
+            None => Ok(()),
+        }
+    }
+
+    fn is_about_to_fail(&self) -> bool {
+        self.failing.is_some_and(|(at, _)| at == self.steps)
+    }
+
     /// Gives a file a name in the grave as well, if it is there.
     fn bury(&mut self, path: &Path) -> Option<PathBuf> {
         self.buried += 1;
@@ -202,6 +222,9 @@ impl Disk for CrashDisk {
     }
 
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if lock(&self.0).is_about_to_fail() {
+            RealDisk.write_at(file, &bytes[..bytes.len() / 2], offset)?;
+        }
         self.effect(|_| {
             RealDisk.write_at(file, bytes, offset)?;
             Ok(((), Undo::Bytes(file.try_clone()?, offset, bytes.len() as u64)))
@@ -261,9 +284,7 @@ impl Disk for CrashDisk {
 
     fn sync(&self, folder: &Folder) -> io::Result<()> {
         let mut journal = lock(&self.0);
-        if journal.steps >= journal.cut_at {
-            return Err(journal.failure.into());
-        }
+        journal.allows()?;
         journal.synced.extend(folder.own_status().map(|status| status.device));
         journal.steps += 1;
         journal.undo.clear();

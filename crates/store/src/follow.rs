@@ -65,11 +65,15 @@ struct Next {
 }
 
 impl Partial {
-    /// Takes the proof on over all chunks that are there without a gap. Returns at once if another thread is at it.
+    /// Takes the proof on over all chunks that are there without a gap. Returns at once if another thread is at it, or if the file is being
+    /// proven by piece.
     ///
     /// # Errors
     /// If the file cannot be read back.
     pub fn advance(&self) -> Result<(), StoreError> {
+        if lock(&self.coming.chunks).pieces.is_some() {
+            return Ok(());
+        }
         let mut proving = match self.coming.proving.try_lock() {
             Ok(proving) => proving,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -114,7 +118,7 @@ impl Partial {
 impl Chunks {
     /// Keeps the bytes of a run just written if the proof comes to it soon.
     pub(crate) fn keep(&mut self, run: &Range<u64>, bytes: Bytes, all: &Arc<AtomicU64>) {
-        if run.start >= self.fed && run.start < self.fed + AHEAD_CHUNKS {
+        if self.pieces.is_none() && run.start >= self.fed && run.start < self.fed + AHEAD_CHUNKS {
             self.kept.extend(Kept::new(run.end, bytes, all).map(|kept| (run.start, kept)));
         }
     }

@@ -68,7 +68,7 @@ impl Partial {
     }
 
     /// Keeps the proof from going on, and the file from being sealed.
-    fn hold_proof(&self) -> MutexGuard<'_, Proving> {
+    pub(crate) fn hold_proof(&self) -> MutexGuard<'_, Proving> {
         self.coming.changing.fetch_add(1, Ordering::SeqCst);
         let proving = lock(&self.coming.proving);
         self.coming.changing.fetch_sub(1, Ordering::SeqCst);

@@ -8,6 +8,7 @@ use crate::blobs::BlobName;
 use crate::hashes::{self, list_bytes};
 use crate::lease::{lease_of, record_of};
 use crate::listing;
+use crate::pieces;
 use crate::records::{
     AccountRow, BlobRow, ChunkRow, CopyRow, KeyRow, LeaseRecord, ListingRecord, OwnedKeyRow, PartialRow, PeersRow, PrivateResourceRow,
     ResourceRow, ServedRow, StateRow,
@@ -17,6 +18,7 @@ use crate::records::{
 pub const TARGETS: &[Target] = &[
     Target::new("listing", listing).of_records(3),
     Target::new("hashes", hashes),
+    Target::new("stored_pieces", stored_pieces),
     Target::new("lease", lease).of_records(2),
     Target::new("rows", rows).of_records(1),
     Target::new("names", names),
@@ -46,6 +48,14 @@ fn hashes(bytes: &[u8]) {
     assert_eq!(hashes::decode(layout, another, list), None);
     let fits = list.first() == Some(&1) && list.len() as u64 == list_bytes(layout);
     assert_eq!(read, Some(right).filter(|_| fits));
+}
+
+/// A stored list of pieces without the hash at its end, which is right here: what is read is kept again as it is.
+fn stored_pieces(bytes: &[u8]) {
+    let whole = [bytes, &ContentId::of(bytes).0].concat();
+    let Some(rows) = pieces::decode(&whole) else { return };
+    assert_eq!(pieces::encode(&rows), whole);
+    assert!(pieces::decode(&whole[1..]).is_none());
 }
 
 /// The file of a lease: what is read is kept again as it is.
@@ -105,7 +115,7 @@ mod tests {
     use crate::lease::{Lease, Tree, time};
     use crate::listing::StoredListing;
     use crate::testing::{file, md5, sha256};
-    use larder_content::{FileKey, Manifest, ProofKind, RelativePath, Scope};
+    use larder_content::{FileKey, Manifest, PieceRow, ProofKind, RelativePath, Scope};
 
     const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz");
 
@@ -141,6 +151,8 @@ mod tests {
             let list: Vec<u8> = (0..chunks).flat_map(|chunk| [chunk as u8; 32]).collect();
             keep(&format!("hashes/{name}"), &[&size.to_le_bytes()[..], &[1], &list].concat());
         }
+        let rows = pieces::encode(&[PieceRow { bytes: 9, hash: [7; 32] }; 3]);
+        keep("stored_pieces/three", &rows[..rows.len() - 32]);
         let names = [BlobName::Public(content), BlobName::Private { key, content }];
         let path = PathBuf::from("/srv/job7");
         let files = vec![RelativePath::new("a").unwrap(), RelativePath::new("b/c").unwrap()];

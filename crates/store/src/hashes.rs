@@ -10,6 +10,7 @@ use larder_content::{CHUNK_BYTES, ChunkHash, ChunkHashes, ChunkLayout, ChunkTree
 
 use crate::blobs::{Blob, BlobName};
 use crate::index::Row;
+use crate::pieces::pieces_file;
 use crate::read::{read, read_all};
 use crate::recent::Recent;
 use crate::records::BlobRow;
@@ -68,25 +69,30 @@ impl Shared {
         Ok(bytes.and_then(|bytes| decode(layout, content, &bytes)))
     }
 
-    /// Makes the list of a blob from its bytes, and keeps it. A blob that is not what its name says is dropped.
+    /// Makes the list of a blob from its bytes, and keeps it.
     fn make_list(&self, name: BlobName, layout: ChunkLayout) -> Result<ChunkHashes, StoreError> {
+        let list = self.read_through(name, layout, &mut |_| {})?;
+        self.keep_list(name, &list, &self.stripe(name));
+        Ok(list)
+    }
+
+    /// Reads a blob through, and gives the list of its chunks. A blob that is not what its name says is dropped.
+    pub(crate) fn read_through(&self, name: BlobName, layout: ChunkLayout, take: &mut dyn FnMut(&[u8])) -> Result<ChunkHashes, StoreError> {
         let file = self.home.file(&name.file(), false)?;
         let (mut tree, mut next) = (ChunkTree::new(layout), 0);
         let hashed = read_all(&file, layout.size(), &mut |bytes| {
+            take(&bytes);
             if let Ok(chunks) = VerifiedChunks::hashed(layout, next, bytes) {
                 chunks.indices().zip(chunks.hashes()).for_each(|(index, hash)| tree.insert(index, *hash));
                 next = chunks.indices().end;
             }
         });
-        let guard = self.stripe(name);
         let list = ChunkHashes::of_tree(&tree).filter(|list| list.content() == name.content());
         match (hashed, list) {
-            (Ok(()), Some(list)) => {
-                self.keep_list(name, &list, &guard);
-                Ok(list)
-            }
+            (Ok(()), Some(list)) => Ok(list),
             (Err(error), _) if error.kind() != std::io::ErrorKind::UnexpectedEof => Err(self.home.fault(&name.file(), error)),
             (Ok(()) | Err(_), _) => {
+                let guard = self.stripe(name);
                 if let Some(row) = self.index.get::<BlobRow>(Row::Blob(name))? {
                     let status = self.home.status(&name.file())?;
                     self.drop_damaged(name, &row, status, &guard)?;
@@ -110,32 +116,41 @@ impl Shared {
             let mut bytes = Vec::with_capacity(usize::try_from(list_bytes(layout)).unwrap_or_default());
             bytes.push(VERSION);
             list.run(0..layout.count()).iter().for_each(|hash| bytes.extend(hash.0));
-            let temp = self.write_temp(&bytes)?;
-            let renamed = self.give_name(&file, |to| self.disk.rename((&self.home, &temp), (&self.home, to)));
-            renamed.inspect_err(|_| self.drop_temp(&temp))
+            self.keep_beside(&file, &bytes)
         };
         if let Err(error) = keep() {
             tracing::debug!(content = %name.content(), %error, "its chunk hashes are not kept: they will be made again");
         }
     }
 
-    /// Removes the list of a blob that goes.
-    pub(crate) fn drop_list(&self, name: BlobName, size: u64, _guard: &MutexGuard<'_, ()>) -> Result<(), StoreError> {
+    /// Writes a file that lies beside a blob.
+    pub(crate) fn keep_beside(&self, file: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let temp = self.write_temp(bytes)?;
+        let renamed = self.give_name(file, |to| self.disk.rename((&self.home, &temp), (&self.home, to)));
+        renamed.inspect_err(|_| self.drop_temp(&temp))
+    }
+
+    /// Removes the lists of a blob that goes.
+    pub(crate) fn drop_lists(&self, name: BlobName, size: u64, _guard: &MutexGuard<'_, ()>) -> Result<(), StoreError> {
         if name.scope() == Scope::Private || size <= CHUNK_BYTES {
             return Ok(());
         }
         lock(&self.lists).remove(&name.content());
-        self.remove_file(&list_file(name.content()))
+        lock(&self.pieces).remove(&name.content());
+        self.remove_file(&list_file(name.content()))?;
+        self.remove_file(&pieces_file(name.content()))
     }
 
     /// Removes the lists of what is no public blob here.
     pub(crate) fn drop_stray_lists(&self) -> Result<(), StoreError> {
-        for shard in self.home.names("hashes")? {
-            for file in self.home.names(&format!("hashes/{shard}"))? {
-                let name = ContentId::parse(&file).map(BlobName::Public);
-                let row = name.map(|name| self.index.get::<BlobRow>(Row::Blob(name))).transpose()?.flatten();
-                if row.is_none() {
-                    self.remove_file(&format!("hashes/{shard}/{file}"))?;
+        for folder in ["hashes", "pieces"] {
+            for shard in self.home.names(folder)? {
+                for file in self.home.names(&format!("{folder}/{shard}"))? {
+                    let name = ContentId::parse(&file).map(BlobName::Public);
+                    let row = name.map(|name| self.index.get::<BlobRow>(Row::Blob(name))).transpose()?.flatten();
+                    if row.is_none() {
+                        self.remove_file(&format!("{folder}/{shard}/{file}"))?;
+                    }
                 }
             }
         }

@@ -10,6 +10,7 @@
 //! blobs/ab/<content id>           0444, proven, may be read by anyone
 //! private/ab/<key>.<content id>   0444, proven, found only by the key of its locator
 //! hashes/ab/<content id>          the chunk hashes of a public blob of several chunks; checked when read
+//! pieces/ab/<content id>          the pieces that the Xet root of a public blob is made of; sealed by their own hash
 //! partial/<key>                   sparse, still coming
 //! targets/<tree>/                 trees ready to mount
 //! leases/<id>                     one file a lease
@@ -39,13 +40,14 @@
 //! | seal: leftovers removed | the blob | (only done once synced) | - |
 //! | hashes: temp file written | a stale temp | the same, perhaps torn | `temp/` is emptied |
 //! | hashes: renamed | the list | a list, perhaps torn, or of no blob | checked when it is read, and made anew; one of no blob is removed |
+//! | pieces: temp file written, or renamed | as for hashes | a list, perhaps torn, or of no blob | the same |
 //! | lease: file renamed into place | a lease over files not laid yet | the lease, none, or a torn file | a torn lease is removed, and so are trees in `targets` without a lease |
 //! | lay: linked | a link whose blob has another fingerprint | the same, perhaps of a torn file | the blob is hashed; links of torn blobs are removed, in `targets` also those that no lease names |
 //! | lay: copied to a temp | a stale temp in the target | the same | removed by `release`, or by the next `lay` |
 //! | lay: copy renamed, then recorded | a copy, perhaps without a row | perhaps torn | after a power cut, one in no synced group or without a row is hashed: kept, or removed; after a kill, it is laid again |
 //! | release: file unlinked | files still laid, their lease still there | the same | `release` again |
 //! | evict: rows removed | a blob without a row | the same | hashed: kept with the keys it has |
-//! | evict: list of chunk hashes removed | a blob without a row | the same | as above; the list is made when it is asked for |
+//! | evict: lists of chunk hashes and pieces removed | a blob without a row | the same | as above; a list is made when it is asked for |
 //! | evict: file removed | nothing | the blob without a row, or a row without a file | as above; the row is removed |
 //!
 //! When the index is lost, so are the keys of blobs, the chunks of files still coming, and what tells which copy is right. All
@@ -89,6 +91,8 @@ mod ledger;
 mod listing;
 mod open;
 mod partial;
+mod pieces;
+mod piecewise;
 mod prove;
 mod public;
 mod put;
@@ -114,7 +118,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use larder_content::{Buffers, ChunkHashes, ContentId, FileKey};
+use larder_content::{Buffers, ChunkHashes, ContentId, FileKey, PieceRow};
 
 pub use blobs::{Blob, BlobName};
 pub use config::StoreConfig;
@@ -174,7 +178,8 @@ struct Shared {
     /// What chunks are read into.
     buffers: Buffers,
     lists: Mutex<Recent<ContentId, Arc<ChunkHashes>>>,
-    /// Held by the one who makes a list of chunk hashes.
+    pieces: Mutex<Recent<ContentId, Arc<Vec<PieceRow>>>>,
+    /// Held by the one who makes a list of either kind.
     making_list: Mutex<()>,
     /// Bytes that are kept in memory for the proofs of files still coming.
     kept_bytes: Arc<AtomicU64>,

@@ -13,6 +13,7 @@ use crate::disk::{Disk, RealDisk};
 use crate::folder::{Folder, absolute};
 use crate::hashes::recent_lists;
 use crate::index::Index;
+use crate::pieces::recent_pieces;
 use crate::read::{BUFFERS, open_blobs};
 use crate::records::StateRow;
 use crate::recovery::Recovery;
@@ -66,6 +67,7 @@ impl Store {
             open_blobs: Mutex::new(open_blobs()),
             buffers: Buffers::new(BUFFERS),
             lists: Mutex::new(recent_lists()),
+            pieces: Mutex::new(recent_pieces()),
             making_list: Mutex::default(),
             kept_bytes: Arc::default(),
             served: AtomicU64::new(0),
@@ -142,7 +144,7 @@ fn make_home(path: &Path) -> Result<Folder, StoreError> {
     };
     make(path, 0o700)?;
     restrict(path, 0o700)?;
-    for name in ["blobs", "private", "hashes", "partial", "leases", "listings", "temp"] {
+    for name in ["blobs", "private", "hashes", "pieces", "partial", "leases", "listings", "temp"] {
         make(&path.join(name), 0o700)?;
     }
     make(&path.join("targets"), 0o755)?;

@@ -13,6 +13,7 @@ use larder_content::{ChunkHash, ChunkLayout, ChunkTree, FileKey, OriginFile, Sco
 
 use crate::follow::{Kept, Proving};
 use crate::index::Row;
+use crate::piecewise::Piecewise;
 use crate::read::read;
 use crate::records::{ChunkRow, PartialRow};
 use crate::{Shared, Store, StoreError, lock};
@@ -57,6 +58,8 @@ pub(crate) struct Chunks {
     /// How far the proof has come, and runs that it will want, by their first chunk.
     pub(crate) fed: u64,
     pub(crate) kept: BTreeMap<u64, Kept>,
+    /// What its pieces are held against, if their list is known.
+    pub(crate) pieces: Option<Piecewise>,
     /// The proof is at its end: until it is done no chunk is lost.
     pub(crate) sealing: bool,
     /// It became a blob or was discarded: nothing is written any more.
@@ -226,6 +229,7 @@ impl Chunks {
         for index in indices {
             self.tree.remove(*index);
             self.resumed.remove(index);
+            self.pieces.iter_mut().for_each(|pieces| pieces.loses(*index));
         }
         self.epoch += 1;
         self.fed = 0;
@@ -327,7 +331,7 @@ impl Chunks {
         // without this advice is no fault.
         let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random);
         let (busy, resumed, kept) = (HashSet::new(), HashSet::new(), BTreeMap::new());
-        Self { handle: Arc::new(file), tree, busy, resumed, epoch: 0, fed: 0, kept, sealing: false, ended: false }
+        Self { handle: Arc::new(file), tree, busy, resumed, epoch: 0, fed: 0, kept, pieces: None, sealing: false, ended: false }
     }
 }
 

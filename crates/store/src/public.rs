@@ -46,25 +46,35 @@ impl Store {
             let Some((id, manifest)) = self.shared.manifest_of(&file, &|id| known(id).is_some())? else { continue };
             // A part of a resource has the same id.
             let is_it = |known: &KnownResource| (known.files, known.bytes) == (manifest.files().len() as u64, manifest.bytes());
-            if known(&id).is_some_and(is_it) && self.shared.has_all(&manifest)? {
+            if known(&id).is_some_and(is_it) && self.has_all(&manifest)? {
                 complete.extend(wanted.remove(&id));
             }
         }
         complete.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         Ok(complete)
     }
-}
 
-impl Shared {
-    /// Whether the public keys of all files lead to blobs.
+    /// Whether the public keys of all files lead to blobs. What was proven by piece alone, because this node ended too soon after that, is held
+    /// against the digest of its key.
     fn has_all(&self, manifest: &Manifest) -> Result<bool, StoreError> {
         for file in manifest.files() {
-            let row = self.index.get::<KeyRow>(Row::Key(file.key(Scope::Public)))?;
-            let blob = row.map(|row| self.index.get::<BlobRow>(Row::Blob(row.name.into()))).transpose()?;
-            if blob.flatten().is_none() {
+            if self.shared.is_bound(file.key(Scope::Public))? {
+                continue;
+            }
+            let by_pieces = file.by_pieces().map(|file| self.find(&file.key(Scope::Public))).transpose()?.flatten();
+            if by_pieces.map(|blob| self.prove(&blob, file, Scope::Public)).transpose()?.flatten().is_none() {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+}
+
+impl Shared {
+    /// Whether `key` leads to a blob.
+    fn is_bound(&self, key: FileKey) -> Result<bool, StoreError> {
+        let row = self.index.get::<KeyRow>(Row::Key(key))?;
+        let blob = row.map(|row| self.index.get::<BlobRow>(Row::Blob(row.name.into()))).transpose()?;
+        Ok(blob.flatten().is_some())
     }
 }

@@ -13,6 +13,7 @@ use larder_content::{ChunkHashes, ContentId, FileKey, OriginDigest, OriginFile, 
 use crate::blobs::{Blob, BlobName};
 use crate::index::Row;
 use crate::partial::{Coming, Partial, file_name};
+use crate::piecewise::Piecewise;
 use crate::prove::{Failed, Trial};
 use crate::read::read_all;
 use crate::records::{PartialRow, SealedRecord};
@@ -38,6 +39,28 @@ impl Partial {
             };
             Ok(self.become_blob(content, self.coming.key, proof)?)
         })
+    }
+
+    /// Makes the file a blob if all of its pieces were found to be right; `None` if one was not, or no list of them is known.
+    ///
+    /// What is bound is the key of the digest that is made of these pieces. If the file's own key is made of another,
+    /// [`Store::prove`](crate::Store::prove) binds that.
+    ///
+    /// # Errors
+    /// If the blob cannot be made.
+    pub fn seal_by_pieces(&self) -> Result<Option<Blob>, StoreError> {
+        let Some(key) = self.coming.file.by_pieces().map(|file| file.key(self.coming.scope)) else { return Ok(None) };
+        let _proving = self.hold_proof();
+        let content = {
+            let mut chunks = lock(&self.coming.chunks);
+            let is_proven = chunks.pieces.as_ref().is_some_and(|pieces| pieces.proven().is_some());
+            let Some(content) = chunks.tree.content_id().filter(|_| is_proven && !chunks.ended) else { return Ok(None) };
+            chunks.sealing = true;
+            content
+        };
+        let blob = self.become_blob(content, key, ProofKind::Xet);
+        lock(&self.coming.chunks).sealing = false;
+        blob.map(Some)
     }
 
     /// Makes the file a blob although no digest matches: only for a file whose origin gives none, or whose own bytes were
@@ -112,9 +135,15 @@ impl Partial {
         let sealed_as = Some(SealedRecord { key: key.0, name: name.into() });
         shared.index.put(Row::Partial(self.coming.key), &PartialRow { size: self.size(), sealed_as })?;
         shared.bind(name, key, proof, placed, &guard)?;
-        let list = ChunkHashes::of_tree(&lock(&self.coming.chunks).tree);
+        let (list, pieces) = {
+            let chunks = lock(&self.coming.chunks);
+            (ChunkHashes::of_tree(&chunks.tree), chunks.pieces.as_ref().and_then(Piecewise::proven).cloned())
+        };
         if let Some(list) = list {
             shared.keep_list(name, &list, &guard);
+        }
+        if let Some(pieces) = pieces {
+            shared.keep_pieces(name, &pieces.rows().collect::<Vec<_>>(), &guard);
         }
         drop(guard);
         let mut partials = lock(&shared.partials);

@@ -59,26 +59,35 @@ pub struct Space {
 }
 
 impl Store {
-    /// Keeps room for `bytes` more, evicting what was not used for longest if it must.
+    /// Keeps room for `bytes` more, evicting what was not used for longest if it must: files that nobody goes on with first, then blobs.
     ///
-    /// What a lease or a [`Blob`](crate::Blob) in this process holds stays, and so does what was used of late.
+    /// What a lease or a [`Blob`](crate::Blob) in this process holds stays, and so does what was used of late, and what has come of the
+    /// files that are `wanted`.
     ///
     /// # Errors
     /// [`StoreError::Full`] if it cannot fit; nothing is evicted then.
-    pub fn admit(&self, bytes: u64, now: SystemTime) -> Result<Reservation, StoreError> {
+    pub fn admit(&self, bytes: u64, wanted: &[FileKey], now: SystemTime) -> Result<Reservation, StoreError> {
         let shared = &*self.shared;
         let mut reserved = lock(&shared.reserved_bytes);
         let room = shared.room(*reserved)?;
         if room.least() < bytes {
+            let mut idle = shared.idle_partials(now, shared.config.keep)?;
+            idle.retain(|partial| !wanted.contains(&partial.key));
             let mut evictable = shared.evictable(now, shared.config.keep)?;
-            let mut fits = shared.would_fit(bytes, &room, &evictable);
+            let mut fits = shared.would_fit(bytes, &room, &idle, &evictable);
             if fits.is_err() {
                 // What is left of partial files that became blobs keeps these on the disk until a sync covers them.
                 shared.sync_round()?;
                 evictable = shared.evictable(now, shared.config.keep)?;
-                fits = shared.would_fit(bytes, &shared.room(*reserved)?, &evictable);
+                fits = shared.would_fit(bytes, &shared.room(*reserved)?, &idle, &evictable);
             }
             fits?;
+            for partial in idle {
+                if shared.room(*reserved)?.least() >= bytes {
+                    break;
+                }
+                shared.drop_idle(&partial.key)?;
+            }
             for (name, _) in evictable {
                 if shared.room(*reserved)?.least() >= bytes {
                     break;
@@ -104,6 +113,15 @@ impl Store {
             free_bytes: shared.home.free_bytes()?,
         })
     }
+}
+
+/// A file that was begun and that nobody goes on with.
+pub(crate) struct IdlePartial {
+    /// When it was last written to, in seconds since 1970.
+    written_s: u64,
+    pub(crate) key: FileKey,
+    /// What it takes on the disk.
+    pub(crate) bytes: u64,
 }
 
 /// Bytes that may still be taken.
@@ -141,9 +159,10 @@ impl Shared {
         Ok(Room { quota: self.quota_bytes.saturating_sub(held + reserved), disk: disk.saturating_sub(reserved) })
     }
 
-    /// Whether `bytes` would fit if all that is `evictable` went.
-    fn would_fit(&self, bytes: u64, room: &Room, evictable: &[(BlobName, BlobRow)]) -> Result<(), StoreError> {
-        let sum = |row: &dyn Fn(&(BlobName, BlobRow)) -> u64| evictable.iter().map(row).fold(0, u64::saturating_add);
+    /// Whether `bytes` would fit if all that is `idle` and `evictable` went.
+    fn would_fit(&self, bytes: u64, room: &Room, idle: &[IdlePartial], evictable: &[(BlobName, BlobRow)]) -> Result<(), StoreError> {
+        let idle_bytes = idle.iter().map(|partial| partial.bytes).fold(0, u64::saturating_add);
+        let sum = |row: &dyn Fn(&(BlobName, BlobRow)) -> u64| evictable.iter().map(row).fold(idle_bytes, u64::saturating_add);
         let of_quota = room.quota.saturating_add(sum(&|(_, row)| row.fingerprint.size));
         if of_quota < bytes {
             return Err(StoreError::Full { needed: bytes, free: of_quota, limit: Limit::Quota(self.quota_bytes) });
@@ -170,6 +189,33 @@ impl Shared {
         blobs.retain(|(name, row)| row.used <= old && !leased.contains(name) && !self.is_held(*name));
         blobs.sort_by_key(|(name, row)| (row.used, *name));
         Ok(blobs)
+    }
+
+    /// The files that were begun, and that nobody fetches nor wrote to for as long as `keep`, in the order in which they would go.
+    pub(crate) fn idle_partials(&self, now: SystemTime, keep: Duration) -> Result<Vec<IdlePartial>, StoreError> {
+        let old = seconds(now).saturating_sub(keep.as_secs());
+        let mut idle = vec![];
+        for (key, _) in self.index.partials()?.into_iter().filter(|(_, row)| row.sealed_as.is_none()) {
+            let status = self.home.status(&file_name(&key))?;
+            let written_s = status.map_or(0, |status| status.fingerprint.modified_s());
+            let is_open = lock(&self.partials).get(&key).is_some_and(|coming| coming.strong_count() > 0);
+            if written_s <= old && !is_open {
+                idle.push(IdlePartial { written_s, key, bytes: status.map_or(0, |status| status.disk_bytes) });
+            }
+        }
+        idle.sort_unstable_by_key(|partial| (partial.written_s, partial.key));
+        Ok(idle)
+    }
+
+    /// Removes a file that was begun, unless someone took it up or it became a blob; whether it did.
+    pub(crate) fn drop_idle(&self, key: &FileKey) -> Result<bool, StoreError> {
+        let partials = lock(&self.partials);
+        let is_open = partials.get(key).is_some_and(|coming| coming.strong_count() > 0);
+        let row = self.index.get::<PartialRow>(Row::Partial(*key))?;
+        if is_open || row.is_none_or(|row| row.sealed_as.is_some()) {
+            return Ok(false);
+        }
+        self.drop_partial(key).map(|()| true)
     }
 
     /// Removes a blob unless someone took hold of it; whether it did.

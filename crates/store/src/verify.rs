@@ -11,7 +11,6 @@ use larder_content::{ChunkLayout, ContentId};
 
 use crate::blobs::BlobName;
 use crate::index::Row;
-use crate::lease::seconds;
 use crate::partial::file_name;
 use crate::records::{BlobRow, ChunkRow};
 use crate::release::Released;
@@ -108,15 +107,10 @@ impl Store {
                 report.blob_bytes += row.fingerprint.size;
             }
         }
-        for (key, row) in shared.index.partials()? {
-            let status = shared.home.status(&file_name(&key))?;
-            let unused = status.is_none_or(|status| status.fingerprint.modified_s() + keep.as_secs() <= seconds(now));
-            let partials = lock(&shared.partials);
-            let open = partials.get(&key).is_some_and(|coming| coming.strong_count() > 0);
-            if unused && !open && row.sealed_as.is_none() {
-                shared.drop_partial(&key)?;
+        for partial in shared.idle_partials(now, keep)? {
+            if shared.drop_idle(&partial.key)? {
                 report.partials += 1;
-                report.partial_bytes += status.map_or(0, |status| status.disk_bytes);
+                report.partial_bytes += partial.bytes;
             }
         }
         if let Some(limit) = now.checked_sub(shared.config.keep + shared.config.lease) {

@@ -165,6 +165,27 @@ fn partners_that_were_misled_stay_partners() {
 }
 
 #[test]
+fn who_signed_otherwise_than_a_false_list_says_is_not_banned_when_the_true_one_is_proven() {
+    let mut engine = engine(&[(1, Holding::Complete), (2, Holding::Fetching), (3, Holding::Complete)]);
+    complete(&mut engine, 1, Time::ZERO);
+    say(&mut engine, 2, key(1), FileWord::Follow, Time::ZERO);
+    say(&mut engine, 2, key(1), FileWord::Have(vec![0..CHUNKS]), Time::ZERO);
+    let of_two = |action: &Action| {
+        if let Action::Read { read, from: From::Peer { peer: from, .. }, .. } = action { (*from == peer(2)).then_some(*read) } else { None }
+    };
+    let read = (0..40).find_map(|turn| actions(&mut engine, TICK * turn).iter().find_map(of_two)).unwrap();
+    end(&mut engine, read, Outcome::Misled(peer(2).node), 4 * SECOND);
+    engine.handle(Event::Contradicted { file: key(1), content: CONTENT }, 5 * SECOND);
+    let content = ContentId([9; 32]);
+    say(&mut engine, 3, key(1), FileWord::Complete(content), 5 * SECOND);
+    let asked = actions(&mut engine, 5 * SECOND);
+    show_hashes(&mut engine, &asked, 5 * SECOND);
+    engine.handle(Event::Proven { file: key(1), content, liars: vec![] }, 6 * SECOND);
+    let bans = actions(&mut engine, 6 * SECOND).into_iter().filter(|action| matches!(action, Action::Ban { .. }));
+    assert_eq!(bans.collect::<Vec<_>>(), []);
+}
+
+#[test]
 fn ranges_that_overlap_and_end_nowhere_are_the_chunks_that_there_are() {
     let mut engine = engine(&[]);
     say(&mut engine, 1, key(1), FileWord::Follow, Time::ZERO);

@@ -108,6 +108,22 @@ impl Memory {
     }
 }
 
+/// How many descriptors a process has open; `None` if there is no such process.
+#[must_use]
+pub fn descriptors(process: u32) -> Option<u64> {
+    entries(process, "fd")
+}
+
+/// How many threads a process has; `None` if there is no such process.
+#[must_use]
+pub fn threads(process: u32) -> Option<u64> {
+    entries(process, "task")
+}
+
+fn entries(process: u32, folder: &str) -> Option<u64> {
+    Some(fs::read_dir(format!("/proc/{process}/{folder}")).ok()?.count() as u64)
+}
+
 /// The processor seconds that a process has taken; `None` if there is no such.
 #[must_use]
 pub fn processor_seconds(process: u32) -> Option<f64> {
@@ -132,6 +148,14 @@ mod tests {
         let text = "7 (a) b (c)) S 1 7 7 0 -1 4194560 1 0 0 0 250 50 0 0 20 0 1 0 5 1 1";
         assert_eq!(ticks(text), Some(300));
         assert!(processor_seconds(std::process::id()).is_some());
+    }
+
+    #[test]
+    fn threads_and_descriptors_are_those_of_the_process() {
+        let own = std::process::id();
+        let _file = tempfile::tempfile().unwrap();
+        assert!(threads(own) > Some(0) && descriptors(own) > Some(3));
+        assert_eq!((descriptors(u32::MAX), threads(u32::MAX)), (None, None));
     }
 
     #[test]

@@ -17,10 +17,10 @@ use std::time::Duration;
 use anyhow::Context;
 
 pub use interrupt::{pass, stop_on_signals, wait_for};
-pub use machine::{Memory, Processor, fill_memory, processor_seconds};
+pub use machine::{Memory, Processor, descriptors, fill_memory, processor_seconds, threads};
 pub use network::{Host, Network, Traffic, probe};
 pub use node::{Node, Place, Transport};
-pub use race::{Order, Prepared, Race, TARGET, job, job_of};
+pub use race::{Order, Prepared, Race, TARGET, job, job_of, laid, sha256};
 pub use rogue::{Known, Rogue, RogueNode, take_part};
 pub use running::{Running, binary};
 

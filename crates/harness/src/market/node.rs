@@ -153,6 +153,12 @@ impl Node {
         &self.folder
     }
 
+    /// The folder of its store.
+    #[must_use]
+    pub fn home(&self) -> PathBuf {
+        self.folder.join(HOME)
+    }
+
     /// Where it runs.
     #[must_use]
     pub fn place(&self) -> &Place {
@@ -212,15 +218,35 @@ impl Node {
     /// # Errors
     /// Fails if no daemon answers there.
     pub fn look(&self) -> anyhow::Result<Value> {
-        // A path that leads through the open folder may be longer than those of sockets.
-        let home = File::open(self.folder.join(HOME)).with_context(|| self.name.clone())?;
-        let mut socket = UnixStream::connect(format!("/proc/self/fd/{}/socket", home.as_raw_fd())).with_context(|| self.name.clone())?;
-        socket.set_read_timeout(Some(LOOKED_WITHIN))?;
-        socket.write_all(b"GET /v1/status HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")?;
+        let (_, body) = self.ask("GET", "/v1/status", "", LOOKED_WITHIN)?;
+        serde_json::from_str(&body).with_context(|| format!("the status of {} is no JSON", self.name))
+    }
+
+    /// Asks its daemon at its socket, and gives the status and the body of the answer.
+    ///
+    /// # Errors
+    /// Fails if no daemon answers there, or tells nothing for longer than `within`.
+    pub fn ask(&self, method: &str, path: &str, body: &str, within: Duration) -> anyhow::Result<(u16, String)> {
+        let mut socket = self.send(method, path, body)?;
+        socket.set_read_timeout(Some(within))?;
         let mut answer = String::new();
-        socket.read_to_string(&mut answer)?;
+        socket.read_to_string(&mut answer).with_context(|| format!("{}: {method} {path}", self.name))?;
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
         let (_, body) = answer.split_once("\r\n\r\n").with_context(|| format!("{} answers nothing", self.name))?;
-        serde_json::from_str(body).with_context(|| format!("the status of {} is no JSON", self.name))
+        Ok((status.with_context(|| format!("{} answers without a status", self.name))?, body.to_owned()))
+    }
+
+    /// Asks the same, and waits for no answer: it comes from the socket, and the daemon may stop working on it when that is closed.
+    ///
+    /// # Errors
+    /// Fails if no daemon listens there.
+    pub fn send(&self, method: &str, path: &str, body: &str) -> anyhow::Result<UnixStream> {
+        // A path that leads through the open folder may be longer than those of sockets.
+        let home = File::open(self.home()).with_context(|| self.name.clone())?;
+        let mut socket = UnixStream::connect(format!("/proc/self/fd/{}/socket", home.as_raw_fd())).with_context(|| self.name.clone())?;
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+        socket.write_all(format!("{head}Content-Type: application/json\r\n\r\n{body}").as_bytes())?;
+        Ok(socket)
     }
 
     /// How many peers it is connected to.
@@ -249,16 +275,20 @@ impl Node {
     /// # Errors
     /// Fails if it is not within a minute, ends instead, or was not started.
     pub fn wait_until_ready(&mut self) -> anyhow::Result<()> {
+        wait_for("a daemon to be ready", READY_WITHIN, || Ok(self.is_ready()?.then_some(()))).with_context(|| self.told())
+    }
+
+    /// Whether the daemon has said that it is ready.
+    ///
+    /// # Errors
+    /// Fails if it ended instead, or was not started.
+    pub fn is_ready(&mut self) -> anyhow::Result<bool> {
         let daemon = self.daemon.as_mut().with_context(|| format!("{} does not run", self.name))?;
-        wait_for("a daemon to be ready", READY_WITHIN, || {
-            if daemon.stderr().lines().any(|line| line.starts_with(READY)) {
-                return Ok(Some(()));
-            }
-            let ended = daemon.ended()?;
-            ensure!(ended.is_none(), "it ended before it was ready: {}", daemon.told());
-            Ok(None)
-        })
-        .with_context(|| daemon.told())
+        if daemon.stderr().lines().any(|line| line.starts_with(READY)) {
+            return Ok(true);
+        }
+        ensure!(daemon.ended()?.is_none(), "it ended before it was ready: {}", daemon.told());
+        Ok(false)
     }
 
     /// The daemon, if it was started.

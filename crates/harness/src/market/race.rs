@@ -113,11 +113,7 @@ impl Prepared {
     /// # Errors
     /// Fails if a file cannot be read.
     pub fn wrong(&self, right: &BTreeMap<String, String>) -> anyhow::Result<Vec<String>> {
-        let folder = self.root.join(TARGET);
-        let mut laid = BTreeMap::new();
-        if folder.is_dir() {
-            hash_below(&folder, &folder, &mut laid)?;
-        }
+        let laid = laid(&self.root.join(TARGET))?;
         let paths = laid.keys().chain(right.keys()).collect::<std::collections::BTreeSet<_>>();
         Ok(paths.into_iter().filter(|path| laid.get(*path) != right.get(*path)).map(|path| format!("{}: {path}", self.node)).collect())
     }
@@ -226,6 +222,18 @@ impl Drop for Race {
     }
 }
 
+/// The sha256 of each file below `folder` by its path there; nothing if there is no such folder.
+///
+/// # Errors
+/// Fails if a file cannot be read.
+pub fn laid(folder: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut laid = BTreeMap::new();
+    if folder.is_dir() {
+        hash_below(folder, folder, &mut laid)?;
+    }
+    Ok(laid)
+}
+
 /// Puts the sha256 of each file below `folder` under its path relative to `top`.
 fn hash_below(top: &Path, folder: &Path, laid: &mut BTreeMap<String, String>) -> anyhow::Result<()> {
     for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
@@ -240,7 +248,11 @@ fn hash_below(top: &Path, folder: &Path, laid: &mut BTreeMap<String, String>) ->
     Ok(())
 }
 
-fn sha256(path: &Path) -> std::io::Result<String> {
+/// The sha256 of a file, in hex.
+///
+/// # Errors
+/// Fails if it cannot be read.
+pub fn sha256(path: &Path) -> std::io::Result<String> {
     let (mut file, mut sha256, mut buffer) = (File::open(path)?, Sha256::new(), vec![0; READ_BYTES]);
     loop {
         match file.read(&mut buffer)? {

@@ -114,6 +114,10 @@ impl KnownFile {
 /// # Errors
 /// Fails if it cannot listen there.
 pub async fn take_part(kind: Rogue, known: Known, address: &str, listen: Vec<String>, bootstrap: Vec<String>) -> anyhow::Result<Market> {
+    if !kind.fetches() {
+        // So that it answers as fast as those who know.
+        known.files.iter().try_for_each(|file| file.content(kind).map(drop)).context("what it speaks of cannot be read")?;
+    }
     let config = MarketConfig { address: address.to_owned(), listen, bootstrap, ..MarketConfig::default() };
     let (market, mut events) = Market::start(&Identity::generate(), config, Config::default(), Vec::new(), Vec::new()).await?;
     let subjects = known.resources.iter().copied().chain(known.files.iter().map(|file| Subject::from(file.key)));
@@ -211,7 +215,7 @@ fn falsified(bytes: &[u8]) -> Vec<u8> {
 async fn misbehave(market: Market, kind: Rogue, mut upload: Upload, file: KnownFile) {
     let bytes = |chunks: Range<u64>| file.bytes(chunks.start * CHUNK_BYTES..(chunks.end * CHUNK_BYTES).min(file.size)).unwrap_or_default();
     match (upload.wanted.clone(), kind) {
-        (_, Rogue::Refuses) => upload.refuse(),
+        (_, Rogue::Refuses) | (Wanted::Pieces(_), _) => upload.refuse(),
         (Wanted::Chunks(_), Rogue::Stalls) => upload.gone().await,
         (Wanted::Hashes(run), _) => {
             let right = bytes(run.clone());

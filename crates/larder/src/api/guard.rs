@@ -1,6 +1,7 @@
 //! Who may ask the API over TCP: whoever has the token, under a name of this machine.
 //!
-//! A page in a browser can send requests to loopback under a name that its server makes point here; the `Host` gives it away.
+//! A page in a browser can send requests to loopback under a name that its server makes point here; the `Host` gives it away, and the `Origin` a
+//! page of another site.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -37,6 +38,10 @@ pub(super) async fn check(State(guard): State<Guard>, request: Request, next: Ne
     if !host.is_some_and(is_this_machine) {
         return Refusal::new(StatusCode::FORBIDDEN, "the Host must be localhost or a loopback address").into_response();
     }
+    // A page of another site can post here, though it cannot read the answer.
+    if request.headers().get(header::ORIGIN).is_some_and(|origin| !origin.to_str().is_ok_and(is_page_of_this_machine)) {
+        return Refusal::new(StatusCode::FORBIDDEN, "the Origin must be a page of this machine").into_response();
+    }
     let known = request.headers().get(header::AUTHORIZATION).is_some_and(|value| guard.knows(value.as_bytes()));
     if known || OPEN.contains(&request.uri().path()) {
         return next.run(request).await;
@@ -45,6 +50,12 @@ pub(super) async fn check(State(guard): State<Guard>, request: Request, next: Ne
     let mut refusal = Refusal::new(StatusCode::UNAUTHORIZED, message).into_response();
     refusal.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
     refusal
+}
+
+/// Whether an `Origin` is that of a page from this machine.
+fn is_page_of_this_machine(origin: &str) -> bool {
+    let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+    host.is_some_and(is_this_machine)
 }
 
 /// Whether a `Host` names this machine: `localhost` or a loopback address, with any port.
@@ -84,6 +95,16 @@ mod tests {
             "localhost:x",
         ] {
             assert!(!is_this_machine(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn only_pages_of_this_machine_may_ask() {
+        for own in ["http://localhost:3000", "https://127.0.0.1", "http://[::1]:7070"] {
+            assert!(is_page_of_this_machine(own), "{own}");
+        }
+        for other in ["null", "", "https://evil.example", "http://localhost.evil.example", "file://", "localhost:3000"] {
+            assert!(!is_page_of_this_machine(other), "{other}");
         }
     }
 

@@ -15,6 +15,9 @@ use crate::request::MAX_DEFINITION_BYTES;
 
 /// The longest name of a job.
 const MAX_NAME_BYTES: usize = 256;
+/// What is wrong with a folder that nobody may name over TCP.
+const OUTSIDE: &str = "root: over TCP it must lie in a folder that api.roots of the configuration lists, and be written without `..`; \
+    without root the job is laid in the store";
 /// The fields that a submission may have.
 const FIELDS: [&str; 7] = ["definition", "name", "root", "set", "owner", "patience", "market"];
 
@@ -35,11 +38,20 @@ struct Submission<'a> {
     market: Option<String>,
 }
 
+/// Where a submission came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// The store's socket, which only the store's owner can reach: whoever names a folder there could write to it, too.
+    Socket,
+    /// TCP, where the token is all that was shown.
+    Tcp,
+}
+
 /// Reads a submission.
 ///
 /// # Errors
 /// Says what is wrong, and shows nothing of what was sent.
-pub(crate) fn read(config: &Config, body: &[u8]) -> Result<Prepare, String> {
+pub(crate) fn read(config: &Config, door: Door, body: &[u8]) -> Result<Prepare, String> {
     check_names(body)?;
     let Submission { definition, name, root, set, owner: owned, patience, market } =
         serde_json::from_slice(body).map_err(|error| wrong(&error))?;
@@ -54,13 +66,17 @@ pub(crate) fn read(config: &Config, body: &[u8]) -> Result<Prepare, String> {
     if root.as_ref().is_some_and(|root| !root.is_absolute()) {
         return Err("root: the folder must be written from the root, such as /srv/job7".into());
     }
+    let within = match (door, &root) {
+        (Door::Tcp, Some(root)) => Some(config.root_of(root).ok_or(OUTSIDE)?.to_owned()),
+        (Door::Tcp, None) | (Door::Socket, _) => None,
+    };
     if !set.iter().all(|pair| pair.contains('=')) {
         return Err("set: write each setting as KEY=VALUE".into());
     }
     let owner = owned.as_deref().map(owner).transpose().map_err(|error| format!("owner: {error}"))?;
     let patience = patience.as_ref().map(read_patience).transpose().map_err(|error| format!("patience: {error}"))?;
     market.iter().try_for_each(|market| config.check_market(market)).map_err(|error| format!("market: {error}"))?;
-    Ok(Prepare { name, definition, set, root, owner, patience, market })
+    Ok(Prepare { name, definition, set, root, within, owner, patience, market })
 }
 
 /// Refuses fields that mean nothing, by their names.
@@ -105,9 +121,26 @@ fn read_patience(value: &Value) -> Result<Patience, String> {
 mod tests {
     use super::*;
 
+    fn parse_at(door: Door, body: &str) -> Result<Prepare, String> {
+        let text = "[api]\nroots = \"/srv/jobs, /data\"\n[markets.here]\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]";
+        read(&Config::parse(PathBuf::from("/x"), text).unwrap(), door, body.as_bytes())
+    }
+
     fn parse(body: &str) -> Result<Prepare, String> {
-        let config = Config::parse(PathBuf::from("/x"), "[markets.here]\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]").unwrap();
-        read(&config, body.as_bytes())
+        parse_at(Door::Socket, body)
+    }
+
+    #[test]
+    fn over_tcp_a_job_is_laid_below_the_folders_of_the_configuration_alone() {
+        let with = |door, root: &str| parse_at(door, &format!(r#"{{"definition": {{}}, "root": "{root}"}}"#));
+        for (root, within) in [("/srv/jobs/7", "/srv/jobs"), ("/data", "/data"), ("/data/./a//b", "/data")] {
+            assert_eq!(with(Door::Tcp, root).unwrap().within, Some(within.into()), "{root}");
+        }
+        for outside in ["/", "/srv", "/srv/jobs2", "/srv/jobs/../../etc", "/data/..", "/etc/cron.d"] {
+            assert!(with(Door::Tcp, outside).err().unwrap_or_default().contains("api.roots"), "{outside}");
+            assert!(with(Door::Socket, outside).unwrap().within.is_none());
+        }
+        assert!(parse_at(Door::Tcp, r#"{"definition": {}}"#).unwrap().root.is_none());
     }
 
     #[test]

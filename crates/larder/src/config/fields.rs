@@ -21,7 +21,7 @@ const fn field(section: &'static str, name: &'static str, default: &'static str,
     Field { section, name, default, doc }
 }
 
-pub(super) const FIELDS: [Field; 18] = [
+pub(super) const FIELDS: [Field; 19] = [
     field("store", "quota_bytes", "0", "Bytes the store may hold. 0 means half of the disk that is free."),
     field("store", "free_floor_bytes", "2147483648", "Bytes of the disk that are left free, whatever the quota."),
     field("store", "keep_hours", "24", "Hours that what no lease holds is kept after its last use, while there is room."),
@@ -45,6 +45,7 @@ pub(super) const FIELDS: [Field; 18] = [
     field("peers", "download_bytes_per_second", "0", "The most bytes a second that are taken from peers, in each market. 0 means no cap."),
     field("peers", "quic", "true", "Whether QUIC is spoken beside TCP."),
     field("api", "listen", "\"\"", API_LISTEN),
+    field("api", "roots", "\"\"", API_ROOTS),
 ];
 
 const PRIVATE_HOSTS: &str = "Hosts in private networks or on this machine that jobs may name, such as \"minio.lan, 10.0.0.5\"; \"*\" is any. \
@@ -58,6 +59,9 @@ const KEY: &str = "The file of the key that makes this node known to others, in 
 
 const API_LISTEN: &str = "Where the local HTTP API of `larder run` listens beside the store's socket, such as \"127.0.0.1:7070\"; \"\" is nowhere. \
     It asks for the token in the file api-token of the store's folder.";
+
+const API_ROOTS: &str = "Folders that jobs may be laid in by whoever asks over TCP, such as \"/srv/jobs, /data\"; \"\" is none but the store's own. \
+    At the socket any folder can be named.";
 
 /// The configuration file and the environment, as they are written.
 #[derive(Default, Deserialize)]
@@ -112,6 +116,7 @@ pub(super) struct PeerFields {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ApiFields {
     pub(super) listen: Option<String>,
+    pub(super) roots: Option<String>,
 }
 
 /// The text of a configuration file that changes nothing and explains everything.

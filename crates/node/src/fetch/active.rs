@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use larder_content::{Algorithm, ChunkLayout, ContentId, Mismatch, OriginDigest, PartSizes, Resource, Scope};
+use larder_content::{Algorithm, ChunkLayout, ContentId, Mismatch, NodeId, OriginDigest, PartSizes, Resource, Scope};
 use larder_engine::{GroupId, Peer, ReadId};
 use larder_store::{Blob, Partial};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
+use super::pieces::Listing;
 use super::shared::SharedFile;
 use super::{FetchError, Fetched, Room, ShareWith, Ticket, Wanted};
 use crate::progress::Meter;
@@ -46,8 +47,19 @@ pub(super) struct Active {
     pub(super) from_peers: bool,
     /// Times that what came from peers was refuted.
     pub(super) refuted: usize,
+    /// The list of its pieces.
+    pub(super) listing: Listing,
+    /// What jobs have of it already, while it is held against the digest of its key.
+    pub(super) ready: Option<Ready>,
     /// Peers that asked about it before the engine knew it.
     pub(super) early: Vec<Peer>,
+}
+
+/// A file that was proven by piece.
+pub(super) struct Ready {
+    pub(super) blob: Blob,
+    /// Who signed for what it is not.
+    pub(super) liars: Vec<NodeId>,
 }
 
 /// Where its bytes go.
@@ -141,6 +153,8 @@ impl Active {
             shared: None,
             from_peers: false,
             refuted: 0,
+            listing: Listing::default(),
+            ready: None,
             early: Vec::new(),
         }
     }
@@ -149,12 +163,15 @@ impl Active {
         let mut waiter = Waiter::new(wanted, ticket, answer);
         waiter.count(self.had, Supply::Cache);
         self.waiters.push(waiter);
+        if let Some(blob) = self.ready.as_ref().map(|ready| ready.blob.clone()) {
+            self.hand_out(&blob);
+        }
     }
 
-    /// Takes someone off the list; tells whether nobody is left.
+    /// Takes someone off the list; tells whether it is of no use any more.
     pub(super) fn leave(&mut self, ticket: &Ticket) -> bool {
         self.waiters.retain(|waiter| !Arc::ptr_eq(&waiter.ticket, ticket));
-        self.waiters.is_empty()
+        self.waiters.is_empty() && self.ready.is_none()
     }
 
     /// Begins to read from the start, or from what is on the disk.
@@ -162,7 +179,7 @@ impl Active {
         self.reading = reading;
         self.body = Body::Opening;
         self.take_back(self.had);
-        (self.shared, self.from_peers) = (None, false);
+        (self.shared, self.from_peers, self.listing) = (None, false, Listing::default());
     }
 
     /// Counts bytes that came, for whoever is first in line; for the others they come from here.
@@ -171,6 +188,11 @@ impl Active {
         for (place, waiter) in self.waiters.iter_mut().enumerate() {
             waiter.count(bytes, if place == 0 { supply } else { Supply::Cache });
         }
+    }
+
+    /// The bytes of this reading that are there.
+    pub(super) fn had(&self) -> u64 {
+        self.had
     }
 
     /// So many bytes were thrown away.
@@ -217,8 +239,8 @@ impl Active {
     }
 
     /// Gives all who wait what they wait for.
-    pub(super) fn succeed(self, blob: &Blob) {
-        for mut waiter in self.waiters {
+    pub(super) fn hand_out(&mut self, blob: &Blob) {
+        for mut waiter in self.waiters.drain(..) {
             waiter.count(u64::MAX, Supply::Cache);
             // Who has gone meanwhile needs no answer.
             let _ =

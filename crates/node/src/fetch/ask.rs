@@ -19,12 +19,14 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// What a read from a peer tells while it goes on.
 pub(super) enum Heard {
-    /// So many chunks are in the store, of so many bytes.
-    Chunks(u64, u64),
+    /// So many chunks are in the store, of so many bytes; and whether their pieces fit the list of the file's.
+    Chunks(u64, u64, bool),
     /// Bytes come.
     Bytes,
     /// What its peer sends waits for this node.
     HeldUp,
+    /// What lies there is not as the list of pieces says.
+    Wrong(Range<u64>),
 }
 
 /// Whom to ask, and for what.
@@ -61,12 +63,19 @@ impl Question {
                     return Err(of_wrong(claim.map_or(Wrong::Sender, |claim| Wrong::Signer(claim.signer))));
                 }
                 shared.keep(claim);
+                let wrong = partial.check_pieces(&chunks)?;
                 follow(&partial);
-                Ok::<u64, ReadError>(chunks.hashes().len() as u64)
+                Ok::<_, ReadError>((chunks.hashes().len() as u64, wrong))
             });
-            let count = busy(written, &mut heard).await.map_err(|panic| defect(&panic))??;
+            let (count, wrong) = busy(written, &mut heard).await.map_err(|panic| defect(&panic))??;
             next += count;
-            heard(Heard::Chunks(count, bytes)).await;
+            let fits = wrong.as_ref().is_some_and(Vec::is_empty);
+            heard(Heard::Chunks(count, bytes, fits)).await;
+            if let Some(place) = wrong.into_iter().flatten().next() {
+                // No more of it until it is known who is wrong.
+                heard(Heard::Wrong(place)).await;
+                return Err(ReadError::Peer(Outcome::Broken));
+            }
         }
         Ok(())
     }

@@ -7,16 +7,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::future::BoxFuture;
-use larder_content::{CHUNK_BYTES, ChunkLayout, ContentId, FileKey, FileMessage, FileWord, Holding, Mismatch, NodeId, OriginFile, Scope};
-use larder_engine::{Action, Compared, Config, Engine, Event, From, OriginId, Outcome, Peer, ReadId, Time};
+use larder_content::{CHUNK_BYTES, ChunkLayout, ContentId, FileKey, FileMessage, FileWord, Holding, NodeId, OriginFile, Pieces, Scope};
+use larder_engine::{Action, Compared, Config, Engine, Event, From, OriginId, Outcome, Peer, Pieces as PiecesHeard, ReadId, Time};
 use larder_origin::OriginError;
 use larder_store::{Blob, Partial, SealError, Store, StoreError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::active::{Active, Body, Next, Supply};
+use super::active::{Active, Body, Supply};
 use super::ask::{Heard, Question};
+use super::pieces::Verdict;
 use super::reading::Reading;
 use super::{Command, FetchError, Fetched, QUEUE, Ticket, Wanted};
+use crate::home::find_by_pieces;
 use crate::market::{MarketEvent, Markets};
 use crate::read::ReadError;
 
@@ -26,13 +28,19 @@ const SMALL_BYTES: u64 = 4 * CHUNK_BYTES;
 /// What the tasks that read and seal report.
 pub(super) enum Report {
     Opened { key: FileKey, reading: u64, opened: Result<Opened, StoreError> },
-    Arrived { key: FileKey, read: ReadId, chunks: u64, bytes: u64, supply: Supply },
+    Arrived { key: FileKey, read: ReadId, chunks: u64, bytes: u64, supply: Supply, fits: bool },
     Heard { read: ReadId },
     HeldUp { read: ReadId },
     Compared { key: FileKey, reading: u64, peer: Peer, content: ContentId, compared: Compared },
     Contradicted { key: FileKey, reading: u64, content: ContentId },
+    Listed { key: FileKey, reading: u64, peer: Peer, pieces: Option<(Arc<Pieces>, Vec<Range<u64>>)> },
+    ListIsLate { key: FileKey, reading: u64 },
+    Right { key: FileKey, reading: u64, bytes: u64 },
+    Doubted { key: FileKey, reading: u64, place: Range<u64> },
+    Settled { key: FileKey, reading: u64, verdict: Verdict },
     Ended { key: FileKey, read: ReadId, result: Result<Option<(Blob, Supply)>, ReadError> },
     Sealed { key: FileKey, reading: u64, result: Result<Blob, SealError>, liars: Vec<NodeId> },
+    Bound { key: FileKey, reading: u64, result: Result<Option<Blob>, StoreError> },
 }
 
 /// What the store has of a file.
@@ -47,8 +55,11 @@ pub(super) enum Opened {
 
 /// Looks for a file in the store, and opens its partial file if it is large.
 fn open(store: &Store, file: &OriginFile, scope: Scope) -> Result<Opened, StoreError> {
-    if let Some(blob) = store.find(&file.key(scope))?.filter(|_| file.is_pinned(scope)) {
-        return Ok(Opened::Blob(blob));
+    if file.is_pinned(scope) {
+        let found = store.find(&file.key(scope))?;
+        if let Some(blob) = found.map_or_else(|| find_by_pieces(store, file, scope), |blob| Ok(Some(blob)))? {
+            return Ok(Opened::Blob(blob));
+        }
     }
     if file.size <= SMALL_BYTES {
         return Ok(Opened::Small);
@@ -70,6 +81,8 @@ pub(super) struct Driver {
     pub(super) active: HashMap<FileKey, Active>,
     origins: HashMap<String, OriginId>,
     readings: u64,
+    /// Whose turn it is to list the pieces of a file.
+    pub(super) listing: Arc<Semaphore>,
     pub(super) markets: Markets,
     commands: mpsc::Receiver<Command>,
     events: mpsc::Receiver<MarketEvent>,
@@ -87,8 +100,8 @@ impl Driver {
     ) -> Self {
         let (reporter, reports) = mpsc::channel(QUEUE);
         let engine = Engine::new(config, fastrand::u64(..));
-        let (active, origins) = (HashMap::new(), HashMap::new());
-        Self { store, engine, started: Instant::now(), active, origins, readings: 0, markets, commands, events, reports, reporter }
+        let (active, origins, listing) = (HashMap::new(), HashMap::new(), Arc::new(Semaphore::new(1)));
+        Self { store, engine, started: Instant::now(), active, origins, readings: 0, listing, markets, commands, events, reports, reporter }
     }
 
     pub(super) async fn run(mut self) {
@@ -160,7 +173,7 @@ impl Driver {
     }
 
     /// Begins a reading of a file with a look into the store: another job may have brought it meanwhile.
-    fn begin(&mut self, key: FileKey) {
+    pub(super) fn begin(&mut self, key: FileKey) {
         let Some(active) = self.active.get_mut(&key) else { return };
         self.readings += 1;
         let reading = self.readings;
@@ -227,12 +240,13 @@ impl Driver {
             (body, From::Peer { peer, content }, Some(shared)) => {
                 let question = Question { shared: shared.clone(), node: peer.node, content, chunks };
                 let heard = {
-                    let reporter = reporter.clone();
+                    let (reporter, reading) = (reporter.clone(), active.reading);
                     move |heard| -> BoxFuture<'static, ()> {
                         let report = match heard {
-                            Heard::Chunks(chunks, bytes) => Report::Arrived { key, read, chunks, bytes, supply: Supply::Peers },
+                            Heard::Chunks(chunks, bytes, fits) => Report::Arrived { key, read, chunks, bytes, supply: Supply::Peers, fits },
                             Heard::Bytes => Report::Heard { read },
                             Heard::HeldUp => Report::HeldUp { read },
+                            Heard::Wrong(place) => Report::Doubted { key, reading, place },
                         };
                         let reporter = reporter.clone();
                         Box::pin(async move { drop(reporter.send(report).await) })
@@ -260,19 +274,37 @@ impl Driver {
         match report {
             Report::Opened { key, reading, opened } if self.is_current(key, reading) => self.opened(key, opened),
             Report::Sealed { key, reading, result, liars } if self.is_current(key, reading) => self.sealed(key, result, liars),
+            Report::Bound { key, reading, result } if self.is_current(key, reading) => self.bound(key, result),
             Report::Compared { key, reading, peer, content, compared } if self.is_current(key, reading) => {
                 self.compared(key, peer, content, compared);
             }
             Report::Contradicted { key, reading, content } if self.is_current(key, reading) => self.contradicted(key, content),
-            Report::Opened { .. } | Report::Sealed { .. } | Report::Compared { .. } | Report::Contradicted { .. } => {}
+            Report::Listed { key, reading, peer, pieces } if self.is_current(key, reading) => self.listed(key, peer, pieces),
+            Report::ListIsLate { key, reading } if self.is_current(key, reading) => self.list_is_late(key),
+            Report::Right { key, reading, bytes } if self.is_current(key, reading) => self.heard_of_pieces(key, PiecesHeard::Right(bytes)),
+            Report::Doubted { key, reading, place } if self.is_current(key, reading) => self.doubt(key, place),
+            Report::Settled { key, reading, verdict } if self.is_current(key, reading) => self.settled(key, verdict),
+            Report::Opened { .. }
+            | Report::Sealed { .. }
+            | Report::Bound { .. }
+            | Report::Compared { .. }
+            | Report::Contradicted { .. }
+            | Report::Listed { .. }
+            | Report::ListIsLate { .. }
+            | Report::Right { .. }
+            | Report::Doubted { .. }
+            | Report::Settled { .. } => {}
             Report::Heard { read } => self.engine.handle(Event::Heard { read }, self.now()),
             Report::HeldUp { read } => self.engine.handle(Event::HeldUp { read }, self.now()),
-            Report::Arrived { key, read, chunks, bytes, supply } => {
+            Report::Arrived { key, read, chunks, bytes, supply, fits } => {
                 let active = self.active.get_mut(&key).filter(|active| active.reads.contains_key(&read));
                 if let Some(active) = active {
                     active.count(bytes, supply);
                     active.from_peers |= supply == Supply::Peers;
                     self.engine.handle(Event::Arrived { read, chunks }, self.now());
+                    if fits {
+                        self.heard_of_pieces(key, PiecesHeard::Right(bytes));
+                    }
                 }
             }
             Report::Ended { key, read, result } => self.ended(key, read, result),
@@ -287,7 +319,7 @@ impl Driver {
     fn opened(&mut self, key: FileKey, opened: Result<Opened, StoreError>) {
         let Some(active) = self.active.get_mut(&key) else { return };
         match opened {
-            Ok(Opened::Blob(blob)) => self.succeed(key, &blob, Vec::new()),
+            Ok(Opened::Blob(blob)) => self.proven(key, blob, Vec::new()),
             Ok(Opened::Small) => {
                 active.body = Body::Small(None);
                 let chunks = ChunkLayout::new(active.source.file.size).count();
@@ -340,95 +372,6 @@ impl Driver {
             }
         };
         self.engine.handle(Event::Ended { read, outcome }, self.now());
-    }
-
-    fn complete(&mut self, key: FileKey) {
-        let Some(active) = self.active.get(&key) else { return };
-        match &active.body {
-            Body::Opening => {}
-            Body::Small(None) => self.fail(key, FetchError::Defect("a small file is complete but not sealed".into())),
-            Body::Small(Some(blob)) => {
-                let blob = blob.clone();
-                self.succeed(key, &blob, Vec::new());
-            }
-            Body::Large(partial) => {
-                let (partial, reporter, reading) = (partial.clone(), self.reporter.clone(), active.reading);
-                let proven = !active.source.file.digests.is_empty();
-                let kept = active.shared.is_some() && active.from_peers && active.refuted == 0;
-                let (store, shared) = (self.store.clone(), active.shared.clone());
-                tokio::task::spawn_blocking(move || {
-                    let mut result = if proven { partial.seal() } else { partial.seal_unproven() };
-                    // Nobody says which of its chunks are right.
-                    if let Err(SealError::Mismatch { .. }) = result
-                        && !kept
-                        && let Err(error) = partial.discard()
-                    {
-                        result = Err(error.into());
-                    }
-                    let doubting = shared.filter(|shared| shared.doubts()).zip(result.as_ref().ok());
-                    let judged = doubting.and_then(|(shared, blob)| Some(shared.liars(&*store.chunk_hashes(blob).ok()?)));
-                    let liars = judged.unwrap_or_default();
-                    let _ = reporter.blocking_send(Report::Sealed { key, reading, result, liars });
-                });
-            }
-        }
-    }
-
-    fn sealed(&mut self, key: FileKey, result: Result<Blob, SealError>, liars: Vec<NodeId>) {
-        match result {
-            Ok(blob) => self.succeed(key, &blob, liars),
-            Err(SealError::Mismatch { .. }) if self.refute(key) => {}
-            Err(SealError::Mismatch { mismatch, content }) => {
-                self.engine.handle(Event::Unwanted { file: key }, self.now());
-                if let Some(active) = self.active.get_mut(&key).filter(|active| active.from_peers) {
-                    // From here on its origin alone is asked.
-                    (active.refuted, active.share) = (2, None);
-                }
-                self.mismatched(key, content, mismatch);
-            }
-            Err(SealError::Store(error)) => self.fail(key, FetchError::Store(error)),
-            // Chunks that an earlier run recorded turned out to be damaged on disk: they are read again.
-            Err(SealError::Incomplete { .. }) if self.active.get_mut(&key).is_some_and(Active::was_incomplete) => {
-                self.engine.handle(Event::Unwanted { file: key }, self.now());
-                self.begin(key);
-            }
-            Err(SealError::Incomplete { missing }) => {
-                self.fail(key, FetchError::Defect(format!("{missing} chunks that were written are not there")));
-            }
-        }
-    }
-
-    fn mismatched(&mut self, key: FileKey, content: ContentId, mismatch: Mismatch) {
-        let Some(active) = self.active.get_mut(&key) else { return };
-        tracing::warn!(file = %active.source.file.locator, %mismatch, "what was read does not match");
-        match active.mismatched(content, mismatch) {
-            Next::Again => self.begin(key),
-            Next::TakeAsRead => {
-                active.take_as_read();
-                self.begin(key);
-            }
-            Next::Corrupt(error) => self.fail(key, error),
-        }
-    }
-
-    fn succeed(&mut self, key: FileKey, blob: &Blob, liars: Vec<NodeId>) {
-        self.engine.handle(Event::Proven { file: key, content: blob.content(), liars }, self.now());
-        if let Some(active) = self.active.remove(&key) {
-            self.announce(&active, key, Holding::Complete);
-            active.succeed(blob);
-        }
-    }
-
-    /// Fails the one whose way to the file was tried, and tries that of the next.
-    fn fail(&mut self, key: FileKey, error: FetchError) {
-        self.engine.handle(Event::Unwanted { file: key }, self.now());
-        let Some(mut active) = self.active.remove(&key) else { return };
-        active.reads.drain().for_each(|(_, read)| read.abort());
-        self.announce(&active, key, Holding::Gone);
-        if let Some(active) = active.fail(error) {
-            self.active.insert(key, active);
-            self.begin(key);
-        }
     }
 }
 

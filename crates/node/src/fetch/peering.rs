@@ -109,7 +109,13 @@ impl Driver {
                 let follows = message.body == FileWord::Follow && active.early.len() < MOST_EARLY;
                 active.early.extend(follows.then_some(peer));
             }
-            Some(_) => self.engine.handle(Event::Told { peer, message }, self.now()),
+            Some(_) => {
+                let has_all = matches!(message.body, FileWord::Complete(_));
+                self.engine.handle(Event::Told { peer, message }, self.now());
+                if has_all {
+                    self.may_list(key, peer);
+                }
+            }
             None if message.body == FileWord::Follow => self.answer_from_store(peer, key),
             None => {}
         }

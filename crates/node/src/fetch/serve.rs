@@ -24,6 +24,7 @@ pub(super) fn find_public(store: &Store, key: &FileKey) -> Option<Blob> {
 pub(super) async fn answer(store: Store, coming: Option<(Partial, Arc<SharedFile>)>, mut upload: Upload) {
     let run = match upload.wanted.clone() {
         Wanted::Hashes(run) => return hashes(&store, coming, upload, run).await,
+        Wanted::Pieces(rows) => return pieces(&store, upload, rows).await,
         Wanted::Chunks(run) => run,
     };
     let (mut at, mut sent) = (run.start, 0);
@@ -50,6 +51,19 @@ async fn hashes(store: &Store, coming: Option<(Partial, Arc<SharedFile>)>, uploa
     };
     if let Some(list) = list {
         upload.send_hashes(list.run(run).to_vec()).await;
+    }
+}
+
+/// Sends the pieces of a file that is complete; whoever has only a part of it cannot know them.
+async fn pieces(store: &Store, upload: Upload, rows: Range<u64>) {
+    let (store, key) = (store.clone(), upload.file);
+    let found = blocking(move || match find_public(&store, &key) {
+        Some(blob) => store.pieces(&blob),
+        None => Ok(None),
+    });
+    if let Some(pieces) = found.await {
+        let at = |row: u64| usize::try_from(row).unwrap_or(usize::MAX).min(pieces.len());
+        upload.send_pieces(pieces[at(rows.start)..at(rows.end)].to_vec()).await;
     }
 }
 

@@ -149,6 +149,11 @@ impl SharedFile {
         self.state().claims.of(at, &hashes).map(|(claim, fits)| (claim.clone(), at + fits))
     }
 
+    /// Whether this node read a chunk from the origin itself.
+    pub(crate) fn is_own(&self, chunk: u64) -> bool {
+        self.state().own.get(place(chunk)) == Some(&true)
+    }
+
     /// The runs of chunks that others gave.
     pub(crate) fn foreign(&self) -> Vec<Range<u64>> {
         let state = self.state();

@@ -1,5 +1,7 @@
 //! The side that asks. One task a link opens the stream when it is first needed, writes questions and sorts the answers.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -9,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::io::WriteHalf;
 use futures::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use larder_content::{CHUNK_BYTES, ChunkHash, Claim, ContentId, FileKey};
+use larder_content::{CHUNK_BYTES, ChunkHash, Claim, ContentId, FileKey, PieceRow};
 use libp2p::Stream;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::fetched::{ChunkStream, Part, Signs};
 use super::frame::{AnswerRecord, AskRecord, ClaimRecord};
 use super::queue::Place;
-use super::{ChunkRequest, FetchError, MOST_ASKS, MOST_CHUNKS, MOST_HASHES, PIECE_BYTES, Piece, Queue, Wanted};
+use super::{ChunkRequest, FetchError, MOST_ASKS, MOST_CHUNKS, MOST_HASHES, MOST_ROWS, PIECE_BYTES, Piece, Queue, Wanted};
 use crate::frame;
 use crate::identity::has_signed;
 use crate::shared::{Shared, Traffic, lock};
@@ -77,6 +79,15 @@ impl Asker {
             return Err(FetchError::Unreachable);
         }
         self.ask(file, content, Wanted::Hashes(chunks), 1).await
+    }
+
+    /// Asks for pieces of whatever the peer has as that file.
+    pub(crate) async fn pieces(&self, file: FileKey, rows: Range<u64>) -> Result<ChunkStream, FetchError> {
+        let count = rows.end.saturating_sub(rows.start);
+        if count == 0 || count > MOST_ROWS {
+            return Err(FetchError::Unreachable);
+        }
+        self.ask(file, None, Wanted::Pieces(rows), 1).await
     }
 
     async fn ask(&self, file: FileKey, content: Option<ContentId>, wanted: Wanted, parts: u64) -> Result<ChunkStream, FetchError> {
@@ -254,28 +265,13 @@ impl Session {
     }
 }
 
-/// The answers to questions in what a peer sends, each up to its error, and how it ends.
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) async fn read_answers(shared: &Shared, wanted: &[Wanted], mut sent: &[u8]) -> (Vec<Vec<Result<Part, FetchError>>>, FetchError) {
-    let session = Session { waiting: Mutex::default(), changed: Arc::default(), overdue: Arc::new(Semaphore::new(1)) };
-    let mut answers = Vec::new();
-    for wanted in wanted {
-        let (parts, answer) = mpsc::channel(16);
-        let (file, wanted, signs) = (FileKey([7; 32]), wanted.clone(), Arc::default());
-        lock(&session.waiting).asks.push_back(Ask { file, content: None, wanted, parts, signs, cancel_sent: false });
-        answers.push(answer);
-    }
-    let end = session.read(&mut sent, shared, &shared.traffic).await;
-    let all = answers.into_iter().map(|mut answer| std::iter::from_fn(|| answer.try_recv().ok()).collect());
-    (all.collect(), end)
-}
-
 impl Ask {
     fn record(&self) -> AskRecord {
         let (file, content) = (self.file.0, self.content.map(|content| content.0));
         match &self.wanted {
             Wanted::Chunks(chunks) => AskRecord::Chunks { file, content, first: chunks.start, count: chunks.end - chunks.start },
             Wanted::Hashes(chunks) => AskRecord::Hashes { file, content, first: chunks.start, count: chunks.end - chunks.start },
+            Wanted::Pieces(rows) => AskRecord::Pieces { file, first: rows.start, count: rows.end - rows.start },
         }
     }
 }
@@ -336,15 +332,24 @@ impl Reading {
                 let _ = front.parts.try_send(Ok(Part::Hashes(bytes.chunks(32).map(hash).collect())));
                 Ok(Progress::Goes)
             }
-            (AnswerRecord::Piece { .. } | AnswerRecord::Hashes { .. }, Wanted::Chunks(_) | Wanted::Hashes(_)) => {
+            (AnswerRecord::Pieces { count }, Wanted::Pieces(wanted)) => {
+                if self.progress.is_some() || u64::from(count) > wanted.end - wanted.start {
+                    return Err(FetchError::Lied(format!("{count} pieces where {wanted:?} were asked for")));
+                }
+                self.progress = Some(wanted.end);
+                let bytes = self.fill(input, count as usize * PieceRow::BYTES, front, shared, traffic).await?;
+                let _ = front.parts.try_send(Ok(Part::Pieces(PieceRow::decode(&bytes).unwrap_or_default())));
+                Ok(Progress::Goes)
+            }
+            (AnswerRecord::Piece { .. } | AnswerRecord::Hashes { .. } | AnswerRecord::Pieces { .. }, _) => {
                 Err(FetchError::Lied("an answer to another question".into()))
             }
-            (AnswerRecord::End, Wanted::Chunks(_) | Wanted::Hashes(_)) => {
+            (AnswerRecord::End, _) => {
                 self.progress = None;
                 let _ = front.parts.try_send(Ok(Part::End));
                 Ok(Progress::Ends)
             }
-            (AnswerRecord::Refused, Wanted::Chunks(_) | Wanted::Hashes(_)) => {
+            (AnswerRecord::Refused, _) => {
                 self.progress = None;
                 let _ = front.parts.try_send(Err(FetchError::Refused));
                 Ok(Progress::Ends)

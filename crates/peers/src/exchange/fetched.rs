@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use larder_content::ChunkHash;
+use larder_content::{ChunkHash, PieceRow};
 use tokio::sync::{Notify, mpsc};
 
 use super::queue::Place;
@@ -19,6 +19,7 @@ pub(crate) enum Part {
         _place: Option<Place>,
     },
     Hashes(Vec<ChunkHash>),
+    Pieces(Vec<PieceRow>),
     /// All was said: without it, the connection broke.
     End,
 }
@@ -58,7 +59,7 @@ impl ChunkStream {
         match self.next_part().await? {
             Ok(Part::Piece { piece, .. }) => Some(Ok(piece)),
             Ok(Part::End) => None,
-            Ok(Part::Hashes(_)) => Some(Err(FetchError::Lied("hashes that were not asked for".into()))),
+            Ok(Part::Hashes(_) | Part::Pieces(_)) => Some(Err(FetchError::Lied("a list that was not asked for".into()))),
             Err(error) => Some(Err(error)),
         }
     }
@@ -71,7 +72,7 @@ impl ChunkStream {
 
     async fn next_part(&mut self) -> Option<Result<Part, FetchError>> {
         match self.parts.as_mut()?.recv().await {
-            Some(Ok(part @ (Part::Piece { .. } | Part::Hashes(_)))) => Some(Ok(part)),
+            Some(Ok(part @ (Part::Piece { .. } | Part::Hashes(_) | Part::Pieces(_)))) => Some(Ok(part)),
             Some(Ok(Part::End)) => {
                 self.parts = None;
                 None
@@ -100,7 +101,17 @@ impl Drop for ChunkStream {
 pub(crate) async fn hashes_of(mut answer: ChunkStream) -> Result<Vec<ChunkHash>, FetchError> {
     match answer.next_part().await {
         Some(Ok(Part::Hashes(hashes))) => Ok(hashes),
-        Some(Ok(Part::Piece { .. } | Part::End)) => Err(FetchError::Lied("chunks that were not asked for".into())),
+        Some(Ok(Part::Piece { .. } | Part::Pieces(_) | Part::End)) => Err(FetchError::Lied("what was not asked for".into())),
+        Some(Err(error)) => Err(error),
+        None => Err(FetchError::Refused),
+    }
+}
+
+/// The pieces of an answer to a question for them.
+pub(crate) async fn pieces_of(mut answer: ChunkStream) -> Result<Vec<PieceRow>, FetchError> {
+    match answer.next_part().await {
+        Some(Ok(Part::Pieces(rows))) => Ok(rows),
+        Some(Ok(Part::Piece { .. } | Part::Hashes(_) | Part::End)) => Err(FetchError::Lied("what was not asked for".into())),
         Some(Err(error)) => Err(error),
         None => Err(FetchError::Refused),
     }

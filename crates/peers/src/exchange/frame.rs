@@ -11,6 +11,8 @@ pub(crate) enum AskRecord {
     Chunks { file: [u8; 32], content: Option<[u8; 32]>, first: u64, count: u64 },
     /// For the hashes of chunks.
     Hashes { file: [u8; 32], content: Option<[u8; 32]>, first: u64, count: u64 },
+    /// For the pieces that the Xet root of the file is made of.
+    Pieces { file: [u8; 32], first: u64, count: u64 },
     /// The answer to the question of this number, counted from 0 on the stream, is not wanted any more.
     Cancel { ask: u64 },
 }
@@ -27,6 +29,8 @@ pub(crate) enum AnswerRecord {
     Piece { first: u64, bytes: u32, claim: Option<ClaimRecord>, content: Option<[u8; 32]> },
     /// So many hashes of 32 bytes follow.
     Hashes { count: u32 },
+    /// So many rows of pieces follow, as they are encoded. Fewer than were asked for are the last.
+    Pieces { count: u32 },
     /// That is all for this question.
     End,
     /// Nothing for this question.

@@ -25,12 +25,12 @@ use bytes::Bytes;
 use larder_content::{CHUNK_BYTES, Claim, ContentId, FileKey};
 
 #[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use ask::read_answers;
+pub(crate) use ask::fuzzing::read_answers;
 pub(crate) use ask::{Asker, ask_all};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use fetched::Part;
-pub(crate) use fetched::hashes_of;
 pub use fetched::{ChunkStream, Signs};
+pub(crate) use fetched::{hashes_of, pieces_of};
 #[cfg(test)]
 pub(crate) use frame::{AnswerRecord, AskRecord};
 pub(crate) use queue::Queue;
@@ -47,6 +47,8 @@ pub const PIECE_CHUNKS: u64 = 4;
 pub(crate) const PIECE_BYTES: usize = (PIECE_CHUNKS * CHUNK_BYTES) as usize;
 /// The most chunk hashes that one question may be for.
 pub(crate) const MOST_HASHES: u64 = 16_384;
+/// The most rows of pieces that one question may be for.
+pub(crate) const MOST_ROWS: u64 = 16_384;
 /// The most questions to a peer that wait for their answer's end.
 pub(crate) const MOST_ASKS: usize = 256;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::io::WriteHalf;
 use futures::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use larder_content::{ContentId, FileKey};
+use larder_content::{ContentId, FileKey, PieceRow};
 use libp2p::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::frame::{AnswerRecord, AskRecord};
 use super::upload::{Given, Upload, Wanted};
-use super::{MOST_ASKS, MOST_CHUNKS, MOST_HASHES};
+use super::{MOST_ASKS, MOST_CHUNKS, MOST_HASHES, MOST_ROWS};
 use crate::event::Event;
 use crate::frame::{self, FrameError};
 use crate::shared::{Shared, Traffic, lock};
@@ -90,6 +90,7 @@ async fn read(
             }
             AskRecord::Chunks { file, content, first, count } => (file, content, Wanted::Chunks(range(first, count, MOST_CHUNKS)?)),
             AskRecord::Hashes { file, content, first, count } => (file, content, Wanted::Hashes(range(first, count, MOST_HASHES)?)),
+            AskRecord::Pieces { file, first, count } => (file, None, Wanted::Pieces(range(first, count, MOST_ROWS)?)),
         };
         let cancelled = CancellationToken::new();
         {
@@ -203,6 +204,10 @@ impl Writer<'_> {
                 let bytes: Vec<u8> = hashes.iter().flat_map(|hash| hash.0).collect();
                 self.frame(&AnswerRecord::Hashes { count: u32::try_from(hashes.len()).unwrap_or(u32::MAX) }).await?;
                 self.payload(&bytes).await
+            }
+            Given::Pieces(rows) => {
+                self.frame(&AnswerRecord::Pieces { count: u32::try_from(rows.len()).unwrap_or(u32::MAX) }).await?;
+                self.payload(&PieceRow::encode(&rows)).await
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use larder_content::{ChunkHash, ContentId, FileKey};
+use larder_content::{ChunkHash, ContentId, FileKey, PieceRow};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +15,8 @@ pub enum Wanted {
     Chunks(Range<u64>),
     /// The hashes of these chunks: 1 to 16384.
     Hashes(Range<u64>),
+    /// These of the pieces that the Xet root of the content is made of: 1 to 16384, of which not all may exist.
+    Pieces(Range<u64>),
 }
 
 /// One part of the answer.
@@ -23,6 +25,7 @@ pub enum Wanted {
 pub(super) enum Given {
     Piece(Piece),
     Hashes(Vec<ChunkHash>),
+    Pieces(Vec<PieceRow>),
 }
 
 /// A peer's question. Dropped without a word, it is refused; dropped after some pieces, the answer ends there.
@@ -51,7 +54,7 @@ impl Upload {
     pub async fn send(&mut self, piece: Piece) -> Result<(), Gone> {
         match &mut self.wanted {
             Wanted::Chunks(wanted) if piece.fits(wanted) => {}
-            Wanted::Chunks(_) | Wanted::Hashes(_) => return Err(Gone),
+            Wanted::Chunks(_) | Wanted::Hashes(_) | Wanted::Pieces(_) => return Err(Gone),
         }
         tokio::select! {
             biased;
@@ -64,10 +67,21 @@ impl Upload {
     pub async fn send_hashes(self, hashes: Vec<ChunkHash>) {
         let fits = match &self.wanted {
             Wanted::Hashes(wanted) => hashes.len() as u64 == wanted.end - wanted.start,
-            Wanted::Chunks(_) => false,
+            Wanted::Chunks(_) | Wanted::Pieces(_) => false,
         };
         if fits {
             let _ = self.answer.send(Given::Hashes(hashes)).await;
+        }
+    }
+
+    /// Sends those that there are of the pieces that were asked for; if they are none, or more, it refuses.
+    pub async fn send_pieces(self, pieces: Vec<PieceRow>) {
+        let fits = match &self.wanted {
+            Wanted::Pieces(wanted) => !pieces.is_empty() && pieces.len() as u64 <= wanted.end - wanted.start,
+            Wanted::Chunks(_) | Wanted::Hashes(_) => false,
+        };
+        if fits {
+            let _ = self.answer.send(Given::Pieces(pieces)).await;
         }
     }
 

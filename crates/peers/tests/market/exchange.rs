@@ -5,7 +5,7 @@ use std::time::Duration;
 use larder_content::{ContentId, FileKey, FileMessage, FileWord};
 use larder_peers::{ChunkRequest, ChunkStream, FetchError, Piece};
 
-use crate::node::{Node, Start, bytes_of, hashes_of, made_up, pair, wait_for};
+use crate::node::{Node, PIECES, Start, bytes_of, hashes_of, made_up, pair, pieces, wait_for};
 
 const FILE: FileKey = FileKey([5; 32]);
 
@@ -85,6 +85,16 @@ async fn hashes_come_in_slices_and_a_refusal_is_told() {
     assert_eq!(fetch(&two, &one, 0, 1).await.unwrap().len(), 1, "a refusal is no break");
     let stranger = Start::new().go().await;
     assert_eq!(two.market.fetch(stranger.id(), request(0, 1)).await.unwrap_err(), FetchError::Unreachable);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pieces_come_in_slices_until_they_cover_the_file_or_are_too_many() {
+    let (one, two) = pair().await;
+    let fetched = |size, most| two.market.fetch_pieces(one.id(), FILE, size, most);
+    assert!(fetched(PIECES * 1000, 30_000).await.unwrap() == pieces(0..PIECES));
+    assert!(fetched(1_000_500, 30_000).await.unwrap() == pieces(0..16_384));
+    assert!(fetched(PIECES * 1000, 17_000).await.unwrap() == pieces(0..17_000));
+    assert_eq!(fetched(PIECES * 1000 + 1, 30_000).await.unwrap_err(), FetchError::Refused, "there are no more");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use larder_content::{CHUNK_BYTES, ChunkHash, ChunkLayout, FileMessage, NodeId, Subject, VerifiedChunks};
+use larder_content::{CHUNK_BYTES, ChunkHash, ChunkLayout, FileMessage, NodeId, PieceRow, Subject, VerifiedChunks};
 use larder_peers::{Config, Event, Identity, KnownPeer, Market, MarketConfig, PIECE_CHUNKS, Piece, Sighting, Upload, Wanted};
 use tokio::time::{Instant, sleep};
 
@@ -125,10 +125,19 @@ pub(crate) fn made_up(chunks: Range<u64>) -> Vec<ChunkHash> {
     chunks.map(|number| ChunkHash(*blake3::hash(&number.to_le_bytes()).as_bytes())).collect()
 }
 
+/// How many pieces every test node gives, each of a thousand bytes.
+pub(crate) const PIECES: u64 = 20_000;
+
+/// Some of these.
+pub(crate) fn pieces(rows: Range<u64>) -> Vec<PieceRow> {
+    made_up(rows).into_iter().map(|hash| PieceRow { bytes: 1000, hash: hash.0 }).collect()
+}
+
 async fn answer(market: Market, heard: Arc<Mutex<Heard>>, mut upload: Upload) {
     let forges = heard.lock().unwrap().forges;
     match upload.wanted.clone() {
         Wanted::Hashes(range) => upload.send_hashes(made_up(range)).await,
+        Wanted::Pieces(rows) => upload.send_pieces(pieces(rows.start..rows.end.min(PIECES))).await,
         Wanted::Chunks(range) if range.start >= 41 => upload.refuse(),
         Wanted::Chunks(range) => {
             let mut first = range.start;

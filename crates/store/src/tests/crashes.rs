@@ -1,4 +1,4 @@
-//! A crash at every step of a job, with every kind of loss, and what must be left.
+//! A crash at every step of a job, with every kind of loss, or an error of the disk there, and what must be left.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -138,6 +138,12 @@ impl Job {
         if let Some(large) = store.find(&self.large.0.key(Scope::Public)).unwrap() {
             assert_eq!(store.chunk_hashes(&large).unwrap().run(0..CHUNKS), all(&self.large.1).hashes());
         }
+        let report = store.verify().unwrap();
+        assert_eq!((report.damaged, report.damaged_chunks), (vec![], 0));
+    }
+
+    /// Checks that a store that was opened again has nothing that is of no use.
+    fn check_tidy(&self, store: &Store) {
         for shard in fs::read_dir(store.home().join("hashes")).unwrap() {
             for list in fs::read_dir(shard.unwrap().path()).unwrap() {
                 let name = list.unwrap().file_name().into_string().unwrap();
@@ -146,8 +152,6 @@ impl Job {
                 assert!(rows.iter().any(|(name, _)| *name == blob), "chunk hashes of a blob that is gone stay");
             }
         }
-        let report = store.verify().unwrap();
-        assert_eq!((report.damaged, report.damaged_chunks), (vec![], 0));
         assert_eq!(fs::read_dir(store.home().join("temp")).unwrap().count(), 0);
     }
 }
@@ -228,10 +232,36 @@ fn crash_at(cut_at: u64, loss: Loss, index_behind: bool) -> u64 {
     let store = open(&home, &disk);
     let blobs_had = job.recorded.len() as u64 == CHUNKS && job.synced.len() as u64 == CHUNKS;
     job.check(&store, &expected, blobs_had);
+    job.check_tidy(&store);
     let outcome = job.run(&store);
     assert!(outcome.is_ok(), "the job does not end after the crash: {:?}", outcome.err());
     job.check(&store, &BTreeSet::new(), true);
+    job.check_tidy(&store);
     steps
+}
+
+/// Lets effect `at` of the job fail, checks what is left in the same process, lets the job run to its end, and checks again once the
+/// store was opened anew.
+fn fail_at(at: u64, error: i32) {
+    let folder = tempfile::tempdir().unwrap();
+    let (home, grave) = (folder.path().join("home"), folder.path().join("grave"));
+    fs::create_dir(&grave).unwrap();
+    let disk = CrashDisk::new(&grave, u64::MAX);
+    let mut job = Job::new(folder.path());
+    let store = open(&home, &disk);
+    disk.fail_at(at, error);
+    // What can be done without is no reason to fail.
+    let _ = job.run(&store);
+    disk.fail_at(u64::MAX, error);
+    let blobs_had = job.recorded.len() as u64 == CHUNKS && job.synced.len() as u64 == CHUNKS;
+    job.check(&store, &job.recorded, blobs_had);
+    let outcome = job.run(&store);
+    assert!(outcome.is_ok(), "the job does not end after the error: {:?}", outcome.err());
+    job.check(&store, &BTreeSet::new(), true);
+    drop(store);
+    let store = open(&home, &disk);
+    job.check(&store, &BTreeSet::new(), true);
+    job.check_tidy(&store);
 }
 
 fn crash_everywhere(losses: &[Loss], index_behind: bool) {
@@ -268,4 +298,17 @@ fn a_power_cut_at_any_step_tears_nothing_and_loses_no_synced_chunk() {
 #[test]
 fn a_power_cut_that_the_index_lags_behind_tears_nothing() {
     crash_everywhere(&[Loss::All, Loss::Bytes, Loss::Some(3_000), Loss::Some(4_000)], true);
+}
+
+#[test]
+fn an_error_of_the_disk_at_any_step_tears_nothing_and_the_job_ends_when_it_is_tried_again() {
+    const INPUT_OUTPUT: i32 = 5;
+    const NO_SPACE: i32 = 28;
+    let steps = crash_at(u64::MAX, Loss::Nothing, false);
+    for at in 0..steps {
+        for error in [INPUT_OUTPUT, NO_SPACE] {
+            let run = std::panic::catch_unwind(|| fail_at(at, error));
+            assert!(run.is_ok(), "error {error} at effect {at} of {steps}");
+        }
+    }
 }

@@ -6,6 +6,7 @@ mod kills;
 mod leases;
 mod moments;
 mod partials;
+mod pieces;
 mod sharing;
 mod space;
 mod trees;

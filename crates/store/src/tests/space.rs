@@ -44,12 +44,12 @@ fn what_was_not_used_for_longest_goes_first_and_never_what_is_leased_or_held() {
     }
     let _held = blobs.pop();
     drop(blobs);
-    let error = store.admit(10 * KB, written + hours(10)).unwrap_err();
+    let error = store.admit(10 * KB, &[], written + hours(10)).unwrap_err();
     assert!(matches!(error, StoreError::Full { free: 0, .. }), "what was used of late was to go: {error}");
-    let kept = store.admit(15 * KB, written + hours(100)).unwrap();
+    let kept = store.admit(15 * KB, &[], written + hours(100)).unwrap();
     assert_eq!([0, 1, 2, 3, 4].map(|seed| is_there(&store, seed)), [true, true, false, false, true]);
     drop(kept);
-    let error = store.admit(31 * KB, written + hours(100)).unwrap_err();
+    let error = store.admit(31 * KB, &[], written + hours(100)).unwrap_err();
     assert!(matches!(error, StoreError::Full { needed: 31_000, free: 30_000, limit: Limit::Quota(50_000) }), "{error}");
     assert!(is_there(&store, 1), "something went although it was of no use");
 }
@@ -58,14 +58,14 @@ fn what_was_not_used_for_longest_goes_first_and_never_what_is_leased_or_held() {
 fn room_that_is_kept_for_one_job_is_not_given_to_another() {
     let (_folder, store) = store_of(100 * KB);
     let now = SystemTime::now();
-    let first = store.admit(60 * KB, now).unwrap();
-    assert!(matches!(store.admit(50 * KB, now), Err(StoreError::Full { free: 40_000, .. })));
+    let first = store.admit(60 * KB, &[], now).unwrap();
+    assert!(matches!(store.admit(50 * KB, &[], now), Err(StoreError::Full { free: 40_000, .. })));
     put(&store, &public(&data(1, 10 * KB)), &data(1, 10 * KB));
     first.spent(10 * KB);
     assert_eq!((store.space().unwrap().reserved_bytes, first.bytes()), (50 * KB, 50 * KB));
-    assert!(store.admit(40 * KB, now).is_ok());
+    assert!(store.admit(40 * KB, &[], now).is_ok());
     drop(first);
-    assert!(store.admit(90 * KB, now).is_ok());
+    assert!(store.admit(90 * KB, &[], now).is_ok());
     assert_eq!(store.space().unwrap().reserved_bytes, 0);
 }
 
@@ -74,10 +74,31 @@ fn what_is_still_coming_counts_with_the_bytes_it_has() {
     let (_folder, store) = store_of(2_000 * KB);
     let big = data(1, 1_000 * KB);
     let partial = store.partial(&public(&big), Scope::Public).unwrap();
-    assert!(store.admit(2_000 * KB, SystemTime::now()).is_ok(), "a hole was counted");
+    assert!(store.admit(2_000 * KB, &[], SystemTime::now()).is_ok(), "a hole was counted");
     partial.write(&chunks(&big, 0, 2)).unwrap();
     assert_eq!(store.space().unwrap().partial_bytes, 512 * 1024);
-    assert!(matches!(store.admit(1_600 * KB, SystemTime::now()), Err(StoreError::Full { .. })));
+    assert!(matches!(store.admit(1_600 * KB, &[], SystemTime::now()), Err(StoreError::Full { .. })));
+}
+
+#[test]
+fn what_was_begun_and_nobody_goes_on_with_makes_room_but_not_for_who_wants_it() {
+    let (_folder, store) = store_of(1_500 * KB);
+    let [left, open] = [1, 2].map(|seed| {
+        let big = data(seed, 700 * KB);
+        let partial = store.partial(&public(&big), Scope::Public).unwrap();
+        partial.write(&chunks(&big, 0, 2)).unwrap();
+        partial
+    });
+    let key = left.key();
+    drop(left);
+    let (now, later) = (SystemTime::now(), SystemTime::now() + hours(25));
+    assert!(store.admit(1_000 * KB, &[], now).is_err(), "what was begun of late went");
+    assert!(store.admit(1_000 * KB, &[key], later).is_err(), "what is wanted went");
+    assert_eq!(store.recorded_bytes(&key, 700 * KB).unwrap(), 512 * 1024);
+    assert!(store.admit(1_300 * KB, &[], later).is_err(), "what is being fetched was to go");
+    let _kept = store.admit(900 * KB, &[], later).unwrap();
+    assert_eq!((store.recorded_bytes(&key, 700 * KB).unwrap(), open.have_bytes()), (0, 512 * 1024));
+    assert_eq!(store.space().unwrap().partial_bytes, 512 * 1024);
 }
 
 #[test]
@@ -85,7 +106,7 @@ fn the_disk_keeps_its_floor() {
     let folder = tempfile::tempdir().unwrap();
     let config = StoreConfig { quota_bytes: Some(u64::MAX), free_floor_bytes: u64::MAX / 2, ..config() };
     let store = Store::open(folder.path(), config, "test").unwrap();
-    let error = store.admit(1, SystemTime::now()).unwrap_err();
+    let error = store.admit(1, &[], SystemTime::now()).unwrap_err();
     assert!(matches!(error, StoreError::Full { needed: 1, free: 0, limit: Limit::Disk { .. } }), "{error}");
 }
 
@@ -99,10 +120,10 @@ fn a_blob_whose_partial_file_no_sync_cleared_makes_room_on_a_full_disk() {
     partial.write(&chunks(&big, 0, 4)).unwrap();
     drop((partial.seal().unwrap(), partial));
     let later = SystemTime::now() + hours(25);
-    let error = store.admit(1_001 * KB, later).unwrap_err();
+    let error = store.admit(1_001 * KB, &[], later).unwrap_err();
     assert!(matches!(error, StoreError::Full { free: 1_000_000, limit: Limit::Disk { .. }, .. }), "{error}");
     assert_eq!(store.space().unwrap().blob_bytes, 1_000 * KB, "something went although it was of no use");
-    let _kept = store.admit(1_000 * KB, later).unwrap();
+    let _kept = store.admit(1_000 * KB, &[], later).unwrap();
     assert_eq!(store.space().unwrap().blob_bytes, 0);
 }
 

@@ -1,0 +1,136 @@
+//! How much of a file may be asked of peers before it is proven: little, as long as a list of pieces proves what comes, or may come.
+//!
+//! So a false binding, whoever swears to it, costs no more than what is in doubt: 1 MiB, or an eighth of what was found to be right by
+//! then. Where no list is to be had, all is in doubt until the end.
+
+use std::time::Duration;
+
+use crate::Time;
+
+/// What may be in doubt whatever was found to be right.
+const LEAST: u64 = 1 << 20;
+/// The part of what was found to be right that may be.
+const PART: u64 = 8;
+/// How long a list is waited for: whoever makes it reads the file once.
+const WAIT: Duration = Duration::from_secs(2);
+/// How long it is waited until it is settled who is wrong: an origin that cannot tell keeps nobody from reading on.
+const SETTLES: Duration = Duration::from_secs(5);
+
+/// What is heard of the pieces of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pieces {
+    /// Somebody was asked for their list.
+    Asked,
+    /// It is there: what comes is held against it.
+    Listed,
+    /// It is not to be had.
+    Unknown,
+    /// So many bytes more were found to be right.
+    Right(u64),
+    /// What came does not fit it: the origin is asked who is wrong.
+    Doubted,
+}
+
+/// What is in doubt of one file.
+#[derive(Debug, Default)]
+pub(crate) struct Doubt {
+    listed: bool,
+    /// Until when the list is waited for.
+    awaited: Option<Time>,
+    /// Bytes that were asked for or came, and that no piece proves.
+    open: u64,
+    right: u64,
+    /// Until when it is waited who is wrong.
+    settles: Option<Time>,
+    /// Something was not asked for because too much is open.
+    holds_back: bool,
+}
+
+impl Doubt {
+    /// Tells whether more may be asked for than before, or less.
+    pub(crate) fn heard(&mut self, pieces: Pieces, now: Time) -> bool {
+        match pieces {
+            Pieces::Asked => {
+                self.awaited.get_or_insert(now + WAIT);
+            }
+            Pieces::Listed => self.listed = true,
+            Pieces::Unknown => (self.listed, self.awaited, self.settles) = (false, Some(now), None),
+            Pieces::Doubted => self.settles = Some(now + SETTLES),
+            Pieces::Right(bytes) => {
+                self.open = self.open.saturating_sub(bytes);
+                self.right += bytes;
+            }
+        }
+        std::mem::take(&mut self.holds_back) || pieces == Pieces::Doubted
+    }
+
+    /// It is settled that what came was wrong.
+    pub(crate) fn settled(&mut self) {
+        self.settles = None;
+    }
+
+    /// Whether it is being settled who is wrong: what is asked of peers until then may be as wrong, and what is read as needless.
+    pub(crate) fn is_being_settled(&self, now: Time) -> bool {
+        self.settles.is_some_and(|until| now < until)
+    }
+
+    /// Bytes were asked of a peer, or came from the origin.
+    pub(crate) fn opens(&mut self, bytes: u64) {
+        self.open += bytes;
+    }
+
+    /// Bytes that were asked for will not come.
+    pub(crate) fn closes(&mut self, bytes: u64) {
+        self.open = self.open.saturating_sub(bytes);
+    }
+
+    /// Whether so many bytes more may be asked for.
+    pub(crate) fn allows(&mut self, bytes: u64, now: Time) -> bool {
+        let is_bound = self.listed || self.awaited.is_some_and(|until| now < until);
+        let is_free = !is_bound || self.open == 0 || self.open + bytes <= LEAST.max(self.right / PART);
+        let allows = is_free && !self.is_being_settled(now);
+        self.holds_back |= !allows;
+        allows
+    }
+
+    /// When something is waited for no longer that something else waits for.
+    pub(crate) fn ends(&self, now: Time) -> Time {
+        let list = self.awaited.filter(|_| self.holds_back && !self.listed);
+        list.into_iter().chain(self.settles).filter(|until| *until > now).min().unwrap_or(Time::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn little_is_in_doubt_while_pieces_prove_what_comes() {
+        let mut doubt = Doubt::default();
+        assert!(doubt.allows(100 * MIB, Time::ZERO), "nothing is known of pieces");
+        doubt.heard(Pieces::Asked, Time::ZERO);
+        assert!(doubt.allows(MIB, SECOND));
+        doubt.opens(MIB);
+        assert!(!doubt.allows(1, SECOND));
+        assert_eq!((doubt.ends(SECOND), doubt.ends(2 * SECOND)), (2 * SECOND, Time::MAX));
+        assert!(doubt.allows(100 * MIB, 2 * SECOND), "the list is waited for no longer");
+        assert!(doubt.heard(Pieces::Listed, 3 * SECOND), "what waited may be asked for");
+        assert!(!doubt.allows(1, 3 * SECOND));
+        doubt.heard(Pieces::Right(MIB), 3 * SECOND);
+        assert!(doubt.allows(MIB, 3 * SECOND));
+        doubt.heard(Pieces::Right(79 * MIB), 3 * SECOND);
+        doubt.opens(6 * MIB);
+        assert!(doubt.allows(4 * MIB, 3 * SECOND) && !doubt.allows(4 * MIB + 1, 3 * SECOND));
+        doubt.closes(6 * MIB);
+        assert!(doubt.allows(10 * MIB, 3 * SECOND));
+        doubt.heard(Pieces::Doubted, 3 * SECOND);
+        assert!(!doubt.allows(1, 7 * SECOND) && doubt.is_being_settled(7 * SECOND));
+        assert!(doubt.allows(1, 8 * SECOND), "an origin that does not say who is wrong is waited for");
+        doubt.opens(20 * MIB);
+        doubt.heard(Pieces::Unknown, 3 * SECOND);
+        assert!(doubt.allows(100 * MIB, 3 * SECOND));
+    }
+}
