@@ -288,10 +288,10 @@ impl Engine {
         let Some(chunks) = run else { return false };
         let Some(file) = self.files.get_mut(&key) else { return false };
         let bytes = file.bytes(&chunks);
-        if !file.doubt.allows(bytes, now) {
+        if !file.doubt.allows(bytes, file.asked.len().saturating_mul(CHUNK_BYTES), now) {
             return false;
         }
-        file.doubt.opens(bytes);
+        file.doubt.asks(bytes);
         file.waiting.remove(chunks.clone());
         file.asked.set(chunks.clone(), true);
         let group = file.group;

@@ -29,6 +29,11 @@ impl Chunks {
         chunk < self.count && self.words.get(word).is_some_and(|word| word & bit != 0)
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> u64 {
+        self.words.iter().map(|word| u64::from(word.count_ones())).sum()
+    }
+
     /// Adds those of a run that exist, and gives those that are new.
     pub(crate) fn insert(&mut self, run: Range<u64>) -> Vec<Range<u64>> {
         self.change(run, true)
@@ -144,6 +149,7 @@ mod tests {
                     plain.retain(|chunk| !expected.contains(chunk));
                 }
                 prop_assert_eq!(changed.into_iter().flatten().collect::<Vec<_>>(), expected);
+                prop_assert_eq!(chunks.len(), plain.len() as u64);
                 prop_assert_eq!(chunks.runs().iter().flatten().collect::<Vec<_>>(), plain.iter().copied().collect::<Vec<_>>());
             }
             let mut runs = Waiting::none(250);

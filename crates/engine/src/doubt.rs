@@ -1,6 +1,6 @@
 //! How much of a file may be asked of peers before it is proven: little, as long as a list of pieces proves what comes, or may come.
 //!
-//! So a false binding, whoever swears to it, costs no more than what is in doubt: 1 MiB, or an eighth of what was found to be right by
+//! So a false binding, whoever swears to it, costs no more than what is in doubt: 1 MiB, or an eighth of what came and was right by
 //! then. Where no list is to be had, all is in doubt until the end.
 
 use std::time::Duration;
@@ -21,28 +21,27 @@ const SETTLES: Duration = Duration::from_secs(5);
 pub enum Pieces {
     /// Somebody was asked for their list.
     Asked,
-    /// It is there: what comes is held against it.
+    /// It is there: what comes is held against it before it is reported.
     Listed,
     /// It is not to be had.
     Unknown,
-    /// So many bytes more were found to be right.
-    Right(u64),
     /// What came does not fit it: the origin is asked who is wrong.
     Doubted,
 }
 
-/// What is in doubt of one file.
+/// What is in doubt of one file: all that peers were asked for while the list is awaited, and what they have not brought yet once it is there.
 #[derive(Debug, Default)]
 pub(crate) struct Doubt {
     listed: bool,
     /// Until when the list is waited for.
     awaited: Option<Time>,
-    /// Bytes that were asked for or came, and that no piece proves.
-    open: u64,
-    right: u64,
+    /// Bytes that peers were asked for before it was there.
+    asked: u64,
+    /// Bytes that came since it is.
+    came: u64,
     /// Until when it is waited who is wrong.
     settles: Option<Time>,
-    /// Something was not asked for because too much is open.
+    /// Something was not asked for because too much is in doubt.
     holds_back: bool,
 }
 
@@ -56,10 +55,6 @@ impl Doubt {
             Pieces::Listed => self.listed = true,
             Pieces::Unknown => (self.listed, self.awaited, self.settles) = (false, Some(now), None),
             Pieces::Doubted => self.settles = Some(now + SETTLES),
-            Pieces::Right(bytes) => {
-                self.open = self.open.saturating_sub(bytes);
-                self.right += bytes;
-            }
         }
         std::mem::take(&mut self.holds_back) || pieces == Pieces::Doubted
     }
@@ -74,21 +69,26 @@ impl Doubt {
         self.settles.is_some_and(|until| now < until)
     }
 
-    /// Bytes were asked of a peer, or came from the origin.
-    pub(crate) fn opens(&mut self, bytes: u64) {
-        self.open += bytes;
+    /// Bytes were asked of a peer.
+    pub(crate) fn asks(&mut self, bytes: u64) {
+        self.asked += if self.listed { 0 } else { bytes };
     }
 
-    /// Bytes that were asked for will not come.
-    pub(crate) fn closes(&mut self, bytes: u64) {
-        self.open = self.open.saturating_sub(bytes);
+    /// Bytes came. Tells whether something waited for that.
+    pub(crate) fn came(&mut self, bytes: u64) -> bool {
+        self.came += if self.listed { bytes } else { 0 };
+        std::mem::take(&mut self.holds_back)
     }
 
-    /// Whether so many bytes more may be asked for.
-    pub(crate) fn allows(&mut self, bytes: u64, now: Time) -> bool {
-        let is_bound = self.listed || self.awaited.is_some_and(|until| now < until);
-        let is_free = !is_bound || self.open == 0 || self.open + bytes <= LEAST.max(self.right / PART);
-        let allows = is_free && !self.is_being_settled(now);
+    /// Whether so many bytes more may be asked for, while peers have so many to bring.
+    pub(crate) fn allows(&mut self, bytes: u64, to_come: u64, now: Time) -> bool {
+        let allows = if self.is_being_settled(now) {
+            false
+        } else if self.listed {
+            to_come == 0 || to_come + bytes <= LEAST.max(self.came / PART)
+        } else {
+            self.asked == 0 || self.asked + bytes <= LEAST || self.awaited.is_none_or(|until| now >= until)
+        };
         self.holds_back |= !allows;
         allows
     }
@@ -110,27 +110,23 @@ mod tests {
     #[test]
     fn little_is_in_doubt_while_pieces_prove_what_comes() {
         let mut doubt = Doubt::default();
-        assert!(doubt.allows(100 * MIB, Time::ZERO), "nothing is known of pieces");
+        assert!(doubt.allows(100 * MIB, 0, Time::ZERO), "nothing is known of pieces");
         doubt.heard(Pieces::Asked, Time::ZERO);
-        assert!(doubt.allows(MIB, SECOND));
-        doubt.opens(MIB);
-        assert!(!doubt.allows(1, SECOND));
+        assert!(doubt.allows(MIB, 0, SECOND));
+        doubt.asks(MIB);
+        assert!(!doubt.allows(1, MIB, SECOND) && !doubt.allows(1, 0, SECOND), "what came without a list is in doubt, too");
         assert_eq!((doubt.ends(SECOND), doubt.ends(2 * SECOND)), (2 * SECOND, Time::MAX));
-        assert!(doubt.allows(100 * MIB, 2 * SECOND), "the list is waited for no longer");
+        assert!(doubt.allows(100 * MIB, MIB, 2 * SECOND), "the list is waited for no longer");
         assert!(doubt.heard(Pieces::Listed, 3 * SECOND), "what waited may be asked for");
-        assert!(!doubt.allows(1, 3 * SECOND));
-        doubt.heard(Pieces::Right(MIB), 3 * SECOND);
-        assert!(doubt.allows(MIB, 3 * SECOND));
-        doubt.heard(Pieces::Right(79 * MIB), 3 * SECOND);
-        doubt.opens(6 * MIB);
-        assert!(doubt.allows(4 * MIB, 3 * SECOND) && !doubt.allows(4 * MIB + 1, 3 * SECOND));
-        doubt.closes(6 * MIB);
-        assert!(doubt.allows(10 * MIB, 3 * SECOND));
+        assert!(!doubt.allows(1, MIB, 3 * SECOND));
+        assert!(doubt.came(MIB), "what waited may be asked for");
+        assert!(doubt.allows(MIB, 0, 3 * SECOND));
+        doubt.came(79 * MIB);
+        assert!(doubt.allows(4 * MIB, 6 * MIB, 3 * SECOND) && !doubt.allows(4 * MIB + 1, 6 * MIB, 3 * SECOND));
         doubt.heard(Pieces::Doubted, 3 * SECOND);
-        assert!(!doubt.allows(1, 7 * SECOND) && doubt.is_being_settled(7 * SECOND));
-        assert!(doubt.allows(1, 8 * SECOND), "an origin that does not say who is wrong is waited for");
-        doubt.opens(20 * MIB);
-        doubt.heard(Pieces::Unknown, 3 * SECOND);
-        assert!(doubt.allows(100 * MIB, 3 * SECOND));
+        assert!(!doubt.allows(1, 0, 7 * SECOND) && doubt.is_being_settled(7 * SECOND));
+        assert!(doubt.allows(1, 0, 8 * SECOND), "an origin that does not say who is wrong is waited for");
+        doubt.heard(Pieces::Unknown, 8 * SECOND);
+        assert!(doubt.allows(100 * MIB, 20 * MIB, 8 * SECOND));
     }
 }

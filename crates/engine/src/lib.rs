@@ -253,7 +253,6 @@ impl Engine {
         match from {
             From::Origin => {
                 file.arrived(arrived.end);
-                file.doubt.opens(bytes);
                 if let Some(source) = self.sources.get_mut(&file.origin) {
                     source.brought(bytes, now);
                 }
@@ -276,7 +275,7 @@ impl Engine {
             }
             share.arrived(arrived, bytes, now);
             // What others are told next is gathered from now on; of what is moved whole nothing is.
-            if share.tell_at.is_none() {
+            if share.tell_at.is_none() || file.doubt.came(bytes) {
                 return self.review_at(key, now);
             }
             match from {
@@ -410,10 +409,8 @@ impl Engine {
             From::Peer { peer, .. } => {
                 file.asking.remove(&id);
                 file.asked.set(read.chunks.clone(), false);
-                let bytes = file.bytes(&read.chunks);
-                file.doubt.closes(bytes);
                 if let Some(link) = self.links.get_mut(&peer) {
-                    link.settled(bytes);
+                    link.settled(file.bytes(&read.chunks));
                 }
                 self.freed.insert(peer);
             }

@@ -5,6 +5,7 @@ use larder_content::{ChunkLayout, ContentId, FileMessage, FileWord, Holding, Nod
 use super::*;
 
 mod crowd;
+mod doubt;
 mod faults;
 mod market;
 mod patience;

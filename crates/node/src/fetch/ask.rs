@@ -19,8 +19,8 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// What a read from a peer tells while it goes on.
 pub(super) enum Heard {
-    /// So many chunks are in the store, of so many bytes; and whether their pieces fit the list of the file's.
-    Chunks(u64, u64, bool),
+    /// So many chunks are in the store, of so many bytes.
+    Chunks(u64, u64),
     /// Bytes come.
     Bytes,
     /// What its peer sends waits for this node.
@@ -69,11 +69,14 @@ impl Question {
             });
             let (count, wrong) = busy(written, &mut heard).await.map_err(|panic| defect(&panic))??;
             next += count;
-            let fits = wrong.as_ref().is_some_and(Vec::is_empty);
-            heard(Heard::Chunks(count, bytes, fits)).await;
-            if let Some(place) = wrong.into_iter().flatten().next() {
-                // No more of it until it is known who is wrong.
+            let wrong = wrong.into_iter().flatten().next();
+            let is_wrong = wrong.is_some();
+            // First: no more of it until it is known who is wrong.
+            if let Some(place) = wrong {
                 heard(Heard::Wrong(place)).await;
+            }
+            heard(Heard::Chunks(count, bytes)).await;
+            if is_wrong {
                 return Err(ReadError::Peer(Outcome::Broken));
             }
         }

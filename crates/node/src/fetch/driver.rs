@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use futures::future::BoxFuture;
 use larder_content::{CHUNK_BYTES, ChunkLayout, ContentId, FileKey, FileMessage, FileWord, Holding, NodeId, OriginFile, Pieces, Scope};
-use larder_engine::{Action, Compared, Config, Engine, Event, From, OriginId, Outcome, Peer, Pieces as PiecesHeard, ReadId, Time};
+use larder_engine::{Action, Compared, Config, Engine, Event, From, OriginId, Outcome, Peer, ReadId, Time};
 use larder_origin::OriginError;
 use larder_store::{Blob, Partial, SealError, Store, StoreError};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -28,14 +28,13 @@ const SMALL_BYTES: u64 = 4 * CHUNK_BYTES;
 /// What the tasks that read and seal report.
 pub(super) enum Report {
     Opened { key: FileKey, reading: u64, opened: Result<Opened, StoreError> },
-    Arrived { key: FileKey, read: ReadId, chunks: u64, bytes: u64, supply: Supply, fits: bool },
+    Arrived { key: FileKey, read: ReadId, chunks: u64, bytes: u64, supply: Supply },
     Heard { read: ReadId },
     HeldUp { read: ReadId },
     Compared { key: FileKey, reading: u64, peer: Peer, content: ContentId, compared: Compared },
     Contradicted { key: FileKey, reading: u64, content: ContentId },
     Listed { key: FileKey, reading: u64, peer: Peer, pieces: Option<(Arc<Pieces>, Vec<Range<u64>>)> },
     ListIsLate { key: FileKey, reading: u64 },
-    Right { key: FileKey, reading: u64, bytes: u64 },
     Doubted { key: FileKey, reading: u64, place: Range<u64> },
     Settled { key: FileKey, reading: u64, verdict: Verdict },
     Ended { key: FileKey, read: ReadId, result: Result<Option<(Blob, Supply)>, ReadError> },
@@ -243,7 +242,7 @@ impl Driver {
                     let (reporter, reading) = (reporter.clone(), active.reading);
                     move |heard| -> BoxFuture<'static, ()> {
                         let report = match heard {
-                            Heard::Chunks(chunks, bytes, fits) => Report::Arrived { key, read, chunks, bytes, supply: Supply::Peers, fits },
+                            Heard::Chunks(chunks, bytes) => Report::Arrived { key, read, chunks, bytes, supply: Supply::Peers },
                             Heard::Bytes => Report::Heard { read },
                             Heard::HeldUp => Report::HeldUp { read },
                             Heard::Wrong(place) => Report::Doubted { key, reading, place },
@@ -281,7 +280,6 @@ impl Driver {
             Report::Contradicted { key, reading, content } if self.is_current(key, reading) => self.contradicted(key, content),
             Report::Listed { key, reading, peer, pieces } if self.is_current(key, reading) => self.listed(key, peer, pieces),
             Report::ListIsLate { key, reading } if self.is_current(key, reading) => self.list_is_late(key),
-            Report::Right { key, reading, bytes } if self.is_current(key, reading) => self.heard_of_pieces(key, PiecesHeard::Right(bytes)),
             Report::Doubted { key, reading, place } if self.is_current(key, reading) => self.doubt(key, place),
             Report::Settled { key, reading, verdict } if self.is_current(key, reading) => self.settled(key, verdict),
             Report::Opened { .. }
@@ -291,20 +289,16 @@ impl Driver {
             | Report::Contradicted { .. }
             | Report::Listed { .. }
             | Report::ListIsLate { .. }
-            | Report::Right { .. }
             | Report::Doubted { .. }
             | Report::Settled { .. } => {}
             Report::Heard { read } => self.engine.handle(Event::Heard { read }, self.now()),
             Report::HeldUp { read } => self.engine.handle(Event::HeldUp { read }, self.now()),
-            Report::Arrived { key, read, chunks, bytes, supply, fits } => {
+            Report::Arrived { key, read, chunks, bytes, supply } => {
                 let active = self.active.get_mut(&key).filter(|active| active.reads.contains_key(&read));
                 if let Some(active) = active {
                     active.count(bytes, supply);
                     active.from_peers |= supply == Supply::Peers;
                     self.engine.handle(Event::Arrived { read, chunks }, self.now());
-                    if fits {
-                        self.heard_of_pieces(key, PiecesHeard::Right(bytes));
-                    }
                 }
             }
             Report::Ended { key, read, result } => self.ended(key, read, result),

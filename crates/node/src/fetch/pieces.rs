@@ -141,11 +141,7 @@ impl Driver {
         };
         tracing::debug!(file = %active.source.file.locator, peer = %peer.node, pieces = pieces.count(), "it is proven by piece");
         active.listing.known = Some(pieces);
-        let there = active.had();
         self.heard_of_pieces(key, PiecesHeard::Listed);
-        if wrong.is_empty() {
-            self.heard_of_pieces(key, PiecesHeard::Right(there));
-        }
         if let Some(place) = wrong.into_iter().next() {
             self.doubt(key, place);
         }

@@ -43,18 +43,13 @@ impl Reading {
                 let _ = told.blocking_send(Report::Contradicted { key, reading, content });
             }
             // It may end a piece that a peer began. That it cannot be read back is found at the seal.
-            let wrong = into.check_pieces(chunks).ok().flatten();
-            let fits = wrong.as_ref().is_some_and(Vec::is_empty);
-            let report = match wrong.into_iter().flatten().next() {
-                Some(place) => Some(Report::Doubted { key, reading, place }),
-                None => fits.then(|| Report::Right { key, reading, bytes: chunks.bytes().len() as u64 }),
-            };
-            report.into_iter().for_each(|report| drop(told.blocking_send(report)));
+            let wrong = into.check_pieces(chunks).ok().flatten().into_iter().flatten().next();
+            wrong.into_iter().for_each(|place| drop(told.blocking_send(Report::Doubted { key, reading, place })));
         };
         let arrived = |count| -> BoxFuture<'static, ()> {
             let bytes = layout.bytes(next, next + count);
             next += count;
-            let report = Report::Arrived { key, read, chunks: count, bytes: bytes.end - bytes.start, supply: Supply::Origin, fits: false };
+            let report = Report::Arrived { key, read, chunks: count, bytes: bytes.end - bytes.start, supply: Supply::Origin };
             let reporter = reporter.clone();
             Box::pin(async move { drop(reporter.send(report).await) })
         };
