@@ -415,7 +415,7 @@ impl Share {
         self.forget_news(now);
         self.doubt();
         let fetchers = self.fetchers().count();
-        let base = if self.hopeless || around.is_settling || self.is_warm(around) {
+        let base = if self.hopeless || self.is_warm(around) {
             0
         } else if let Some(since) = self.repair {
             self.repairs |= self.is_turn_to_repair(since, now);

@@ -63,29 +63,36 @@ fn a_list_that_never_comes_is_waited_for_no_longer_than_two_seconds() {
 }
 
 #[test]
-fn while_it_is_settled_who_is_wrong_nothing_is_asked_for_and_afterwards_what_was_false_comes_again() {
-    for verdict in [Some(CONTENT), None] {
+fn while_it_is_settled_who_is_wrong_nothing_is_asked_for_or_read_and_afterwards_what_was_false_comes_again() {
+    for is_false in [true, false] {
         let (mut engine, mut open) = begun();
+        // A third says that it is something else.
+        say(&mut engine, 3, key(1), FileWord::Follow, Time::ZERO);
+        say(&mut engine, 3, key(1), FileWord::Complete(ContentId([8; 32])), Time::ZERO);
         heard(&mut engine, Pieces::Listed, Time::ZERO);
         heard(&mut engine, Pieces::Doubted, Time::ZERO);
-        let first = open.pop_front().unwrap();
-        let gone = first.2.clone();
-        continue_with(&mut engine, first.0, gone.end - gone.start, Outcome::Broken, Time::ZERO);
+        let mut came: Vec<Started> = open.drain(..).collect();
+        let first = came.remove(0);
+        continue_with(&mut engine, first.0, first.2.end - first.2.start, Outcome::Broken, Time::ZERO);
+        came.into_iter().for_each(|read| finish(&mut engine, read, Time::ZERO));
         for turn in 0..8 {
             let round = actions(&mut engine, Duration::from_millis(50) * turn);
             assert!(reads(&round).is_empty(), "{round:?}");
         }
         let now = Duration::from_millis(400);
-        match verdict {
-            Some(content) => {
-                // Another says what it is.
-                engine.handle(Event::Disproven { file: key(1), content: Some(content), missing: vec![gone] }, now);
-                say(&mut engine, 3, key(1), FileWord::Follow, now);
-                say(&mut engine, 3, key(1), FileWord::Complete(ContentId([8; 32])), now);
-                open.clear();
-            }
-            None => heard(&mut engine, Pieces::Unknown, now),
+        if is_false {
+            engine.handle(Event::Disproven { file: key(1), content: Some(CONTENT), missing: vec![first.2] }, now);
+        } else {
+            heard(&mut engine, Pieces::Unknown, now);
         }
-        assert!(comes(&mut engine, open, now), "{verdict:?}");
+        assert!(comes(&mut engine, open, now), "it stands still where {is_false}");
     }
+}
+
+#[test]
+fn an_origin_that_does_not_say_who_is_wrong_keeps_nobody_from_going_on() {
+    let (mut engine, open) = begun();
+    heard(&mut engine, Pieces::Listed, Time::ZERO);
+    heard(&mut engine, Pieces::Doubted, Time::ZERO);
+    assert!(comes(&mut engine, open, Time::ZERO));
 }

@@ -190,11 +190,6 @@ impl Active {
         }
     }
 
-    /// The bytes of this reading that are there.
-    pub(super) fn had(&self) -> u64 {
-        self.had
-    }
-
     /// So many bytes were thrown away.
     pub(super) fn take_back(&mut self, bytes: u64) {
         self.had = self.had.saturating_sub(bytes);
