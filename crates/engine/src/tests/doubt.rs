@@ -64,7 +64,7 @@ fn a_list_that_never_comes_is_waited_for_no_longer_than_two_seconds() {
 
 #[test]
 fn while_it_is_settled_who_is_wrong_nothing_is_asked_for_or_read_and_afterwards_what_was_false_comes_again() {
-    for is_false in [true, false] {
+    for (is_false, is_alone) in [(true, false), (true, true), (false, false)] {
         let (mut engine, mut open) = begun();
         // A third says that it is something else.
         say(&mut engine, 3, key(1), FileWord::Follow, Time::ZERO);
@@ -75,6 +75,9 @@ fn while_it_is_settled_who_is_wrong_nothing_is_asked_for_or_read_and_afterwards_
         let first = came.remove(0);
         continue_with(&mut engine, first.0, first.2.end - first.2.start, Outcome::Broken, Time::ZERO);
         came.into_iter().for_each(|read| finish(&mut engine, read, Time::ZERO));
+        if is_alone {
+            engine.handle(Event::Lost { peer: peer(2) }, Time::ZERO);
+        }
         for turn in 0..8 {
             let round = actions(&mut engine, Duration::from_millis(50) * turn);
             assert!(reads(&round).is_empty(), "{round:?}");
