@@ -275,7 +275,8 @@ impl Engine {
             }
             share.arrived(arrived, bytes, now);
             // What others are told next is gathered from now on; of what is moved whole nothing is.
-            if share.tell_at.is_none() || file.doubt.came(bytes) {
+            let was_held_back = file.doubt.came(bytes);
+            if share.tell_at.is_none() || was_held_back {
                 return self.review_at(key, now);
             }
             match from {

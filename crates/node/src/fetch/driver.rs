@@ -18,7 +18,6 @@ use super::ask::{Heard, Question};
 use super::pieces::Verdict;
 use super::reading::Reading;
 use super::{Command, FetchError, Fetched, QUEUE, Ticket, Wanted};
-use crate::home::find_by_pieces;
 use crate::market::{MarketEvent, Markets};
 use crate::read::ReadError;
 
@@ -56,7 +55,7 @@ pub(super) enum Opened {
 fn open(store: &Store, file: &OriginFile, scope: Scope) -> Result<Opened, StoreError> {
     if file.is_pinned(scope) {
         let found = store.find(&file.key(scope))?;
-        if let Some(blob) = found.map_or_else(|| find_by_pieces(store, file, scope), |blob| Ok(Some(blob)))? {
+        if let Some(blob) = found {
             return Ok(Opened::Blob(blob));
         }
     }

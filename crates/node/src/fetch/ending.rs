@@ -5,7 +5,7 @@
 
 use larder_content::{ContentId, FileKey, Holding, Mismatch, NodeId, OriginFile, ProofKind};
 use larder_engine::Event;
-use larder_store::{Blob, Partial, SealError, StoreError};
+use larder_store::{Blob, SealError, StoreError};
 
 use super::FetchError;
 use super::active::{Active, Body, Next, Ready};
@@ -31,7 +31,7 @@ impl Driver {
                 let kept = active.shared.is_some() && active.from_peers && active.refuted == 0;
                 let (store, shared) = (self.store.clone(), active.shared.clone());
                 tokio::task::spawn_blocking(move || {
-                    let mut result = if has_digest { seal(&partial) } else { partial.seal_unproven() };
+                    let mut result = if has_digest { partial.seal() } else { partial.seal_unproven() };
                     // Nobody says which of its chunks are right.
                     if let Err(SealError::Mismatch { .. }) = result
                         && !kept
@@ -141,14 +141,4 @@ impl Driver {
             self.begin(key);
         }
     }
-}
-
-/// Makes a blob of a file whose chunks are all there: by its pieces if they are known, else by the whole.
-fn seal(partial: &Partial) -> Result<Blob, SealError> {
-    // What came while other chunks were taken away was not looked at then.
-    let by_pieces = match partial.check_all_pieces()? {
-        Some(wrong) if wrong.is_empty() => partial.seal_by_pieces()?,
-        Some(_) | None => None,
-    };
-    by_pieces.map_or_else(|| partial.seal(), Ok)
 }
