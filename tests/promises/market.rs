@@ -4,12 +4,13 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use larder_harness::faults::{Fault, Rule};
-use larder_harness::market::Rogue;
+use larder_harness::hub::{Lie, Repo, Tree};
+use larder_harness::market::{Rogue, falsified};
 use serde_json::Value;
 
 use crate::files::{Files, MIB};
 use crate::member::{ANYWHERE, MARKET, Member, rogue};
-use crate::node::{Node, Running};
+use crate::node::{Node, Running, until};
 
 /// A rate of the origin that is no limit.
 pub(crate) const FAST: u64 = 400 * MIB;
@@ -196,4 +197,30 @@ fn a_false_binding_costs_a_mebibyte_where_the_hub_tells_xet_hashes() {
         }
     }
     assert!(was_met, "the liar was never asked for anything");
+}
+
+#[test]
+fn one_sha256_beside_two_xet_hashes_gives_each_job_what_its_own_origin_lists() {
+    let files = Files::of_sizes([("model.safetensors", 96 * MIB)]);
+    let hub = files.hub(FAST);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    // A repository of the liar's own: other bytes, of which it lists the sha256 of the files.
+    let sha256 = hub.files("models/org/name", "main").remove(0).sha256.unwrap();
+    let path = "model.safetensors";
+    let tree = Tree::new().file(path, falsified(&files.0[path])).lie(path, Lie::Sha256(sha256));
+    hub.publish(Repo::model("org/false").at("main", tree)).unwrap();
+    let bootstrap = Member::start(&hub, MARKET, &[]);
+    let rogue = rogue(&runtime, &bootstrap.address, Rogue::SwearsFalse, &hub);
+    let node = Node::new(&hub).with("LARDER_LOG", "larder_node=debug,warn");
+    let member = Member::with(node, MARKET, ANYWHERE, &[&bootstrap.address, &rogue.listening()[0]]);
+    member.knows(2);
+    let job = member.node.job("false", serde_json::json!([{"type": "HF", "repo": "org/false", "target": "/data"}]));
+    let root = member.node.folder().join("false").display().to_string();
+    let first = member.node.start(&["prepare", &job, "--json", "--root", &root]);
+    until("the false one is proven by piece", || member.log().contains("it is proven by piece"));
+    let second = member.begin("job");
+    assert_eq!(first.wait().ready()["resources"][0]["proof"], serde_json::json!({"xet": 1}));
+    member.finish(second, &files, "job");
+    assert!(member.log().contains("and not the sha256"), "{}", member.log());
+    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), rogue.stop()).await }).unwrap();
 }

@@ -41,22 +41,6 @@ pub enum PartSizes {
     Count(u32),
 }
 
-impl PartSizes {
-    /// Whether parts of a file may be of these sizes.
-    pub(crate) fn fit(&self, parts: impl ExactSizeIterator<Item = u64> + Clone) -> bool {
-        let Some(first) = parts.clone().next() else { return true };
-        let uniform = |bytes: u64| {
-            let last = parts.len() - 1;
-            parts.clone().enumerate().all(|(at, part)| part == bytes || at == last && part < bytes)
-        };
-        match self {
-            Self::Uniform { bytes } => uniform(*bytes),
-            Self::Count(count) => parts.len() as u64 == u64::from(*count) && uniform(first),
-            Self::Listed(sizes) => parts.len() == sizes.len() && parts.eq(sizes.iter().copied()),
-        }
-    }
-}
-
 /// The hash functions that origins use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Algorithm {
@@ -168,15 +152,6 @@ impl OriginDigest {
             Self::Whole { algorithm, .. } | Self::Parts { algorithm, .. } => of(*algorithm),
             Self::GitSha1(_) => Strength::OneLocator,
             Self::Xet(_) => Strength::Content,
-        }
-    }
-
-    /// Its bytes.
-    pub(crate) fn value(&self) -> &[u8] {
-        match self {
-            Self::Whole { value, .. } | Self::Parts { value, .. } => value,
-            Self::GitSha1(value) => value,
-            Self::Xet(value) => value,
         }
     }
 

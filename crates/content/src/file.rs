@@ -75,8 +75,16 @@ impl OriginFile {
     /// hash is listed.
     #[must_use]
     pub fn by_pieces(&self) -> Option<Self> {
-        let xet = self.digests.iter().find(|digest| matches!(digest, OriginDigest::Xet(_)))?;
-        Some(Self { digests: vec![xet.clone()], ..self.clone() })
+        self.xet().map(|root| Self { digests: vec![OriginDigest::Xet(root)], ..self.clone() })
+    }
+
+    /// Its Xet hash, if one is listed.
+    #[must_use]
+    pub fn xet(&self) -> Option<[u8; 32]> {
+        self.digests.iter().find_map(|digest| match digest {
+            OriginDigest::Xet(root) => Some(*root),
+            OriginDigest::Whole { .. } | OriginDigest::Parts { .. } | OriginDigest::GitSha1(_) => None,
+        })
     }
 
     /// Whether its key names one version of its bytes: by a digest that names content, or by the version its locator holds.

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use crate::codec::{self, ManifestRecord};
 use crate::{
-    Algorithm, ContentId, MAX_FILE_BYTES, MAX_FILES, Manifest, NodeId, OriginDigest, PartSizes, PieceRow, Pieces, Prover, RelativePath,
-    RepoId, Scope, xet,
+    Algorithm, ContentId, MAX_FILE_BYTES, MAX_FILES, Manifest, NodeId, OriginDigest, PieceRow, Pieces, Prover, RelativePath, RepoId, Scope,
+    xet,
 };
 
 /// A reader, and what must hold of what it reads: it panics where that does not hold.
@@ -121,29 +121,24 @@ fn manifest(bytes: &[u8]) {
     assert_eq!(again.and_then(Manifest::try_from), Ok(manifest));
 }
 
-/// A stranger's list of pieces: it is taken for the digest that it makes, and then its pieces are the file without a gap.
+/// A stranger's list of pieces: it is taken for the hash that it makes, and then its pieces are the file without a gap.
 fn pieces(bytes: &[u8]) {
     let Some(rows) = PieceRow::decode(bytes) else { return };
     assert_eq!(PieceRow::encode(&rows), bytes);
     let sum = |sum: u64, row: &PieceRow| sum.checked_add(row.bytes);
     let Some(size) = rows.iter().try_fold(0, sum) else {
-        return assert_eq!(Pieces::check(&OriginDigest::Xet([0; 32]), 0, &rows), None);
+        return assert_eq!(Pieces::check(&[0; 32], 0, &rows), None);
     };
-    let sizes = PartSizes::Listed(rows.iter().map(|row| row.bytes).collect());
-    let value = Algorithm::Md5.hash_of(rows.iter().map(|row| &row.hash[..Algorithm::Md5.bytes()]));
-    let is_cut = rows.iter().all(|row| row.bytes > 0);
-    let xet = OriginDigest::Xet(xet::file_hash(&rows));
-    let fits = rows.len() as u64 <= Pieces::most(&xet, size) && rows.iter().all(|row| row.bytes <= xet::PIECE_MAX_BYTES as u64);
-    for (digest, fits) in [(xet, is_cut && fits), (OriginDigest::Parts { algorithm: Algorithm::Md5, value, sizes }, is_cut)] {
-        assert_eq!(Pieces::check(&digest, size ^ 1, &rows), None);
-        let taken = Pieces::check(&digest, size, &rows);
-        assert_eq!(taken.is_some(), fits, "{digest:?}");
-        let Some(taken) = taken else { continue };
-        assert!(taken.rows().eq(rows.iter().copied()) && taken.count() == rows.len());
-        let places = (0..rows.len()).map(|index| taken.place(index));
-        assert_eq!(places.fold(0, |end, place| if place.start == end { place.end } else { u64::MAX }), size);
-        assert_eq!(taken.touched_by(&(0..size)), 0..rows.len());
-    }
+    let fits = rows.len() as u64 <= Pieces::most(size) && rows.iter().all(|row| (1..=PieceRow::MOST_BYTES).contains(&row.bytes));
+    let root = xet::file_hash(&rows);
+    assert_eq!(Pieces::check(&root, size ^ 1, &rows), None);
+    let taken = Pieces::check(&root, size, &rows);
+    assert_eq!(taken.is_some(), fits);
+    let Some(taken) = taken else { return };
+    assert!(taken.rows().eq(rows.iter().copied()) && taken.count() == rows.len());
+    let places = (0..rows.len()).map(|index| taken.place(index));
+    assert_eq!(places.fold(0, |end, place| if place.start == end { place.end } else { u64::MAX }), size);
+    assert_eq!(taken.touched_by(&(0..size)), 0..rows.len());
 }
 
 /// Names and digests, one a line: each is written as it was read.
@@ -177,7 +172,7 @@ fn words(bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Locator, OriginFile};
+    use crate::{Locator, OriginFile, PartSizes};
 
     #[test]
     fn every_seed_of_the_corpus_is_read() {

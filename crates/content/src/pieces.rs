@@ -1,29 +1,20 @@
-//! The pieces that an origin's digest is made of: whoever has their list can prove each by itself.
+//! The pieces that a Xet hash is made of: whoever has their list can prove each by itself.
 //!
-//! A list may come from a stranger: [`Pieces::check`] takes it only if it makes the very digest that the origin lists. What that does not
-//! show is that there are bytes for each of them: the nodes above the pieces of a Xet file make the same root as the pieces do. Nodes and
-//! pieces are hashed with different keys, so that no bytes match a node: such a list proves nothing that is false, but right bytes look
-//! wrong by it.
+//! A list may come from a stranger: [`Pieces::check`] takes it only if it makes the very hash that the origin lists. What that does not
+//! show is that there are bytes for each of them: the nodes above the pieces make the same root as the pieces do. Nodes and pieces are hashed
+//! with different keys, so that no bytes match a node: such a list proves nothing that is false, but right bytes look wrong by it.
 
 use std::ops::Range;
 
 use crate::xet;
-use crate::{Algorithm, OriginDigest, PartSizes};
 
-/// The pieces of one file, in order, which make the digest that its origin lists. 40 bytes of memory a piece.
+/// The pieces of one file, in order, which make the Xet hash that its origin lists. 40 bytes of memory a piece.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pieces {
-    hash: PieceHash,
+    root: [u8; 32],
     /// Where each ends.
     ends: Vec<u64>,
     hashes: Vec<[u8; 32]>,
-}
-
-/// How the pieces of a file are hashed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PieceHash {
-    Xet,
-    Part(Algorithm),
 }
 
 /// One piece as a list tells it.
@@ -31,13 +22,15 @@ enum PieceHash {
 pub struct PieceRow {
     /// How many bytes it has.
     pub bytes: u64,
-    /// Its hash; one that is shorter has zeros behind it.
+    /// Its hash.
     pub hash: [u8; 32],
 }
 
 impl PieceRow {
     /// The bytes of an encoded row.
     pub const BYTES: usize = 8 + 32;
+    /// The most bytes of a piece.
+    pub const MOST_BYTES: u64 = xet::PIECE_MAX_BYTES as u64;
 
     /// Rows as they are stored and sent: each the number of bytes, little-endian, and the hash.
     #[must_use]
@@ -55,52 +48,33 @@ impl PieceRow {
         };
         rows.iter().map(row).collect()
     }
-
-    /// A piece of so many bytes, with a hash of at most 32.
-    pub(crate) fn new(bytes: u64, short: &[u8]) -> Self {
-        let mut hash = [0; 32];
-        hash.iter_mut().zip(short).for_each(|(place, byte)| *place = *byte);
-        Self { bytes, hash }
-    }
 }
 
 impl Pieces {
-    /// Takes a list, wherever it is from, for a file of `size` bytes, if it makes `digest`.
+    /// Takes a list, wherever it is from, for a file of `size` bytes, if it makes the Xet hash `root`.
     #[must_use]
-    pub fn check(digest: &OriginDigest, size: u64, rows: &[PieceRow]) -> Option<Self> {
-        if rows.len() as u64 > Self::most(digest, size) {
-            return None;
-        }
+    pub fn check(root: &[u8; 32], size: u64, rows: &[PieceRow]) -> Option<Self> {
         let mut end = 0u64;
         let mut ends = Vec::with_capacity(rows.len());
         for row in rows {
-            end = end.checked_add(row.bytes).filter(|_| row.bytes > 0)?;
+            end = end.checked_add(row.bytes).filter(|_| (1..=PieceRow::MOST_BYTES).contains(&row.bytes))?;
             ends.push(end);
         }
-        let makes_it = match digest {
-            OriginDigest::Xet(root) => rows.iter().all(|row| row.bytes <= xet::PIECE_MAX_BYTES as u64) && xet::file_hash(rows) == *root,
-            OriginDigest::Parts { algorithm, value, sizes } => {
-                let hashes = rows.iter().map(|row| &row.hash[..algorithm.bytes()]);
-                sizes.fit(rows.iter().map(|row| row.bytes)) && algorithm.hash_of(hashes) == *value
-            }
-            OriginDigest::Whole { .. } | OriginDigest::GitSha1(_) => false,
-        };
-        let hash = PieceHash::of(digest)?;
-        (makes_it && end == size).then(|| Self { hash, ends, hashes: rows.iter().map(|row| row.hash).collect() })
+        let makes_it = rows.len() as u64 <= Self::most(size) && end == size && xet::file_hash(rows) == *root;
+        makes_it.then(|| Self { root: *root, ends, hashes: rows.iter().map(|row| row.hash).collect() })
     }
 
-    /// The most pieces that `digest` may be made of for a file of `size` bytes; none if it is not made of pieces.
+    /// The most pieces that a list for a file of `size` bytes may have: twice as many as there are of bytes that do not repeat, where each has
+    /// 64 KiB on average, and some.
     #[must_use]
-    pub fn most(digest: &OriginDigest, size: u64) -> u64 {
-        match digest {
-            OriginDigest::Xet(_) => size.div_ceil(xet::PIECE_MIN_BYTES as u64),
-            OriginDigest::Parts { sizes, .. } => match sizes {
-                PartSizes::Uniform { bytes } => size.div_ceil((*bytes).max(1)),
-                PartSizes::Listed(sizes) => sizes.len() as u64,
-                PartSizes::Count(count) => u64::from(*count),
-            },
-            OriginDigest::Whole { .. } | OriginDigest::GitSha1(_) => 0,
-        }
+    pub fn most(size: u64) -> u64 {
+        (size / (32 * 1024) + 1024).min(size.div_ceil(xet::PIECE_MIN_BYTES as u64))
+    }
+
+    /// The Xet hash that they make.
+    #[must_use]
+    pub fn root(&self) -> &[u8; 32] {
+        &self.root
     }
 
     /// How many there are.
@@ -128,11 +102,8 @@ impl Pieces {
     #[must_use]
     pub fn fits(&self, index: usize, bytes: &[u8]) -> bool {
         let place = self.place(index);
-        let found = || match self.hash {
-            PieceHash::Xet => xet::piece_hash(bytes),
-            PieceHash::Part(algorithm) => PieceRow::new(0, &algorithm.hash_of([bytes])).hash,
-        };
-        place.end - place.start == bytes.len() as u64 && self.hashes.get(index).is_some_and(|hash| *hash == found())
+        let is_long_enough = place.end - place.start == bytes.len() as u64;
+        is_long_enough && self.hashes.get(index).is_some_and(|hash| *hash == xet::piece_hash(bytes))
     }
 
     /// The list, to be given to others.
@@ -144,22 +115,11 @@ impl Pieces {
     }
 }
 
-impl PieceHash {
-    fn of(digest: &OriginDigest) -> Option<Self> {
-        match digest {
-            OriginDigest::Xet(_) => Some(Self::Xet),
-            OriginDigest::Parts { algorithm, .. } => Some(Self::Part(*algorithm)),
-            OriginDigest::Whole { .. } | OriginDigest::GitSha1(_) => None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::Prover;
 
     fn data(len: usize) -> Vec<u8> {
         let mut state = 7u32;
@@ -170,51 +130,33 @@ mod tests {
         (0..len).map(|_| next()).collect()
     }
 
-    fn xet_of(bytes: &[u8]) -> OriginDigest {
+    fn rows_of(bytes: &[u8]) -> Vec<PieceRow> {
         let mut hasher = xet::XetHasher::new();
         hasher.update(bytes);
-        OriginDigest::Xet(hasher.finish())
-    }
-
-    fn parts_of(bytes: &[u8], part: usize, sizes: PartSizes) -> OriginDigest {
-        let hashes: Vec<Vec<u8>> = bytes.chunks(part).map(|part| Algorithm::Md5.hash_of([part])).collect();
-        OriginDigest::parts(Algorithm::Md5, &Algorithm::Md5.hash_of(hashes.iter().map(Vec::as_slice)), sizes).unwrap()
-    }
-
-    fn made(digest: &OriginDigest, bytes: &[u8]) -> Pieces {
-        let mut prover = Prover::for_digest(Some(digest), bytes.len() as u64);
-        prover.update(bytes);
-        prover.finish_with_pieces().unwrap().1.unwrap()
+        hasher.into_pieces()
     }
 
     #[test]
-    fn the_list_that_proves_a_file_proves_each_of_its_pieces_to_others() {
+    fn the_list_of_a_file_proves_each_of_its_pieces() {
         let bytes = data(1_000_000);
-        let part = 300_000;
-        let sizes = [PartSizes::Uniform { bytes: part }, PartSizes::Listed(vec![part, part, part, 100_000])];
-        let digests = sizes.map(|sizes| parts_of(&bytes, part as usize, sizes));
-        for digest in [xet_of(&bytes)].iter().chain(&digests) {
-            let list = made(digest, &bytes);
-            let rows: Vec<PieceRow> = list.rows().collect();
-            assert!(rows.len() > 3, "{digest:?}");
-            let sent = PieceRow::decode(&PieceRow::encode(&rows)).unwrap();
-            assert_eq!(Pieces::check(digest, 1_000_000, &sent).as_ref(), Some(&list));
-            for index in 0..list.count() {
-                let place = list.place(index);
-                let mut piece = bytes[place.start as usize..place.end as usize].to_vec();
-                assert!(list.fits(index, &piece) && !list.fits(index + 1, &piece));
-                piece[0] ^= 1;
-                assert!(!list.fits(index, &piece) && !list.fits(index, &piece[1..]));
-            }
+        let rows = rows_of(&bytes);
+        let sent = PieceRow::decode(&PieceRow::encode(&rows)).unwrap();
+        let list = Pieces::check(&xet::file_hash(&rows), 1_000_000, &sent).unwrap();
+        assert!(list.count() > 3 && list.rows().eq(rows));
+        for index in 0..list.count() {
+            let place = list.place(index);
+            let mut piece = bytes[place.start as usize..place.end as usize].to_vec();
+            assert!(list.fits(index, &piece) && !list.fits(index + 1, &piece));
+            piece[0] ^= 1;
+            assert!(!list.fits(index, &piece) && !list.fits(index, &piece[1..]));
         }
     }
 
     #[test]
-    fn a_list_that_does_not_make_the_digest_is_none() {
-        let bytes = data(1_000_000);
-        let digest = xet_of(&bytes);
-        let rows: Vec<PieceRow> = made(&digest, &bytes).rows().collect();
-        let check = |rows: &[PieceRow], size| Pieces::check(&digest, size, rows).is_some();
+    fn a_list_that_does_not_make_the_hash_is_none() {
+        let rows = rows_of(&data(1_000_000));
+        let root = xet::file_hash(&rows);
+        let check = |rows: &[PieceRow], size| Pieces::check(&root, size, rows).is_some();
         assert!(check(&rows, 1_000_000) && !check(&rows, 999_999) && !check(&rows[1..], 1_000_000));
         let changed = |change: fn(&mut PieceRow)| {
             let mut rows = rows.clone();
@@ -225,20 +167,17 @@ mod tests {
         assert!(!check(&changed(|row| row.bytes = u64::MAX), 1_000_000));
         assert!(!check(&changed(|row| row.hash[5] ^= 1), 1_000_000));
         assert!(PieceRow::decode(&[0; 41]).is_none());
-        let other = parts_of(&bytes, 300_000, PartSizes::Uniform { bytes: 200_000 });
-        let parts: Vec<PieceRow> =
-            bytes.chunks(300_000).map(|part| PieceRow::new(part.len() as u64, &Algorithm::Md5.hash_of([part]))).collect();
-        assert!(Pieces::check(&other, 1_000_000, &parts).is_none(), "parts of another size than the origin says");
     }
 
     #[test]
     fn nodes_above_pieces_make_the_root_too_and_fit_no_bytes() {
         // Small pieces, so that some nodes are as short as a piece may be.
         let bytes = data(60_000);
-        let rows: Vec<PieceRow> = bytes.chunks(2_500).map(|piece| PieceRow::new(piece.len() as u64, &xet::piece_hash(piece))).collect();
-        let digest = OriginDigest::Xet(xet::file_hash(&rows));
+        let row = |piece: &[u8]| PieceRow { bytes: piece.len() as u64, hash: xet::piece_hash(piece) };
+        let rows: Vec<PieceRow> = bytes.chunks(7_500).map(row).collect();
         let above = xet::level_above(&rows);
-        let list = Pieces::check(&digest, 60_000, &above).unwrap();
+        assert!(above.len() < rows.len());
+        let list = Pieces::check(&xet::file_hash(&rows), 60_000, &above).unwrap();
         for index in 0..list.count() {
             let place = list.place(index);
             assert!(!list.fits(index, &bytes[place.start as usize..place.end as usize]));
@@ -250,7 +189,7 @@ mod tests {
         fn every_byte_touches_the_piece_that_it_lies_in(ends in proptest::collection::btree_set(1u64..500, 1..40), start in 0u64..500, len in 0u64..100) {
             let ends: Vec<u64> = ends.into_iter().collect();
             let size = ends.last().copied().unwrap();
-            let list = Pieces { hash: PieceHash::Xet, hashes: vec![[0; 32]; ends.len()], ends };
+            let list = Pieces { root: [0; 32], hashes: vec![[0; 32]; ends.len()], ends };
             let bytes = start.min(size)..(start + len).min(size);
             let meets = |index: &usize| bytes.clone().any(|byte| list.place(*index).contains(&byte));
             prop_assert_eq!(list.touched_by(&bytes).collect::<Vec<_>>(), (0..list.count()).filter(meets).collect::<Vec<_>>());

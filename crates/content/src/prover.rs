@@ -5,8 +5,8 @@ use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
 use crate::parts::candidates;
-use crate::xet::{XetHasher, file_hash};
-use crate::{Algorithm, OriginDigest, PartSizes, PieceRow, Pieces, ProofKind};
+use crate::xet::XetHasher;
+use crate::{Algorithm, OriginDigest, PartSizes, ProofKind};
 
 /// That a file's whole bytes match what its origin says of them; only a [`Prover`] makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,9 +31,10 @@ pub struct Mismatch {
 
 /// Takes a file's bytes in order, and tells at the end whether they are what one digest says.
 pub struct Prover {
-    digest: Option<OriginDigest>,
+    kind: ProofKind,
     size: u64,
     seen: u64,
+    expected: Vec<u8>,
     lanes: Vec<Lane>,
 }
 
@@ -48,8 +49,8 @@ impl Prover {
     /// A prover of `digest` for a file of `size` bytes. Without a digest only the size is checked.
     #[must_use]
     pub fn for_digest(digest: Option<&OriginDigest>, size: u64) -> Self {
-        let lanes = digest.map(|digest| lanes(digest, size)).unwrap_or_default();
-        Self { digest: digest.cloned(), size, seen: 0, lanes }
+        let (expected, lanes) = digest.map_or_else(Default::default, |digest| lanes(digest, size));
+        Self { kind: digest.map_or(ProofKind::None, OriginDigest::kind), size, seen: 0, expected, lanes }
     }
 
     /// Takes the next bytes of the file.
@@ -69,63 +70,49 @@ impl Prover {
     /// # Errors
     /// [`Mismatch`] if the bytes or their number are other than the origin says.
     pub fn finish(self) -> Result<Proof, Mismatch> {
-        self.finish_with_pieces().map(|(proof, _)| proof)
-    }
-
-    /// Compares what was seen with the digest, and gives the pieces that the digest is made of, if it is made of any.
-    ///
-    /// # Errors
-    /// [`Mismatch`] if the bytes or their number are other than the origin says.
-    pub fn finish_with_pieces(self) -> Result<(Proof, Option<Pieces>), Mismatch> {
-        let Self { digest, size, seen, lanes } = self;
-        let kind = digest.as_ref().map_or(ProofKind::None, OriginDigest::kind);
+        let Self { kind, size, seen, expected, lanes } = self;
         if seen != size {
             return Err(Mismatch { kind, detail: format!("{seen} bytes instead of {size}") });
         }
-        let Some(digest) = digest else { return Ok((Proof(kind), None)) };
-        let mut first = None;
-        for lane in lanes {
-            let (found, rows) = lane.finish();
-            if found == digest.value() {
-                return Ok((Proof(kind), Pieces::check(&digest, size, &rows)));
-            }
-            first.get_or_insert(found);
+        if kind == ProofKind::None {
+            return Ok(Proof(kind));
         }
-        let found = first.map_or_else(|| "no part size fits".to_owned(), hex::encode);
-        Err(Mismatch { kind, detail: format!("{found} instead of {}", hex::encode(digest.value())) })
+        let mut found: Vec<Vec<u8>> = lanes.into_iter().map(Lane::finish).collect();
+        if found.contains(&expected) {
+            return Ok(Proof(kind));
+        }
+        found.truncate(1);
+        let found = found.first().map_or_else(|| "no part size fits".to_owned(), hex::encode);
+        Err(Mismatch { kind, detail: format!("{found} instead of {}", hex::encode(&expected)) })
     }
 }
 
-fn lanes(digest: &OriginDigest, size: u64) -> Vec<Lane> {
+fn lanes(digest: &OriginDigest, size: u64) -> (Vec<u8>, Vec<Lane>) {
     match digest {
-        OriginDigest::Whole { algorithm, .. } => vec![Lane::Whole(Hasher::new(*algorithm))],
-        OriginDigest::GitSha1(_) => {
+        OriginDigest::Whole { algorithm, value } => (value.clone(), vec![Lane::Whole(Hasher::new(*algorithm))]),
+        OriginDigest::GitSha1(value) => {
             let mut hasher = Hasher::new(Algorithm::Sha1);
             hasher.update(format!("blob {size}\0").as_bytes());
-            vec![Lane::Whole(hasher)]
+            (value.to_vec(), vec![Lane::Whole(hasher)])
         }
-        OriginDigest::Xet(_) => vec![Lane::Xet(Box::default())],
-        OriginDigest::Parts { algorithm, sizes, .. } => {
+        OriginDigest::Xet(value) => (value.to_vec(), vec![Lane::Xet(Box::default())]),
+        OriginDigest::Parts { algorithm, value, sizes } => {
             let cuts: Vec<PartCuts> = match sizes {
                 PartSizes::Uniform { bytes } => vec![PartCuts::Uniform(*bytes)],
                 PartSizes::Listed(sizes) => vec![PartCuts::Listed(sizes.clone().into_iter())],
                 PartSizes::Count(count) => candidates(size, *count).into_iter().map(PartCuts::Uniform).collect(),
             };
-            cuts.into_iter().map(|cuts| Lane::Parts(PartsHasher::new(*algorithm, cuts))).collect()
+            (value.clone(), cuts.into_iter().map(|cuts| Lane::Parts(PartsHasher::new(*algorithm, cuts))).collect())
         }
     }
 }
 
 impl Lane {
-    /// What it comes to, and the pieces of that.
-    fn finish(self) -> (Vec<u8>, Vec<PieceRow>) {
+    fn finish(self) -> Vec<u8> {
         match self {
-            Self::Whole(hasher) => (hasher.finish(), Vec::new()),
+            Self::Whole(hasher) => hasher.finish(),
             Self::Parts(hasher) => hasher.finish(),
-            Self::Xet(hasher) => {
-                let pieces = hasher.into_pieces();
-                (file_hash(&pieces).to_vec(), pieces)
-            }
+            Self::Xet(hasher) => hasher.finish().to_vec(),
         }
     }
 }
@@ -135,9 +122,9 @@ struct PartsHasher {
     algorithm: Algorithm,
     cuts: PartCuts,
     part: Hasher,
-    part_bytes: u64,
     left_in_part: u64,
-    parts: Vec<PieceRow>,
+    part_is_empty: bool,
+    outer: Hasher,
 }
 
 enum PartCuts {
@@ -158,7 +145,7 @@ impl PartCuts {
 impl PartsHasher {
     fn new(algorithm: Algorithm, mut cuts: PartCuts) -> Self {
         let left_in_part = cuts.next();
-        Self { algorithm, cuts, part: Hasher::new(algorithm), part_bytes: 0, left_in_part, parts: Vec::new() }
+        Self { algorithm, cuts, part: Hasher::new(algorithm), left_in_part, part_is_empty: true, outer: Hasher::new(algorithm) }
     }
 
     fn update(&mut self, mut bytes: &[u8]) {
@@ -170,7 +157,7 @@ impl PartsHasher {
             }
             let taken = bytes.len().min(usize::try_from(self.left_in_part).unwrap_or(usize::MAX));
             self.part.update(&bytes[..taken]);
-            self.part_bytes += taken as u64;
+            self.part_is_empty = false;
             self.left_in_part -= taken as u64;
             bytes = &bytes[taken..];
         }
@@ -178,24 +165,15 @@ impl PartsHasher {
 
     fn end_part(&mut self) {
         let part = std::mem::replace(&mut self.part, Hasher::new(self.algorithm));
-        let bytes = std::mem::take(&mut self.part_bytes);
-        self.parts.push(PieceRow::new(bytes, &part.finish()));
+        self.outer.update(&part.finish());
+        self.part_is_empty = true;
     }
 
-    fn finish(mut self) -> (Vec<u8>, Vec<PieceRow>) {
-        if self.part_bytes > 0 {
+    fn finish(mut self) -> Vec<u8> {
+        if !self.part_is_empty {
             self.end_part();
         }
-        (self.algorithm.hash_of(self.parts.iter().map(|part| &part.hash[..self.algorithm.bytes()])), self.parts)
-    }
-}
-
-impl Algorithm {
-    /// The hash of byte strings one after the other.
-    pub(crate) fn hash_of<'a>(self, bytes: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
-        let mut hasher = Hasher::new(self);
-        bytes.into_iter().for_each(|bytes| hasher.update(bytes));
-        hasher.finish()
+        self.outer.finish()
     }
 }
 

@@ -46,7 +46,10 @@ fn find(store: &Store, file: &OriginFile, scope: Scope) -> Result<Option<Blob>, 
     if let Some(blob) = store.find(&file.key(scope))? {
         return Ok(Some(blob));
     }
-    store.adopt(file, scope)
+    match find_by_pieces(store, file, scope)? {
+        Some(blob) => Ok(Some(blob)),
+        None => store.adopt(file, scope),
+    }
 }
 
 /// What was proven by piece to be the file: others are not told of it before it was proven by the digest of the file's key, too.

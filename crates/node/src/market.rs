@@ -17,6 +17,8 @@ use crate::settings::{MarketSettings, PeersConfig};
 pub(crate) const SPOKEN_OF_BYTES: u64 = 32 * CHUNK_BYTES;
 /// What happened in the markets and was not taken yet.
 const EVENTS: usize = 1024;
+/// When a node that runs ends what an earlier run began: a command is over by then.
+const CATCH_UP_AFTER: Duration = Duration::from_secs(10);
 /// How often what is held is announced anew: well before an announcement runs out, after a day.
 const RENEW_EVERY: Duration = Duration::from_secs(11 * 3600);
 /// How long the markets may take to end.
@@ -105,6 +107,8 @@ impl Markets {
 
 /// Announces in every market what the store holds for all to have, before what was announced at the start runs out.
 async fn announce_all(markets: Weak<Joined>, store: Store) {
+    tokio::time::sleep(CATCH_UP_AFTER).await;
+    catch_up(&markets, store.clone()).await;
     loop {
         tokio::time::sleep(RENEW_EVERY).await;
         let from = store.clone();
@@ -116,6 +120,19 @@ async fn announce_all(markets: Weak<Joined>, store: Store) {
             Err(panic) => tracing::error!(%panic, "what the store holds is not announced"),
         }
         drop(markets);
+    }
+}
+
+/// Does what an earlier run of the node did not come to, and tells of what others can have since.
+async fn catch_up(markets: &Weak<Joined>, store: Store) {
+    match tokio::task::spawn_blocking(move || store.catch_up()).await {
+        Ok(Ok(bound)) => {
+            let markets = markets.upgrade().map(Markets);
+            let subjects = bound.into_iter().map(Subject::from);
+            markets.into_iter().for_each(|markets| subjects.clone().for_each(|subject| markets.announce(subject, Holding::Complete)));
+        }
+        Ok(Err(error)) => tracing::warn!(%error, "what was begun in an earlier run is not ended"),
+        Err(panic) => tracing::error!(%panic, "what was begun in an earlier run is not ended"),
     }
 }
 

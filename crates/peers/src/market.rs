@@ -163,8 +163,13 @@ impl Market {
         let (mut rows, mut covered) = (Vec::new(), 0u64);
         while covered < size && (rows.len() as u64) < most {
             let first = rows.len() as u64;
-            let more = pieces_of(link.asker.pieces(file, first..most.min(first + MOST_ROWS)).await?).await?;
+            let wanted = first..most.min(first + MOST_ROWS);
+            let more = pieces_of(link.asker.pieces(file, wanted.clone()).await?).await?;
             covered = more.iter().fold(covered, |covered, row| covered.saturating_add(row.bytes));
+            let is_last = (more.len() as u64) < wanted.end - wanted.start;
+            if covered > size || is_last && covered < size || more.iter().any(|row| row.bytes == 0 || row.bytes > PieceRow::MOST_BYTES) {
+                return Err(FetchError::Lied(format!("pieces of {covered} bytes of a file of {size}")));
+            }
             rows.extend(more);
         }
         Ok(rows)

@@ -136,7 +136,7 @@ impl Shared {
             return Ok(());
         }
         lock(&self.lists).remove(&name.content());
-        lock(&self.pieces).remove(&name.content());
+        lock(&self.whole_lists).remove(&name.content());
         self.remove_file(&list_file(name.content()))?;
         self.remove_file(&pieces_file(name.content()))
     }

@@ -118,7 +118,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use larder_content::{Buffers, ChunkHashes, ContentId, FileKey, PieceRow};
+use larder_content::{Buffers, ChunkHashes, ContentId, FileKey};
 
 pub use blobs::{Blob, BlobName};
 pub use config::StoreConfig;
@@ -178,7 +178,7 @@ struct Shared {
     /// What chunks are read into.
     buffers: Buffers,
     lists: Mutex<Recent<ContentId, Arc<ChunkHashes>>>,
-    pieces: Mutex<Recent<ContentId, Arc<Vec<PieceRow>>>>,
+    whole_lists: Mutex<Recent<ContentId, ()>>,
     /// Held by the one who makes a list of either kind.
     making_list: Mutex<()>,
     /// Bytes that are kept in memory for the proofs of files still coming.

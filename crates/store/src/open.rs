@@ -13,7 +13,7 @@ use crate::disk::{Disk, RealDisk};
 use crate::folder::{Folder, absolute};
 use crate::hashes::recent_lists;
 use crate::index::Index;
-use crate::pieces::recent_pieces;
+use crate::pieces::whole_lists;
 use crate::read::{BUFFERS, open_blobs};
 use crate::records::StateRow;
 use crate::recovery::Recovery;
@@ -67,7 +67,7 @@ impl Store {
             open_blobs: Mutex::new(open_blobs()),
             buffers: Buffers::new(BUFFERS),
             lists: Mutex::new(recent_lists()),
-            pieces: Mutex::new(recent_pieces()),
+            whole_lists: Mutex::new(whole_lists()),
             making_list: Mutex::default(),
             kept_bytes: Arc::default(),
             served: AtomicU64::new(0),

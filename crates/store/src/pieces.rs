@@ -1,12 +1,15 @@
-//! The pieces that the Xet roots of blobs are made of, each list a file beside the blobs: what others need to prove by piece.
+//! The pieces that the Xet hashes of blobs are made of, each list a file beside the blobs: what others need to prove by piece.
 //!
-//! A list is kept from the proof by piece, or made of the blob's bytes when it is first asked for. Nobody here says that it makes the root that an origin lists, since
-//! whoever asks finds that out by it. Of private blobs none is made.
+//! A list is kept from the proof by piece, or made of the blob's bytes for one whose origin lists a Xet hash; never because a stranger asks.
+//! What a power cut made of it is found once a run of the node, when it is first asked for; whoever gets rows of it holds them against what
+//! their own origin lists. Of private blobs there is none.
 
-use std::sync::{Arc, MutexGuard};
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::sync::MutexGuard;
 
 use larder_content::xet::XetHasher;
-use larder_content::{ChunkLayout, ContentId, PieceRow, Scope};
+use larder_content::{ChunkLayout, ContentId, PieceRow, Pieces, Scope};
 
 use crate::blobs::{Blob, BlobName};
 use crate::index::Row;
@@ -18,79 +21,76 @@ use crate::{Shared, Store, StoreError, lock};
 /// The first byte of a list's file.
 const VERSION: u8 = 1;
 /// What ends the file: the BLAKE3 hash of all before.
-const SEAL_BYTES: usize = 32;
-/// The most lists that are kept in memory.
-const LISTS: usize = 16;
-/// The most bytes that they take together.
-const LIST_BYTES: u64 = 64 << 20;
+const SEAL_BYTES: u64 = 32;
+/// The most lists that are remembered to be whole.
+const LISTS: usize = 64;
 
-/// The lists that were asked for of late.
-pub(crate) fn recent_pieces() -> Recent<ContentId, Arc<Vec<PieceRow>>> {
-    Recent::new(LISTS, LIST_BYTES)
+/// The lists that were found to be whole.
+pub(crate) fn whole_lists() -> Recent<ContentId, ()> {
+    Recent::new(LISTS, 0)
 }
 
 impl Store {
-    /// The pieces that the Xet root of a blob is made of; none of a private one. Made from its bytes if they are not known, which takes a
-    /// second for a gigabyte or two.
+    /// Those of `rows` that the list of a blob's pieces has; `None` if there is no list.
+    ///
+    /// # Errors
+    /// If the list cannot be read.
+    pub fn pieces(&self, blob: &Blob, rows: Range<u64>) -> Result<Option<Vec<PieceRow>>, StoreError> {
+        let (shared, name) = (&*self.shared, pieces_file(blob.content()));
+        let Some(bytes) = shared.list_length(blob.name())? else { return Ok(None) };
+        let count = bytes.saturating_sub(1 + SEAL_BYTES) / PieceRow::BYTES as u64;
+        let at = |row: u64| 1 + row.min(count) * PieceRow::BYTES as u64;
+        let file = shared.home.file(&name, false)?;
+        if lock(&shared.whole_lists).get(&blob.content()).is_none() {
+            if !is_whole(&file, bytes).map_err(|error| shared.home.fault(&name, error))? {
+                tracing::warn!(content = %blob.content(), "the list of its pieces is torn: it is removed");
+                return shared.remove_file(&name).map(|()| None);
+            }
+            lock(&shared.whole_lists).put(blob.content(), (), 0);
+        }
+        let place = at(rows.start)..at(rows.end.max(rows.start));
+        let found = read(&shared.buffers, &file, &place).map_err(|error| shared.home.fault(&name, error))?;
+        Ok(PieceRow::decode(&found))
+    }
+
+    /// Lists the pieces of a public blob of which there is no list, if they make the Xet hash `root` that its origin lists. Reads it through,
+    /// a gigabyte or two a second.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] if the blob turns out not to be what it was: it is gone then. Also if it cannot be read.
-    pub fn pieces(&self, blob: &Blob) -> Result<Option<Arc<Vec<PieceRow>>>, StoreError> {
-        if blob.scope() == Scope::Private {
-            return Ok(None);
+    pub fn list_pieces(&self, blob: &Blob, root: &[u8; 32]) -> Result<(), StoreError> {
+        let (shared, name) = (&*self.shared, blob.name());
+        if name.scope() == Scope::Private || shared.list_length(name)?.is_some() {
+            return Ok(());
         }
-        let shared = &*self.shared;
-        let content = blob.content();
-        let recent = || lock(&shared.pieces).get(&content);
-        if let Some(rows) = recent() {
-            return Ok(Some(rows));
+        let mut hasher = XetHasher::new();
+        shared.read_through(name, ChunkLayout::new(blob.size()), &mut |bytes| hasher.update(bytes))?;
+        if let Some(pieces) = Pieces::check(root, blob.size(), &hasher.into_pieces()) {
+            shared.keep_pieces(name, &pieces, &shared.stripe(name));
         }
-        let rows = match shared.stored_pieces(content)? {
-            Some(rows) => rows,
-            None => {
-                // However many ask, one blob is read at a time, and once.
-                let _turn = lock(&shared.making_list);
-                if let Some(rows) = recent() {
-                    return Ok(Some(rows));
-                }
-                shared.make_pieces(blob.name(), ChunkLayout::new(blob.size()))?
-            }
-        };
-        let (bytes, rows) = ((PieceRow::BYTES * rows.len()) as u64, Arc::new(rows));
-        lock(&shared.pieces).put(content, Arc::clone(&rows), bytes);
-        Ok(Some(rows))
+        Ok(())
     }
 }
 
 impl Shared {
-    /// Reads the list of a content; `None` if there is none that is whole.
-    fn stored_pieces(&self, content: ContentId) -> Result<Option<Vec<PieceRow>>, StoreError> {
-        let name = pieces_file(content);
-        let Some(status) = self.home.status(&name)?.filter(|status| status.is_file) else { return Ok(None) };
-        let bytes = self.home.file(&name, false).ok().and_then(|file| read(&self.buffers, &file, &(0..status.fingerprint.size)).ok());
-        Ok(bytes.and_then(|bytes| decode(&bytes)))
+    /// The bytes of the file of a blob's list, if there is one.
+    fn list_length(&self, name: BlobName) -> Result<Option<u64>, StoreError> {
+        let status = self.home.status(&pieces_file(name.content()))?;
+        Ok(status.filter(|status| status.is_file && name.scope() == Scope::Public).map(|status| status.fingerprint.size))
     }
 
-    fn make_pieces(&self, name: BlobName, layout: ChunkLayout) -> Result<Vec<PieceRow>, StoreError> {
-        let mut hasher = XetHasher::new();
-        self.read_through(name, layout, &mut |bytes| hasher.update(bytes))?;
-        let rows = hasher.into_pieces();
-        self.keep_pieces(name, &rows, &self.stripe(name));
-        Ok(rows)
-    }
-
-    /// Keeps the list of a public blob that has its row. If that cannot be done, it is made when it is asked for.
-    pub(crate) fn keep_pieces(&self, name: BlobName, rows: &[PieceRow], _guard: &MutexGuard<'_, ()>) {
+    /// Keeps the list of a public blob that has its row. If that cannot be done, there is none.
+    pub(crate) fn keep_pieces(&self, name: BlobName, pieces: &Pieces, _guard: &MutexGuard<'_, ()>) {
         let keep = || {
             let has_row = self.index.get::<BlobRow>(Row::Blob(name))?.is_some();
             if name.scope() == Scope::Private || !has_row {
                 return Ok(());
             }
-            self.keep_beside(&pieces_file(name.content()), &encode(rows))
+            self.keep_beside(&pieces_file(name.content()), &encode(&pieces.rows().collect::<Vec<_>>()))
         };
         let kept: Result<(), StoreError> = keep();
         if let Err(error) = kept {
-            tracing::debug!(content = %name.content(), %error, "its pieces are not kept: they will be made again");
+            tracing::debug!(content = %name.content(), %error, "its pieces are not kept");
         }
     }
 }
@@ -108,8 +108,14 @@ pub(crate) fn encode(rows: &[PieceRow]) -> Vec<u8> {
     bytes
 }
 
-pub(crate) fn decode(bytes: &[u8]) -> Option<Vec<PieceRow>> {
-    let (listed, seal) = bytes.split_last_chunk::<SEAL_BYTES>()?;
-    let (VERSION, rows) = listed.split_first().map(|(version, rows)| (*version, rows))? else { return None };
-    PieceRow::decode(rows).filter(|_| ContentId::of(listed).0 == *seal)
+/// Whether a list of so many bytes is as it was written.
+pub(crate) fn is_whole(mut file: impl Read + Seek, bytes: u64) -> std::io::Result<bool> {
+    let Some(listed) = bytes.checked_sub(SEAL_BYTES).filter(|listed| listed % PieceRow::BYTES as u64 == 1) else { return Ok(false) };
+    let mut version = [0];
+    file.read_exact(&mut version)?;
+    file.seek(SeekFrom::Start(0))?;
+    let found = crate::verify::hash((&mut file).take(listed))?;
+    let mut seal = [0; SEAL_BYTES as usize];
+    file.read_exact(&mut seal)?;
+    Ok(version == [VERSION] && found.0 == seal)
 }

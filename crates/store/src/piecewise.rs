@@ -45,11 +45,10 @@ impl Piecewise {
 }
 
 impl Partial {
-    /// Has what is written held against the pieces of the file's Xet hash from now on, while the proof of the whole waits; false if it is
-    /// held against others.
+    /// Has what is written held against these pieces from now on, while the proof of the whole waits; false if it is already.
     pub fn hold_against(&self, pieces: Arc<Pieces>) -> bool {
         let mut chunks = lock(&self.coming.chunks);
-        if chunks.pieces.is_some() {
+        if chunks.pieces.as_ref().is_some_and(|known| known.pieces.root() == pieces.root()) {
             return false;
         }
         chunks.pieces = Some(Piecewise { right: vec![false; pieces.count()], pieces });

@@ -1,6 +1,6 @@
 //! What the store holds that anyone may read: what a node that was started again can tell others of.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use larder_content::{FileKey, Manifest, ProofKind, Scope};
 
@@ -46,35 +46,50 @@ impl Store {
             let Some((id, manifest)) = self.shared.manifest_of(&file, &|id| known(id).is_some())? else { continue };
             // A part of a resource has the same id.
             let is_it = |known: &KnownResource| (known.files, known.bytes) == (manifest.files().len() as u64, manifest.bytes());
-            if known(&id).is_some_and(is_it) && self.has_all(&manifest)? {
+            if known(&id).is_some_and(is_it) && self.shared.has_all(&manifest)? {
                 complete.extend(wanted.remove(&id));
             }
         }
         complete.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         Ok(complete)
     }
+}
 
-    /// Whether the public keys of all files lead to blobs. What was proven by piece alone, because this node ended too soon after that, is held
-    /// against the digest of its key.
-    fn has_all(&self, manifest: &Manifest) -> Result<bool, StoreError> {
-        for file in manifest.files() {
-            if self.shared.is_bound(file.key(Scope::Public))? {
-                continue;
-            }
-            let by_pieces = file.by_pieces().map(|file| self.find(&file.key(Scope::Public))).transpose()?.flatten();
-            if by_pieces.map(|blob| self.prove(&blob, file, Scope::Public)).transpose()?.flatten().is_none() {
-                return Ok(false);
+impl Store {
+    /// Does for the files of public resources what the node that fetched them did not come to: holds what was proven by piece alone against the
+    /// digest of its key, and lists the pieces of the rest. Reads each such file through. The keys that were bound.
+    ///
+    /// # Errors
+    /// If a listing, a file or the index cannot be read.
+    pub fn catch_up(&self) -> Result<Vec<FileKey>, StoreError> {
+        let public: HashSet<String> = self.resources()?.into_iter().filter(|known| known.public).map(|known| known.id).collect();
+        let mut bound = vec![];
+        for listing in self.shared.home.names("listings")? {
+            let Some((_, manifest)) = self.shared.manifest_of(&listing, &|id| public.contains(id))? else { continue };
+            for file in manifest.files() {
+                let (Some(root), Some(short)) = (file.xet(), file.by_pieces()) else { continue };
+                let key = file.key(Scope::Public);
+                if let Some(blob) = self.find(&key)? {
+                    self.list_pieces(&blob, &root)?;
+                } else if let Some(blob) = self.find(&short.key(Scope::Public))? {
+                    bound.extend(self.prove(&blob, file, Scope::Public)?.map(|_| key));
+                }
             }
         }
-        Ok(true)
+        Ok(bound)
     }
 }
 
 impl Shared {
-    /// Whether `key` leads to a blob.
-    fn is_bound(&self, key: FileKey) -> Result<bool, StoreError> {
-        let row = self.index.get::<KeyRow>(Row::Key(key))?;
-        let blob = row.map(|row| self.index.get::<BlobRow>(Row::Blob(row.name.into()))).transpose()?;
-        Ok(blob.flatten().is_some())
+    /// Whether the public keys of all files lead to blobs.
+    fn has_all(&self, manifest: &Manifest) -> Result<bool, StoreError> {
+        for file in manifest.files() {
+            let row = self.index.get::<KeyRow>(Row::Key(file.key(Scope::Public)))?;
+            let blob = row.map(|row| self.index.get::<BlobRow>(Row::Blob(row.name.into()))).transpose()?;
+            if blob.flatten().is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }

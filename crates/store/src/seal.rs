@@ -41,24 +41,26 @@ impl Partial {
         })
     }
 
-    /// Makes the file a blob if all of its pieces were found to be right; `None` if one was not, or no list of them is known.
+    /// Makes the file a blob if all pieces of the Xet hash that `listed` has were found to be right; `None` if one was not, or what came is not
+    /// held against that hash: whoever began the file may have had it listed with another.
     ///
-    /// What is bound is the key of the digest that is made of these pieces. If the file's own key is made of another,
+    /// What is bound is the key of the Xet hash alone. If the file's own key is made of another digest,
     /// [`Store::prove`](crate::Store::prove) binds that.
     ///
     /// # Errors
     /// If the blob cannot be made.
-    pub fn seal_by_pieces(&self) -> Result<Option<Blob>, StoreError> {
-        let Some(key) = self.coming.file.by_pieces().map(|file| file.key(self.coming.scope)) else { return Ok(None) };
+    pub fn seal_by_pieces(&self, listed: &OriginFile) -> Result<Option<Blob>, StoreError> {
+        let (Some(root), Some(short)) = (listed.xet(), listed.by_pieces()) else { return Ok(None) };
         let _proving = self.hold_proof();
         let content = {
             let mut chunks = lock(&self.coming.chunks);
-            let is_proven = chunks.pieces.as_ref().is_some_and(|pieces| pieces.proven().is_some());
+            let proven = chunks.pieces.as_ref().and_then(Piecewise::proven);
+            let is_proven = proven.is_some_and(|pieces| *pieces.root() == root);
             let Some(content) = chunks.tree.content_id().filter(|_| is_proven && !chunks.ended) else { return Ok(None) };
             chunks.sealing = true;
             content
         };
-        let blob = self.become_blob(content, key, ProofKind::Xet);
+        let blob = self.become_blob(content, short.key(self.coming.scope), ProofKind::Xet);
         lock(&self.coming.chunks).sealing = false;
         blob.map(Some)
     }
@@ -143,7 +145,7 @@ impl Partial {
             shared.keep_list(name, &list, &guard);
         }
         if let Some(pieces) = pieces {
-            shared.keep_pieces(name, &pieces.rows().collect::<Vec<_>>(), &guard);
+            shared.keep_pieces(name, &pieces, &guard);
         }
         drop(guard);
         let mut partials = lock(&shared.partials);

@@ -1,6 +1,5 @@
 //! Holds all that the store has against what it says it has.
 
-use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -138,10 +137,10 @@ impl Shared {
     }
 }
 
-/// The BLAKE3 hash of a file's bytes.
-pub(crate) fn hash(file: File) -> io::Result<ContentId> {
+/// The BLAKE3 hash of bytes that are read.
+pub(crate) fn hash(bytes: impl io::Read) -> io::Result<ContentId> {
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(file)?;
+    hasher.update_reader(bytes)?;
     Ok(ContentId(*hasher.finalize().as_bytes()))
 }
 

@@ -21,7 +21,7 @@ pub use machine::{Memory, Processor, descriptors, fill_memory, processor_seconds
 pub use network::{Host, Network, Traffic, probe};
 pub use node::{Node, Place, Transport};
 pub use race::{Order, Prepared, Race, TARGET, job, job_of, laid, sha256};
-pub use rogue::{Known, Rogue, RogueNode, take_part};
+pub use rogue::{Known, Rogue, RogueNode, falsified, take_part};
 pub use running::{Running, binary};
 
 use node::Membership;

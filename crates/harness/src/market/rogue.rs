@@ -5,9 +5,10 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use anyhow::Context;
+use larder_content::xet::XetHasher;
 use larder_content::{
     CHUNK_BYTES, ChunkHash, ChunkLayout, ContentId, FileKey, FileMessage, FileWord, Holding, Locator, NodeId, OriginDigest, OriginFile,
-    RelativePath, Scope, Subject, VerifiedChunks,
+    PieceRow, RelativePath, Scope, Subject, VerifiedChunks,
 };
 use larder_peers::{Config, Event, Identity, Market, MarketConfig, Piece, Upload, Wanted};
 use tokio::sync::oneshot;
@@ -23,7 +24,7 @@ pub enum Rogue {
     Stalls,
     /// Sends what is not the file.
     SendsFalse,
-    /// Says that the file is another, whose hashes and bytes it has.
+    /// Says that the file is another, whose hashes, pieces and bytes it has.
     SwearsFalse,
     /// Says that it has what it has not.
     Refuses,
@@ -54,6 +55,8 @@ struct KnownFile {
     source: Source,
     /// What the rogue says that it is, once that was asked for.
     content: OnceLock<ContentId>,
+    /// Of which pieces it says that is, in the same way.
+    pieces: OnceLock<Vec<PieceRow>>,
 }
 
 impl Known {
@@ -77,7 +80,7 @@ impl Known {
                 };
                 let path = RelativePath::new(&path).with_context(|| format!("{name}: {path}"))?;
                 let key = OriginFile { path, size, digests, locator }.key(Scope::Public);
-                known.files.push(KnownFile { key, size, source, content: OnceLock::new() });
+                known.files.push(KnownFile { key, size, source, content: OnceLock::new(), pieces: OnceLock::new() });
             }
         }
         Ok(known)
@@ -104,7 +107,13 @@ impl KnownFile {
             return Ok(*content);
         }
         let bytes = self.bytes(0..self.size)?;
-        let content = ContentId::of(&if kind == Rogue::SwearsFalse { falsified(&bytes) } else { bytes });
+        let bytes = if kind == Rogue::SwearsFalse { falsified(&bytes) } else { bytes };
+        let content = ContentId::of(&bytes);
+        if kind == Rogue::SwearsFalse {
+            let mut hasher = XetHasher::new();
+            hasher.update(&bytes);
+            let _ = self.pieces.set(hasher.into_pieces());
+        }
         Ok(*self.content.get_or_init(|| content))
     }
 }
@@ -208,15 +217,22 @@ fn speak(market: &Market, kind: Rogue, to: NodeId, file: &KnownFile) -> io::Resu
     Ok(())
 }
 
-fn falsified(bytes: &[u8]) -> Vec<u8> {
+/// What a rogue says that bytes are.
+#[must_use]
+pub fn falsified(bytes: &[u8]) -> Vec<u8> {
     bytes.iter().map(|byte| byte ^ 0x55).collect()
 }
 
 async fn misbehave(market: Market, kind: Rogue, mut upload: Upload, file: KnownFile) {
     let bytes = |chunks: Range<u64>| file.bytes(chunks.start * CHUNK_BYTES..(chunks.end * CHUNK_BYTES).min(file.size)).unwrap_or_default();
     match (upload.wanted.clone(), kind) {
+        (Wanted::Pieces(rows), Rogue::SwearsFalse) => {
+            let pieces = file.pieces.get().map(Vec::as_slice).unwrap_or_default().iter().copied();
+            let [first, count] = [rows.start, rows.end - rows.start].map(|number| usize::try_from(number).unwrap_or(usize::MAX));
+            upload.send_pieces(pieces.skip(first).take(count).collect()).await;
+        }
+        (Wanted::Chunks(_) | Wanted::Pieces(_), Rogue::Stalls) => upload.gone().await,
         (_, Rogue::Refuses) | (Wanted::Pieces(_), _) => upload.refuse(),
-        (Wanted::Chunks(_), Rogue::Stalls) => upload.gone().await,
         (Wanted::Hashes(run), _) => {
             let right = bytes(run.clone());
             let told = if kind == Rogue::SwearsFalse { falsified(&right) } else { right };

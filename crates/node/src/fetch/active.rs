@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use larder_content::{Algorithm, ChunkLayout, ContentId, Mismatch, NodeId, OriginDigest, PartSizes, Resource, Scope};
+use larder_content::{Algorithm, ChunkLayout, ContentId, Mismatch, NodeId, OriginDigest, OriginFile, PartSizes, Resource, Scope};
 use larder_engine::{GroupId, Peer, ReadId};
 use larder_store::{Blob, Partial};
 use tokio::sync::oneshot;
@@ -58,6 +58,8 @@ pub(super) struct Active {
 /// A file that was proven by piece.
 pub(super) struct Ready {
     pub(super) blob: Blob,
+    /// The Xet hash that proved it: who has the file listed with another waits.
+    pub(super) root: [u8; 32],
     /// Who signed for what it is not.
     pub(super) liars: Vec<NodeId>,
 }
@@ -163,8 +165,9 @@ impl Active {
         let mut waiter = Waiter::new(wanted, ticket, answer);
         waiter.count(self.had, Supply::Cache);
         self.waiters.push(waiter);
-        if let Some(blob) = self.ready.as_ref().map(|ready| ready.blob.clone()) {
-            self.hand_out(&blob);
+        if let Some(Ready { blob, root, .. }) = &self.ready {
+            let (blob, root) = (blob.clone(), *root);
+            self.hand_out(&blob, |file| file.xet() == Some(root));
         }
     }
 
@@ -233,9 +236,9 @@ impl Active {
         Arc::make_mut(&mut self.source.file).digests.retain(|digest| !may_say_nothing(digest));
     }
 
-    /// Gives all who wait what they wait for.
-    pub(super) fn hand_out(&mut self, blob: &Blob) {
-        for mut waiter in self.waiters.drain(..) {
+    /// Gives those who wait what they wait for, if it is what they have `listed`.
+    pub(super) fn hand_out(&mut self, blob: &Blob, listed: impl Fn(&OriginFile) -> bool) {
+        for mut waiter in self.waiters.extract_if(.., |waiter| listed(&waiter.source.file)) {
             waiter.count(u64::MAX, Supply::Cache);
             // Who has gone meanwhile needs no answer.
             let _ =
@@ -249,6 +252,11 @@ impl Active {
         if let Some(place) = self.waiters.iter().position(|waiter| Arc::ptr_eq(&waiter.ticket, &self.reader)) {
             let _ = self.waiters.remove(place).answer.send(Err(Arc::new(error)));
         }
+        self.pass_on()
+    }
+
+    /// The same file for the next in line, by its own way; `None` if nobody waits.
+    pub(super) fn pass_on(mut self) -> Option<Self> {
         let next = self.waiters.first()?;
         (self.source, self.group, self.reader) = (next.source.clone(), next.group, next.ticket.clone());
         (self.mismatches, self.incomplete, self.last_error) = (Vec::new(), 0, None);

@@ -18,6 +18,7 @@ use super::ask::{Heard, Question};
 use super::pieces::Verdict;
 use super::reading::Reading;
 use super::{Command, FetchError, Fetched, QUEUE, Ticket, Wanted};
+use crate::home::find_by_pieces;
 use crate::market::{MarketEvent, Markets};
 use crate::read::ReadError;
 
@@ -55,7 +56,7 @@ pub(super) enum Opened {
 fn open(store: &Store, file: &OriginFile, scope: Scope) -> Result<Opened, StoreError> {
     if file.is_pinned(scope) {
         let found = store.find(&file.key(scope))?;
-        if let Some(blob) = found {
+        if let Some(blob) = found.map_or_else(|| find_by_pieces(store, file, scope), |blob| Ok(Some(blob)))? {
             return Ok(Opened::Blob(blob));
         }
     }
@@ -63,6 +64,8 @@ fn open(store: &Store, file: &OriginFile, scope: Scope) -> Result<Opened, StoreE
         return Ok(Opened::Small);
     }
     let partial = store.partial(file, scope)?;
+    // Of another reading, perhaps by another's listing.
+    partial.drop_pieces();
     if partial.have_bytes() > 0 && !file.is_pinned(scope) {
         // Its chunks may be of another version.
         partial.discard()?;

@@ -5,7 +5,7 @@
 
 use larder_content::{ContentId, FileKey, Holding, Mismatch, NodeId, OriginFile, ProofKind};
 use larder_engine::Event;
-use larder_store::{Blob, SealError, StoreError};
+use larder_store::{Blob, Partial, SealError, StoreError};
 
 use super::FetchError;
 use super::active::{Active, Body, Next, Ready};
@@ -27,11 +27,12 @@ impl Driver {
             }
             Body::Large(partial) => {
                 let (partial, reporter, reading) = (partial.clone(), self.reporter.clone(), active.reading);
-                let has_digest = !active.source.file.digests.is_empty();
+                let listed = active.source.file.clone();
                 let kept = active.shared.is_some() && active.from_peers && active.refuted == 0;
                 let (store, shared) = (self.store.clone(), active.shared.clone());
                 tokio::task::spawn_blocking(move || {
-                    let mut result = if has_digest { partial.seal() } else { partial.seal_unproven() };
+                    let is_unproven = listed.digests.is_empty();
+                    let mut result = if is_unproven { partial.seal_unproven() } else { seal(&partial, &listed) };
                     // Nobody says which of its chunks are right.
                     if let Err(SealError::Mismatch { .. }) = result
                         && !kept
@@ -85,17 +86,15 @@ impl Driver {
         }
     }
 
-    /// Its bytes are what its origin lists. If it was proven by piece, and its key is made of another digest, jobs have it while it is held
-    /// against that.
+    /// Its bytes are what its origin lists. If it was proven by piece, and its key is made of another digest, jobs that have it listed with that
+    /// Xet hash get it while it is held against the digest of the key; the others wait for that.
     pub(super) fn proven(&mut self, key: FileKey, blob: Blob, liars: Vec<NodeId>) {
         let Some(active) = self.active.get_mut(&key) else { return };
         let (file, scope) = (active.source.file.clone(), active.scope);
-        let is_of_key = |proven: OriginFile| proven.key(scope) == key;
-        if blob.proof() != ProofKind::Xet || file.by_pieces().is_none_or(is_of_key) {
-            return self.succeed(key, &blob, liars);
-        }
-        active.hand_out(&blob);
-        active.ready = Some(Ready { blob: blob.clone(), liars });
+        let root = file.by_pieces().filter(|short| blob.proof() == ProofKind::Xet && short.key(scope) != key).and_then(|short| short.xet());
+        let Some(root) = root else { return self.succeed(key, &blob, liars) };
+        active.hand_out(&blob, |file| file.xet() == Some(root));
+        active.ready = Some(Ready { blob: blob.clone(), root, liars });
         let (store, reporter, reading) = (self.store.clone(), self.reporter.clone(), active.reading);
         tokio::task::spawn_blocking(move || {
             let result = store.prove(&blob, &file, scope);
@@ -103,9 +102,9 @@ impl Driver {
         });
     }
 
-    /// What jobs have already was held against the digest of its key.
+    /// What some jobs have already was held against the digest of its key. If that does not match, those who wait begin by their own way.
     pub(super) fn bound(&mut self, key: FileKey, result: Result<Option<Blob>, StoreError>) {
-        let Some(Ready { blob, liars }) = self.active.get_mut(&key).and_then(|active| active.ready.take()) else { return };
+        let Some(Ready { blob, liars, .. }) = self.active.get_mut(&key).and_then(|active| active.ready.take()) else { return };
         match result {
             Ok(Some(_)) => return self.succeed(key, &blob, liars),
             Ok(None) => {
@@ -114,18 +113,18 @@ impl Driver {
             Err(error) => tracing::warn!(file = %key, %error, "it cannot be held against the digest of its key: nobody else gets it"),
         }
         self.engine.handle(Event::Unwanted { file: key }, self.now());
-        if let Some(active) = self.active.remove(&key) {
-            self.announce(&active, key, Holding::Gone);
-        }
+        let Some(active) = self.active.remove(&key) else { return };
+        self.announce(&active, key, Holding::Gone);
+        self.go_on(key, active.pass_on());
     }
 
     fn succeed(&mut self, key: FileKey, blob: &Blob, liars: Vec<NodeId>) {
         self.engine.handle(Event::Proven { file: key, content: blob.content(), liars }, self.now());
         if let Some(mut active) = self.active.remove(&key) {
             self.announce(&active, key, Holding::Complete);
-            active.hand_out(blob);
-            if active.shared.is_some() && active.source.file.by_pieces().is_some() {
-                self.list_later(blob.clone());
+            active.hand_out(blob, |_| true);
+            if let Some(root) = active.source.file.xet().filter(|_| active.shared.is_some()) {
+                self.list_later(blob.clone(), root);
             }
         }
     }
@@ -136,9 +135,24 @@ impl Driver {
         let Some(mut active) = self.active.remove(&key) else { return };
         active.reads.drain().for_each(|(_, read)| read.abort());
         self.announce(&active, key, Holding::Gone);
-        if let Some(active) = active.fail(error) {
+        self.go_on(key, active.fail(error));
+    }
+
+    /// Goes on with a file for whoever still waits for it.
+    fn go_on(&mut self, key: FileKey, active: Option<Active>) {
+        if let Some(active) = active {
             self.active.insert(key, active);
             self.begin(key);
         }
     }
+}
+
+/// Makes a blob of a file whose chunks are all there: by its pieces if they are known, else by the whole.
+fn seal(partial: &Partial, listed: &OriginFile) -> Result<Blob, SealError> {
+    // What came while other chunks were taken away was not looked at then.
+    let by_pieces = match partial.check_all_pieces()? {
+        Some(wrong) if wrong.is_empty() => partial.seal_by_pieces(listed)?,
+        Some(_) | None => None,
+    };
+    by_pieces.map_or_else(|| partial.seal(), Ok)
 }

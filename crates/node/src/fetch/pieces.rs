@@ -10,21 +10,27 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_content::{CHUNK_BYTES, FileKey, OriginDigest, OriginFile, Pieces};
+use larder_content::{CHUNK_BYTES, ChunkLayout, ContentId, FileKey, Pieces, VerifiedChunks};
 use larder_engine::{Event, Peer, Pieces as PiecesHeard};
 use larder_store::{Blob, Partial, StoreError};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::active::Body;
 use super::driver::{Driver, Report};
 use super::shared::SharedFile;
 use crate::read::Source;
 
-/// The most peers that are asked for the list of one file.
+/// The most peers that are asked for the list of one file, and at once: a list may take 0.13 % of its file's size in memory.
 const MOST_ASKED: usize = 8;
+const MOST_AT_ONCE: usize = 2;
 /// After how long another is asked, too.
 const LATE: Duration = Duration::from_millis(500);
 /// How long after a file was proven its pieces are listed, for others: those who fetched it together are ready by then.
 const LIST_AFTER: Duration = Duration::from_secs(2);
+/// How long the origin may take to settle who is wrong; then the list is believed, which makes what the origin lists.
+const SETTLES: Duration = Duration::from_secs(5);
+/// How often it is asked that for one list.
+const MOST_SETTLED: usize = 8;
 
 /// The list of a file's pieces, as far as it is known.
 #[derive(Default)]
@@ -32,12 +38,14 @@ pub(super) struct Listing {
     /// Whom it was asked of, or will be.
     offered: HashSet<Peer>,
     waiting: VecDeque<Peer>,
-    /// How many were asked and did not answer yet.
-    asked: usize,
+    /// Those who are asked: what they have not answered when the file's reading ends is of no use.
+    asking: Vec<(Peer, AbortOnDropHandle<()>)>,
     /// Whether who was asked last may yet answer in time.
     is_awaited: bool,
     known: Option<Arc<Pieces>>,
     settling: Settling,
+    /// How often it was asked who is wrong.
+    settled: usize,
 }
 
 /// Whether it is being settled who is wrong.
@@ -60,9 +68,9 @@ impl Listing {
 
     /// Whom to ask now, if anyone.
     fn next(&mut self) -> Option<Peer> {
-        let next = if self.is_awaited || self.known.is_some() { None } else { self.waiting.pop_front() };
+        let may = !self.is_awaited && self.known.is_none() && self.asking.len() < MOST_AT_ONCE;
+        let next = if may { self.waiting.pop_front() } else { None };
         self.is_awaited |= next.is_some();
-        self.asked += usize::from(next.is_some());
         next
     }
 
@@ -77,40 +85,33 @@ impl Listing {
 
 /// Who was wrong about a piece.
 pub(super) enum Verdict {
-    /// What came: these chunks were forgotten.
-    Chunks(Vec<Range<u64>>),
-    /// The list; or the origin does not say.
+    /// What came, or what became of it on the disk: these chunks were forgotten; and the content that it came as.
+    Chunks { missing: Vec<Range<u64>>, content: Option<ContentId> },
+    /// The list.
     List,
-}
-
-/// The digest of a file that is made of pieces.
-fn pieced(file: &OriginFile) -> Option<&OriginDigest> {
-    file.digests.iter().find(|digest| matches!(digest, OriginDigest::Xet(_)))
 }
 
 impl Driver {
     /// A peer says that it has all of a file, and so can list its pieces.
     pub(super) fn may_list(&mut self, key: FileKey, peer: Peer) {
         let Some(active) = self.active.get_mut(&key) else { return };
-        if pieced(&active.source.file).is_some() && matches!(active.body, Body::Large(_)) {
+        if active.source.file.xet().is_some() && matches!(active.body, Body::Large(_)) {
             active.listing.offers(peer);
             self.ask_for_pieces(key);
         }
     }
 
-    pub(super) fn heard_of_pieces(&mut self, file: FileKey, pieces: PiecesHeard) {
+    fn heard_of_pieces(&mut self, file: FileKey, pieces: PiecesHeard) {
         self.engine.handle(Event::Pieces { file, pieces }, self.now());
     }
 
     fn ask_for_pieces(&mut self, key: FileKey) {
         let Some(active) = self.active.get_mut(&key) else { return };
         let (Body::Large(partial), Some(shared)) = (&active.body, &active.shared) else { return };
-        let Some(digest) = pieced(&active.source.file).cloned() else { return };
-        let Some(peer) = active.listing.next() else { return };
+        let (Some(root), Some(peer)) = (active.source.file.xet(), active.listing.next()) else { return };
         let (partial, shared, reporter, reading) = (partial.clone(), shared.clone(), self.reporter.clone(), active.reading);
-        self.heard_of_pieces(key, PiecesHeard::Asked);
-        tokio::spawn(async move {
-            let mut asking = pin!(ask(&shared, &partial, peer, digest));
+        let asking = tokio::spawn(async move {
+            let mut asking = pin!(ask(&shared, &partial, peer, root));
             let pieces = match tokio::time::timeout(LATE, &mut asking).await {
                 Ok(pieces) => pieces,
                 Err(_) => {
@@ -120,6 +121,8 @@ impl Driver {
             };
             let _ = reporter.send(Report::Listed { key, reading, peer, pieces }).await;
         });
+        active.listing.asking.push((peer, AbortOnDropHandle::new(asking)));
+        self.heard_of_pieces(key, PiecesHeard::Asked);
     }
 
     /// Who was asked for the list does not answer: so another is.
@@ -131,16 +134,17 @@ impl Driver {
     /// The list came, or not.
     pub(super) fn listed(&mut self, key: FileKey, peer: Peer, pieces: Option<(Arc<Pieces>, Vec<Range<u64>>)>) {
         let Some(active) = self.active.get_mut(&key) else { return };
-        active.listing.asked -= 1;
+        active.listing.asking.retain(|(asked, _)| *asked != peer);
         active.listing.is_awaited = false;
         let Some((pieces, wrong)) = pieces else {
-            if active.listing.waiting.is_empty() && active.listing.asked == 0 && active.listing.known.is_none() {
+            if active.listing.waiting.is_empty() && active.listing.asking.is_empty() && active.listing.known.is_none() {
                 self.heard_of_pieces(key, PiecesHeard::Unknown);
             }
             return self.ask_for_pieces(key);
         };
         tracing::debug!(file = %active.source.file.locator, peer = %peer.node, pieces = pieces.count(), "it is proven by piece");
         active.listing.known = Some(pieces);
+        active.listing.asking.clear();
         self.heard_of_pieces(key, PiecesHeard::Listed);
         if let Some(place) = wrong.into_iter().next() {
             self.doubt(key, place);
@@ -157,10 +161,12 @@ impl Driver {
         tracing::info!(file = %active.source.file.locator, ?place, "what came does not fit the list of pieces: the origin is asked");
         let (partial, shared, pieces, source) = (partial.clone(), shared.clone(), pieces.clone(), active.source.clone());
         active.listing.settling = Settling::Yes;
+        active.listing.settled += 1;
+        let is_doubtful = active.listing.settled > MOST_SETTLED;
         let (reporter, reading) = (self.reporter.clone(), active.reading);
         self.heard_of_pieces(key, PiecesHeard::Doubted);
         tokio::spawn(async move {
-            let verdict = settle(source, partial, shared, pieces, place).await;
+            let verdict = if is_doubtful { Verdict::List } else { settle(source, partial, shared, pieces, place).await };
             let _ = reporter.send(Report::Settled { key, reading, verdict }).await;
         });
     }
@@ -171,15 +177,15 @@ impl Driver {
         let (Body::Large(partial), Some(shared)) = (&active.body, active.shared.clone()) else { return };
         let was_complete = std::mem::take(&mut active.listing.settling) == Settling::WhileComplete;
         match verdict {
-            Verdict::Chunks(missing) if !missing.is_empty() => {
+            Verdict::Chunks { missing, content } => {
                 active.take_back_runs(&missing);
-                let content = shared.list().map(|list| list.content());
                 content.into_iter().for_each(|content| shared.forget_list(content));
+                // If nothing is missing, it is complete once more.
                 self.engine.handle(Event::Disproven { file: key, content, missing }, self.now());
             }
-            Verdict::Chunks(_) | Verdict::List => {
+            Verdict::List => {
                 partial.drop_pieces();
-                active.listing.known = None;
+                (active.listing.known, active.listing.settled) = (None, 0);
                 self.heard_of_pieces(key, PiecesHeard::Unknown);
                 if was_complete {
                     return self.complete(key);
@@ -190,12 +196,12 @@ impl Driver {
     }
 
     /// Lists the pieces of what was proven, before anyone asks for them. One file at a time.
-    pub(super) fn list_later(&self, blob: Blob) {
+    pub(super) fn list_later(&self, blob: Blob, root: [u8; 32]) {
         let (store, turn) = (self.store.clone(), self.listing.clone());
         tokio::spawn(async move {
             tokio::time::sleep(LIST_AFTER).await;
             let Ok(_turn) = turn.acquire().await else { return };
-            let listed = tokio::task::spawn_blocking(move || store.pieces(&blob).map(drop)).await;
+            let listed = tokio::task::spawn_blocking(move || store.list_pieces(&blob, &root)).await;
             if let Ok(Err(error)) = listed {
                 tracing::warn!(%error, "the pieces of a file cannot be listed");
             }
@@ -204,29 +210,31 @@ impl Driver {
 }
 
 /// Gets the list from a peer, and holds what is there against it: where it does not fit.
-async fn ask(shared: &SharedFile, partial: &Partial, peer: Peer, digest: OriginDigest) -> Option<(Arc<Pieces>, Vec<Range<u64>>)> {
+async fn ask(shared: &SharedFile, partial: &Partial, peer: Peer, root: [u8; 32]) -> Option<(Arc<Pieces>, Vec<Range<u64>>)> {
     let (size, partial) = (partial.size(), partial.clone());
-    let found = shared.market.fetch_pieces(peer.node, shared.key, size, Pieces::most(&digest, size)).await;
+    let found = shared.market.fetch_pieces(peer.node, shared.key, size, Pieces::most(size)).await;
     let rows = found.inspect_err(|error| tracing::debug!(peer = %peer.node, %error, "no list of pieces came")).ok()?;
     let held = tokio::task::spawn_blocking(move || {
-        let pieces = Arc::new(Pieces::check(&digest, size, &rows)?);
+        let pieces = Arc::new(Pieces::check(&root, size, &rows)?);
         partial.hold_against(Arc::clone(&pieces)).then_some(())?;
-        let checked = partial.check_all_pieces();
-        let checked = checked.inspect_err(|error| tracing::warn!(%error, "what is there cannot be held against its pieces"));
-        Some((pieces, checked.ok()??))
+        match partial.check_all_pieces() {
+            Ok(wrong) => Some((pieces, wrong?)),
+            Err(error) => {
+                tracing::warn!(%error, "what is there cannot be held against its pieces");
+                partial.drop_pieces();
+                None
+            }
+        }
     });
     held.await.ok()?
 }
 
-/// Reads a piece from the origin. If it is as the list says, what came is wrong, and all of it that does not fit is forgotten.
+/// Reads a piece from the origin. Unless that is other than the list says, what came is wrong, and all of it that does not fit is forgotten.
 async fn settle(source: Source, partial: Partial, shared: Arc<SharedFile>, pieces: Arc<Pieces>, place: Range<u64>) -> Verdict {
-    let Ok(bytes) = source.read_piece(place.clone()).await else { return Verdict::List };
-    let judged = tokio::task::spawn_blocking(move || {
-        let index = pieces.touched_by(&place).start;
-        if !pieces.fits(index, &bytes) {
-            return Ok(Verdict::List);
-        }
-        forget_wrong(&partial, &shared).map(Verdict::Chunks)
+    let read = tokio::time::timeout(SETTLES, source.read_piece(place.clone())).await;
+    let judged = tokio::task::spawn_blocking(move || match read {
+        Ok(Ok(bytes)) if !pieces.fits(pieces.touched_by(&place).start, &bytes) => Ok(Verdict::List),
+        Ok(_) | Err(_) => forget_wrong(&partial, &shared),
     });
     let judged: Result<_, StoreError> = judged.await.unwrap_or(Ok(Verdict::List));
     judged.unwrap_or_else(|error| {
@@ -235,16 +243,27 @@ async fn settle(source: Source, partial: Partial, shared: Arc<SharedFile>, piece
     })
 }
 
-/// Forgets the chunks of all pieces that do not fit, but for those that this node read from the origin itself.
-fn forget_wrong(partial: &Partial, shared: &SharedFile) -> Result<Vec<Range<u64>>, StoreError> {
-    let mut forgotten = vec![];
+/// Forgets the chunks of all pieces that do not fit, but for those that this node read from the origin itself. The content that they came as
+/// is known by a chunk that is as it came: what rotted on the disk is nobody's fault.
+fn forget_wrong(partial: &Partial, shared: &SharedFile) -> Result<Verdict, StoreError> {
+    let (mut missing, mut content) = (vec![], None);
+    let layout = ChunkLayout::new(partial.size());
     for place in partial.check_all_pieces()?.unwrap_or_default() {
         for chunk in place.start / CHUNK_BYTES..place.end.div_ceil(CHUNK_BYTES) {
-            if !shared.is_own(chunk) && partial.hash(chunk).is_some() {
-                partial.forget(chunk..chunk + 1)?;
-                forgotten.push(chunk..chunk + 1);
+            let run = chunk..chunk + 1;
+            if shared.is_own(chunk) || missing.contains(&run) {
+                continue;
+            }
+            if let Some((bytes, hashes)) = partial.read(run.clone())? {
+                let is_as_it_came = VerifiedChunks::check(layout, chunk, bytes, &hashes).is_ok();
+                let list = shared.list().filter(|list| is_as_it_came && list.run(run.clone()) == hashes);
+                content = list.map(|list| list.content()).or(content);
+                partial.forget(run.clone())?;
+            }
+            if partial.hash(chunk).is_none() {
+                missing.push(run);
             }
         }
     }
-    Ok(forgotten)
+    Ok(Verdict::Chunks { missing, content })
 }

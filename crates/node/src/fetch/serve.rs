@@ -54,16 +54,15 @@ async fn hashes(store: &Store, coming: Option<(Partial, Arc<SharedFile>)>, uploa
     }
 }
 
-/// Sends the pieces of a file that is complete; whoever has only a part of it cannot know them.
+/// Sends the pieces of a file that is complete and listed; whoever has only a part of it cannot know them.
 async fn pieces(store: &Store, upload: Upload, rows: Range<u64>) {
     let (store, key) = (store.clone(), upload.file);
     let found = blocking(move || match find_public(&store, &key) {
-        Some(blob) => store.pieces(&blob),
+        Some(blob) => store.pieces(&blob, rows),
         None => Ok(None),
     });
     if let Some(pieces) = found.await {
-        let at = |row: u64| usize::try_from(row).unwrap_or(usize::MAX).min(pieces.len());
-        upload.send_pieces(pieces[at(rows.start)..at(rows.end)].to_vec()).await;
+        upload.send_pieces(pieces).await;
     }
 }
 

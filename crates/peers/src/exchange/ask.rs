@@ -333,7 +333,7 @@ impl Reading {
                 Ok(Progress::Goes)
             }
             (AnswerRecord::Pieces { count }, Wanted::Pieces(wanted)) => {
-                if self.progress.is_some() || u64::from(count) > wanted.end - wanted.start {
+                if self.progress.is_some() || count == 0 || u64::from(count) > wanted.end - wanted.start {
                     return Err(FetchError::Lied(format!("{count} pieces where {wanted:?} were asked for")));
                 }
                 self.progress = Some(wanted.end);

@@ -22,35 +22,47 @@ fn data(len: u64) -> Bytes {
     (0..len).map(|_| next()).collect()
 }
 
-fn rows(store: &Store, blob: &Blob) -> Option<Vec<PieceRow>> {
-    store.pieces(blob).unwrap().map(|rows| rows.to_vec())
+fn rows(store: &Store, blob: &Blob, rows: Range<u64>) -> Option<Vec<PieceRow>> {
+    store.pieces(blob, rows).unwrap()
+}
+
+fn public_xet(data: &Bytes) -> [u8; 32] {
+    listed(data, data).xet().unwrap()
 }
 
 fn list(data: &Bytes) -> Pieces {
     let mut hasher = larder_content::xet::XetHasher::new();
     hasher.update(data);
-    Pieces::check(&xet(data), data.len() as u64, &hasher.into_pieces()).unwrap()
+    let root = OriginFile { digests: vec![xet(data)], ..public(data) }.xet().unwrap();
+    Pieces::check(&root, data.len() as u64, &hasher.into_pieces()).unwrap()
 }
 
 #[test]
-fn the_list_of_a_blob_is_made_once_kept_and_made_anew_if_it_was_torn() {
+fn the_list_of_a_blob_is_made_once_given_in_slices_and_removed_if_it_was_torn() {
     let (folder, store) = store_in();
     let data = data(5 * CHUNK_BYTES + 9);
-    let blob = put(&store, &public(&data), &data);
+    let (blob, root) = (put(&store, &public(&data), &data), public_xet(&data));
     let path = store.home().join(pieces_file(blob.content()));
-    assert!(!path.exists());
-    let made = rows(&store, &blob).unwrap();
-    assert!(Pieces::check(&xet(&data), data.len() as u64, &made).is_some());
+    assert_eq!(rows(&store, &blob, 0..9), None);
+    store.list_pieces(&blob, &[3; 32]).unwrap();
+    assert!(!path.exists(), "a list that does not make the hash was kept");
+    store.list_pieces(&blob, &root).unwrap();
+    let all: Vec<PieceRow> = list(&data).rows().collect();
+    assert_eq!(rows(&store, &blob, 0..u64::MAX).as_ref(), Some(&all));
+    assert_eq!(rows(&store, &blob, 2..5), Some(all[2..5].to_vec()));
+    assert_eq!(rows(&store, &blob, 4_000..5_000), Some(vec![]));
     let right = fs::read(&path).unwrap();
     drop((blob, store));
     let mut changed = right.clone();
     changed[40] ^= 1;
-    for found in [right.clone(), changed, right[..right.len() - 40].to_vec(), vec![], vec![1; 33]] {
+    for torn in [changed, right[..right.len() - 40].to_vec(), vec![], vec![1; 33], vec![0; right.len()]] {
         fs::remove_file(&path).unwrap();
-        fs::write(&path, found).unwrap();
+        fs::write(&path, torn).unwrap();
         let store = store_at(&folder.path().join("home"));
         let blob = store.find(&public(&data).key(Scope::Public)).unwrap().unwrap();
-        assert_eq!(rows(&store, &blob).as_ref(), Some(&made));
+        assert_eq!(rows(&store, &blob, 0..9), None);
+        assert!(!path.exists(), "a torn list stays");
+        store.list_pieces(&blob, &root).unwrap();
         assert_eq!(fs::read(&path).unwrap(), right);
     }
     let store = store_at(&folder.path().join("home"));
@@ -63,7 +75,8 @@ fn of_what_is_private_no_list_is_made() {
     let (_folder, store) = store_in();
     let data = data(3 * CHUNK_BYTES);
     let blob = store.put(&public(&data), Scope::Private, &all(&data)).unwrap();
-    assert_eq!(rows(&store, &blob), None);
+    store.list_pieces(&blob, &public_xet(&data)).unwrap();
+    assert_eq!(rows(&store, &blob, 0..9), None);
     assert!(!store.home().join(pieces_file(blob.content())).exists());
 }
 
@@ -132,7 +145,7 @@ fn by_pieces(store: &Store, file: &OriginFile, data: &Bytes) -> Blob {
     partial.hold_against(Arc::new(list(data)));
     partial.write(&all(data)).unwrap();
     assert_eq!(partial.check_all_pieces().unwrap(), Some(vec![]));
-    partial.seal_by_pieces().unwrap().unwrap()
+    partial.seal_by_pieces(file).unwrap().unwrap()
 }
 
 #[test]
@@ -167,7 +180,7 @@ fn no_blob_is_made_by_pieces_before_each_was_found_to_be_right() {
     let data = data(6 * CHUNK_BYTES);
     let file = listed(&data, &data);
     let partial = store.partial(&file, Scope::Public).unwrap();
-    let sealed = || partial.seal_by_pieces().unwrap().is_some();
+    let sealed = || partial.seal_by_pieces(&file).unwrap().is_some();
     partial.write(&all(&data)).unwrap();
     assert!(!sealed(), "without a list");
     assert!(partial.hold_against(Arc::new(list(&data))));
@@ -179,6 +192,9 @@ fn no_blob_is_made_by_pieces_before_each_was_found_to_be_right() {
     partial.write(&chunks(&data, 3, 4)).unwrap();
     assert!(!sealed(), "with a chunk that came again and was not held against it");
     partial.check_all_pieces().unwrap();
+    // Another resource lists the same sha256 beside another Xet hash.
+    let other = OriginFile { digests: vec![sha256(&data), xet(b"other")], ..file.clone() };
+    assert!(partial.seal_by_pieces(&other).unwrap().is_none(), "by the list of another hash");
     partial.drop_pieces();
     assert!(!sealed(), "with a list that was false");
     // The proof of the whole goes on from where it was.
@@ -210,6 +226,13 @@ fn what_was_proven_by_piece_before_the_node_ended_is_held_against_its_digest_whe
     store.record_resource(&known).unwrap();
     drop(store);
     let store = store_at(&folder.path().join("home"));
-    assert_eq!(store.public_resources().unwrap().len(), 1);
-    assert!(store.find(&file.key(Scope::Public)).unwrap().is_some());
+    let key = file.key(Scope::Public);
+    assert_eq!((store.public_resources().unwrap().len(), store.find(&key).unwrap().is_some()), (0, false));
+    assert_eq!(store.catch_up().unwrap(), [key]);
+    assert_eq!((store.public_resources().unwrap().len(), store.find(&key).unwrap().is_some()), (1, true));
+    // What was proven otherwise has its list from then on.
+    let path = store.home().join(pieces_file(store.find(&key).unwrap().unwrap().content()));
+    fs::remove_file(&path).unwrap();
+    assert_eq!(store.catch_up().unwrap(), []);
+    assert!(path.exists());
 }
