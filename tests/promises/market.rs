@@ -8,7 +8,7 @@ use larder_harness::hub::{Lie, Repo, Tree};
 use larder_harness::market::{Rogue, falsified};
 use serde_json::Value;
 
-use crate::files::{Files, MIB};
+use crate::files::{Files, MIB, names};
 use crate::member::{ANYWHERE, MARKET, Member, rogue};
 use crate::node::{Node, Running, until};
 
@@ -177,6 +177,7 @@ fn a_false_binding_costs_a_mebibyte_where_the_hub_tells_xet_hashes() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let holder = Member::start(&hub, MARKET, &[]);
     holder.prepare(&files, "first");
+    until("the holder has listed the pieces", || !names(&holder.node.home().join("pieces")).is_empty());
     let mut was_met = false;
     for round in 0..8 {
         let rogue = rogue(&runtime, &holder.address, Rogue::SwearsFalse, &hub);

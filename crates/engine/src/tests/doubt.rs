@@ -99,3 +99,19 @@ fn an_origin_that_does_not_say_who_is_wrong_keeps_nobody_from_going_on() {
     heard(&mut engine, Pieces::Doubted, Time::ZERO);
     assert!(comes(&mut engine, open, Time::ZERO));
 }
+
+#[test]
+fn the_more_was_right_the_more_is_asked_for_however_seldom_it_comes() {
+    let (mut engine, mut open) = begun();
+    heard(&mut engine, Pieces::Listed, Time::ZERO);
+    let mut most = bytes(&open);
+    assert!(most <= 1 << 20);
+    for turn in 1..200 {
+        // Longer than what is told is gathered for.
+        let now = Duration::from_millis(60) * turn;
+        open.drain(..).collect::<Vec<_>>().into_iter().for_each(|read| finish(&mut engine, read, now));
+        open.extend(asked(&actions(&mut engine, now)));
+        most = most.max(bytes(&open));
+    }
+    assert!(most > 2 << 20, "{most} bytes at most");
+}
