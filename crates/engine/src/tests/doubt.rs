@@ -109,7 +109,7 @@ fn the_more_was_right_the_more_is_asked_for_however_seldom_it_comes() {
     for turn in 1..200 {
         // Longer than what is told is gathered for.
         let now = Duration::from_millis(60) * turn;
-        open.drain(..).collect::<Vec<_>>().into_iter().for_each(|read| finish(&mut engine, read, now));
+        open.pop_front().into_iter().for_each(|read| finish(&mut engine, read, now));
         open.extend(asked(&actions(&mut engine, now)));
         most = most.max(bytes(&open));
     }
