@@ -11,8 +11,8 @@ use crate::literal::{Item, Literals};
 use crate::resource::Asked;
 use crate::{JobError, Kind, Layout, Settings, TargetPath};
 
-/// The longest definition that is read, in bytes.
-pub const MAX_TEXT_BYTES: usize = 16 << 20;
+/// The longest definition that is read, in bytes; each may take 160 bytes of memory while it is.
+pub const MAX_TEXT_BYTES: usize = 4 << 20;
 /// The most resources that one definition may ask for; also the most items of one list in it.
 pub const MAX_RESOURCES: usize = 10_000;
 

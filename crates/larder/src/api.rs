@@ -54,8 +54,8 @@ pub(crate) use orders::{Orders, tell};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use submit::read as read_submission;
 
-/// The largest request: a job definition of 16 MiB, escaped.
-const MAX_REQUEST_BYTES: usize = 64 * 1024 * 1024;
+/// The largest request: a job definition of 4 MiB, escaped.
+const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
 /// How long a node may take to tell of itself.
 const STATUS_WITHIN: Duration = Duration::from_secs(2);
 

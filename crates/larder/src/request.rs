@@ -10,7 +10,7 @@ use crate::arguments::{JobArguments, PrepareArguments, PullArguments, Wishes};
 use crate::config::{self, Config};
 
 /// The longest job definition that is read.
-pub(crate) const MAX_DEFINITION_BYTES: u64 = 16 * 1024 * 1024;
+pub(crate) const MAX_DEFINITION_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A request to make a job ready, as its node is to carry it out.
 pub(crate) fn prepare(config: &Config, arguments: &PrepareArguments) -> anyhow::Result<Prepare> {
@@ -54,6 +54,6 @@ fn read_definition(path: &Path) -> anyhow::Result<String> {
     };
     let mut bytes = Vec::new();
     input.take(MAX_DEFINITION_BYTES + 1).read_to_end(&mut bytes).with_context(|| name.clone())?;
-    anyhow::ensure!(bytes.len() as u64 <= MAX_DEFINITION_BYTES, "{name}: a job definition may have at most 16 MiB");
+    anyhow::ensure!(bytes.len() as u64 <= MAX_DEFINITION_BYTES, "{name}: a job definition may have at most 4 MiB");
     String::from_utf8(bytes).with_context(|| format!("{name} is not text in UTF-8"))
 }

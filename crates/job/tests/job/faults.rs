@@ -163,8 +163,8 @@ fn only_s3_can_be_written() {
 
 #[test]
 fn input_is_bounded() {
-    let padded = format!("{{\"ops\": []}}{}", " ".repeat(17 << 20));
-    assert!(parse(&padded, &Settings::default()).unwrap_err().to_string().contains("more than the 16777216"));
+    let padded = format!("{{\"ops\": []}}{}", " ".repeat(5 << 20));
+    assert!(parse(&padded, &Settings::default()).unwrap_err().to_string().contains("more than the 4194304"));
     let entry = json!({"type": "S3", "url": "s3://b", "target": "/t"});
     assert_eq!(job_of(&[("a", vec![entry.clone(); 10_000].into())]).unwrap().ops[0].entries.len(), 10_000);
     let many = job_of(&[("a", vec![entry.clone(); 6_000].into()), ("b", vec![entry; 6_000].into())]).unwrap_err().to_string();

@@ -57,7 +57,7 @@ pub(crate) fn read(config: &Config, door: Door, body: &[u8]) -> Result<Prepare, 
         serde_json::from_slice(body).map_err(|error| wrong(&error))?;
     let definition = text(definition)?;
     if definition.len() as u64 > MAX_DEFINITION_BYTES {
-        return Err("definition: a job definition may have at most 16 MiB".into());
+        return Err("definition: a job definition may have at most 4 MiB".into());
     }
     let name = name.filter(|name| !name.is_empty()).unwrap_or_else(|| "job".to_owned());
     if name.len() > MAX_NAME_BYTES || name.contains(char::is_control) {
@@ -177,7 +177,7 @@ mod tests {
             let error = parse(body).err().unwrap_or_default();
             assert!(error.contains(reason) && !error.contains("hidden"), "{body}: {error}");
         }
-        let long = format!(r#"{{"definition": "{}"}}"#, "x".repeat(17 << 20));
-        assert!(parse(&long).err().unwrap().contains("16 MiB"));
+        let long = format!(r#"{{"definition": "{}"}}"#, "x".repeat(5 << 20));
+        assert!(parse(&long).err().unwrap().contains("4 MiB"));
     }
 }
