@@ -1,7 +1,7 @@
 //! The markets that a node is in.
 
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use larder_content::{CHUNK_BYTES, Holding, NodeId, Subject};
 use larder_engine::MarketId;
@@ -55,7 +55,7 @@ impl Markets {
             let book = tokio::task::spawn_blocking(move || from.peers(&address)).await;
             let book = book.map_err(|panic| NodeError::Defect(panic.to_string()))??;
             // A book of another version is of no use, and no loss: the bootstraps know all.
-            let known = book.and_then(|book| decode_book(&book).ok()).unwrap_or_default();
+            let known = book.and_then(|book| decode_book(&book, SystemTime::now()).ok()).unwrap_or_default();
             let started = Market::start(&identity, read(settings).map_err(input)?, limits(config), known, held.clone()).await;
             let (market, mut happened) = started.map_err(|error| input(error.to_string()))?;
             markets.push(market);

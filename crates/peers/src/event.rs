@@ -2,7 +2,7 @@
 
 use larder_content::{FileMessage, Holding, NodeId, Subject};
 
-use crate::book::KnownPeer;
+use crate::book::Book;
 use crate::exchange::Upload;
 
 /// Something that happened in a market. All come over one bounded channel of 4,096 places: while no more than 1,024 are free,
@@ -24,8 +24,8 @@ pub enum Event {
     Sighted(Sighting),
     /// A peer asks for chunks or hashes.
     Asked(Upload),
-    /// The known peers have changed: to be kept over a restart. At most once a minute, and at the end.
-    Book(Vec<KnownPeer>),
+    /// The known peers have changed, or someone was banned: to be kept over a restart. At most once a minute, and at the end.
+    Book(Book),
 }
 
 /// A node's holding of a subject: a hint until that node itself gives something.

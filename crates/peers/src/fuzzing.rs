@@ -1,7 +1,7 @@
 //! The readers of what nodes of a market say, for a fuzzer.
 
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use futures::FutureExt;
 use larder_content::PieceRow;
@@ -10,7 +10,7 @@ use libp2p::Multiaddr;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::address::{at_address_of, network_of, reach_of, told_by};
-use crate::book::{KnownPeer, MOST_ADDRESSES, MOST_KNOWN, decode_book, encode_book};
+use crate::book::{Book, KnownBan, KnownPeer, MOST_ADDRESSES, MOST_KNOWN, decode_book, encode_book};
 use crate::control::{ControlRecord, FileMessageRecord, RowRecord};
 use crate::event::Sighting;
 use crate::exchange::{MOST_ASKS, MOST_CHUNKS, MOST_HASHES, MOST_ROWS, PIECE_BYTES, Part, Wanted, read_answers, read_asks};
@@ -107,9 +107,10 @@ fn answers(sent: &[u8]) {
 
 /// The book of known peers: what is kept of it is kept again as it is.
 fn book(bytes: &[u8]) {
-    let Ok(peers) = decode_book(bytes) else { return };
-    assert!(peers.len() <= MOST_KNOWN && peers.iter().all(|peer| peer.addresses.len() <= MOST_ADDRESSES));
-    assert_eq!(decode_book(&encode_book(&peers)), Ok(peers));
+    let now = UNIX_EPOCH + Duration::from_secs(1 << 31);
+    let Ok(book) = decode_book(bytes, now) else { return };
+    assert!(book.peers.len() <= MOST_KNOWN && book.peers.iter().all(|peer| peer.addresses.len() <= MOST_ADDRESSES));
+    assert_eq!(decode_book(&encode_book(&book, now), now), Ok(book));
 }
 
 /// Addresses, one a line, that a peer tells which is at the first.
@@ -218,7 +219,9 @@ mod tests {
         ];
         let told = words.map(|body| framed(ControlRecord::Told(FileMessageRecord::of(FileMessage { file, body }).unwrap().remove(0))));
         keep("control/words", told.to_vec());
-        keep("book/two", vec![encode_book(&[peer.clone(), KnownPeer { addresses: Vec::new(), ..peer }])]);
+        let bans = vec![KnownBan { node, left: Duration::from_secs(60), offences: 1 }];
+        let book = Book { peers: vec![peer.clone(), KnownPeer { addresses: Vec::new(), ..peer }], bans };
+        keep("book/two", vec![encode_book(&book, UNIX_EPOCH + Duration::from_secs(1 << 31))]);
         keep("gossip/rows", vec![crate::swarm::gossip_of(rows)]);
     }
 

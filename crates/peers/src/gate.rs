@@ -6,12 +6,14 @@ use std::time::Duration;
 use larder_content::NodeId;
 use tokio::time::Instant;
 
+use crate::book::KnownBan;
+
 /// The most nodes whose bans and offences are remembered, and the most whose stalls are.
-const MOST_BANS: usize = 4096;
+pub(crate) const MOST_BANS: usize = 4096;
 /// The ban for a first offence, or the time without answers for a first stall; it doubles with each.
 const FIRST_BAN: Duration = Duration::from_secs(60);
-/// The longest of those.
-const LONGEST_BAN: Duration = Duration::from_secs(3600);
+/// The longest of those, and the longest that outlives a restart.
+pub(crate) const LONGEST_BAN: Duration = Duration::from_secs(3600);
 /// How many reasons are kept for the status.
 const MOST_REASONS: usize = 8;
 
@@ -23,11 +25,29 @@ pub(crate) struct Gate {
     /// Who is connected, but is given no chunks.
     stalled: Bans,
     reasons: VecDeque<String>,
+    /// Someone was banned since the bans were last kept.
+    has_changed: bool,
 }
 
 impl Gate {
-    pub(crate) fn new(allow: &[NodeId]) -> Self {
-        Self { allow: allow.iter().copied().collect(), ..Self::default() }
+    /// One with the bans of an earlier run.
+    pub(crate) fn new(allow: &[NodeId], kept: &[KnownBan]) -> Self {
+        let mut gate = Self { allow: allow.iter().copied().collect(), ..Self::default() };
+        kept.iter().for_each(|ban| gate.bans.add(ban.node, ban.left).offences = ban.offences);
+        gate
+    }
+
+    /// Whether anyone was banned since this was last asked.
+    pub(crate) fn takes_change(&mut self) -> bool {
+        std::mem::take(&mut self.has_changed)
+    }
+
+    /// The bans that hold.
+    pub(crate) fn kept(&self) -> Vec<KnownBan> {
+        let now = Instant::now();
+        let kept =
+            |(node, ban): (&NodeId, &Ban)| KnownBan { node: *node, left: ban.until.saturating_duration_since(now), offences: ban.offences };
+        self.bans.0.iter().map(kept).filter(|ban| !ban.left.is_zero()).collect()
     }
 
     /// Whether a node may come in; else why not.
@@ -41,11 +61,13 @@ impl Gate {
     /// Bans a node for a time, unless it is banned for longer.
     pub(crate) fn ban(&mut self, node: NodeId, period: Duration) {
         self.bans.add(node, period);
+        self.has_changed = true;
     }
 
     /// Bans a node that broke the protocol, each time for longer.
     pub(crate) fn offence(&mut self, node: NodeId) {
         self.bans.add_longer(node);
+        self.has_changed = true;
     }
 
     /// A node took nothing of an answer, and with that a place that others waited for: it is given none for a time, each time longer.
@@ -124,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_node_that_offends_again_is_banned_for_longer() {
-        let (mut gate, node) = (Gate::new(&[]), NodeId([1; 32]));
+        let (mut gate, node) = (Gate::new(&[], &[]), NodeId([1; 32]));
         assert!(gate.admits(node).is_ok());
         gate.offence(node);
         let first = gate.bans.0[&node].until;
@@ -133,8 +155,21 @@ mod tests {
     }
 
     #[test]
+    fn a_ban_outlives_a_restart_and_the_next_is_longer_still() {
+        let (mut gate, node) = (Gate::new(&[], &[]), NodeId([1; 32]));
+        assert!(!gate.takes_change());
+        gate.offence(node);
+        gate.offence(node);
+        assert!(gate.takes_change() && !gate.takes_change());
+        let mut again = Gate::new(&[], &gate.kept());
+        assert!(again.admits(node).is_err() && !again.takes_change());
+        again.offence(node);
+        assert!(again.kept()[0].left > FIRST_BAN * 3, "it counts as a first one");
+    }
+
+    #[test]
     fn bans_of_many_nodes_stay_bounded() {
-        let mut gate = Gate::new(&[]);
+        let mut gate = Gate::new(&[], &[]);
         for number in 0..10_000_u32 {
             gate.ban(NodeId(*blake3::hash(&number.to_le_bytes()).as_bytes()), FIRST_BAN);
         }
@@ -143,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_node_that_stalls_is_let_in_but_given_nothing() {
-        let (mut gate, node) = (Gate::new(&[]), NodeId([1; 32]));
+        let (mut gate, node) = (Gate::new(&[], &[]), NodeId([1; 32]));
         assert!(gate.serves(node));
         gate.has_stalled(node);
         assert!(gate.admits(node).is_ok() && !gate.serves(node) && gate.serves(NodeId([2; 32])));

@@ -27,7 +27,7 @@ mod status;
 mod supervisor;
 mod swarm;
 
-pub use book::{KnownPeer, decode_book, encode_book};
+pub use book::{Book, KnownBan, KnownPeer, decode_book, encode_book};
 pub use config::{Config, MarketConfig, StartError};
 pub use event::{Event, Sighting};
 pub use exchange::{ChunkRequest, ChunkStream, FetchError, Gone, PIECE_CHUNKS, Piece, Signs, Upload, Wanted};

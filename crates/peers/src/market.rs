@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::book::KnownPeer;
+use crate::book::Book;
 use crate::config::{Addresses, Config, MarketConfig, StartError};
 use crate::control::{ControlRecord, FileMessageRecord, Link};
 use crate::event::{Event, Sighting};
@@ -52,7 +52,7 @@ impl Market {
         identity: &Identity,
         market: MarketConfig,
         config: Config,
-        known: Vec<KnownPeer>,
+        known: Book,
         held: Vec<Subject>,
     ) -> Result<(Self, mpsc::Receiver<Event>), StartError> {
         let addresses = Addresses::read(&market, &config)?;
@@ -153,8 +153,7 @@ impl Market {
         Ok(hashes)
     }
 
-    /// Asks for the pieces that the Xet root of a file of `size` bytes is made of, at most `most`: whether they make it is the caller's to
-    /// find out.
+    /// Asks for the pieces that a digest of a file of `size` bytes is made of, at most `most`: whether they make it is the caller's to find out.
     ///
     /// # Errors
     /// Says why they did not come.
@@ -167,7 +166,7 @@ impl Market {
             let more = pieces_of(link.asker.pieces(file, wanted.clone()).await?).await?;
             covered = more.iter().fold(covered, |covered, row| covered.saturating_add(row.bytes));
             let is_last = (more.len() as u64) < wanted.end - wanted.start;
-            if covered > size || is_last && covered < size || more.iter().any(|row| row.bytes == 0 || row.bytes > PieceRow::MOST_BYTES) {
+            if covered > size || is_last && covered < size || more.iter().any(|row| row.bytes == 0) {
                 return Err(FetchError::Lied(format!("pieces of {covered} bytes of a file of {size}")));
             }
             rows.extend(more);

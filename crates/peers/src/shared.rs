@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::address::is_here;
-use crate::book::KnownPeer;
+use crate::book::{Book, KnownPeer};
 use crate::config::{Addresses, Config, MarketConfig};
 use crate::control::{ControlRecord, HelloRecord, HolderRecord, Link, ROWS_A_FRAME, spare_frames};
 use crate::event::{Event, Sighting};
@@ -137,11 +137,11 @@ impl Shared {
         market: MarketConfig,
         config: Config,
         addresses: Addresses,
-        known: &[KnownPeer],
+        known: &Book,
         commands: mpsc::Sender<Command>,
         events: mpsc::Sender<Event>,
     ) -> Self {
-        let dialling = Dialling::new(identity.id(), &addresses.bootstrap, known);
+        let dialling = Dialling::new(identity.id(), &addresses.bootstrap, &known.peers);
         Self {
             identity,
             address: market.address,
@@ -151,7 +151,7 @@ impl Shared {
             queue: Queue::default(),
             spare_frames: Mutex::new(spare_frames()),
             uploads: Arc::new(Semaphore::new(UPLOADS_AT_ONCE)),
-            gate: Mutex::new(Gate::new(&market.allow)),
+            gate: Mutex::new(Gate::new(&market.allow, &known.bans)),
             config,
             awaited: AtomicUsize::new(dialling.awaited()),
             started: Instant::now(),
@@ -182,7 +182,7 @@ impl Shared {
         let market = MarketConfig { address: "market".into(), ..MarketConfig::default() };
         let addresses = Addresses { listen: Vec::new(), bootstrap: Vec::new() };
         let ((commands, to_obey), (events, to_take)) = (mpsc::channel(16), mpsc::channel(MOST_EVENTS));
-        (Self::new(Identity::generate(), market, Config::default(), addresses, &[], commands, events), to_obey, to_take)
+        (Self::new(Identity::generate(), market, Config::default(), addresses, &Book::default(), commands, events), to_obey, to_take)
     }
 
     /// The time since the market's start, which is what rows are dated by.

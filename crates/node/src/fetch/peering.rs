@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use larder_content::{ChunkLayout, ContentId, FileKey, FileMessage, FileWord, Holding, Scope, Strength, Subject};
 use larder_engine::{Compared, Event, MarketId, Peer, Sharing};
-use larder_peers::{Event as Happened, KnownPeer, Sighting, Upload, encode_book};
+use larder_peers::{Book, Event as Happened, Sighting, Upload, encode_book};
 
 use super::active::{Active, Body};
 use super::driver::{Driver, Report};
@@ -66,7 +67,7 @@ impl Driver {
             Happened::Told { from, message } => self.told(Peer { market, node: from }, message),
             Happened::Sighted(sighting) => self.sighted(market, sighting),
             Happened::Asked(upload) => self.asked(market, upload),
-            Happened::Book(peers) => self.keep_book(market, &peers),
+            Happened::Book(book) => self.keep_book(market, &book),
         }
     }
 
@@ -146,9 +147,9 @@ impl Driver {
         tokio::spawn(serve::answer(self.store.clone(), coming, upload));
     }
 
-    fn keep_book(&self, market: MarketId, peers: &[KnownPeer]) {
+    fn keep_book(&self, market: MarketId, book: &Book) {
         let Some(market) = self.markets.get(market) else { return };
-        let (store, address, book) = (self.store.clone(), market.address().to_owned(), encode_book(peers));
+        let (store, address, book) = (self.store.clone(), market.address().to_owned(), encode_book(book, SystemTime::now()));
         tokio::task::spawn_blocking(move || {
             if let Err(error) = store.put_peers(&address, &book) {
                 tracing::warn!(%error, "the known peers are not kept");

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use larder_content::{CHUNK_BYTES, FileKey, NodeId};
-use larder_peers::{ChunkRequest, Config, Event, Identity, Market, MarketConfig, Piece, Wanted};
+use larder_peers::{Book, ChunkRequest, Config, Event, Identity, Market, MarketConfig, Piece, Wanted};
 use tokio::sync::mpsc;
 
 /// Chunks in a question, and questions under way on a connection.
@@ -17,7 +17,7 @@ async fn start(listen: Vec<String>, bootstrap: Vec<String>) -> (Market, mpsc::Re
     let is_bootstrap = bootstrap.is_empty();
     let market = MarketConfig { address: "market".into(), listen, bootstrap, is_bootstrap, ..MarketConfig::default() };
     let config = Config { most_connections: CONNECTIONS, ..Config::default() };
-    Market::start(&Identity::generate(), market, config, Vec::new(), Vec::new()).await.unwrap()
+    Market::start(&Identity::generate(), market, config, Book::default(), Vec::new()).await.unwrap()
 }
 
 /// Listens, and gives until the market is dropped.

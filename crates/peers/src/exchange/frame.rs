@@ -11,7 +11,7 @@ pub(crate) enum AskRecord {
     Chunks { file: [u8; 32], content: Option<[u8; 32]>, first: u64, count: u64 },
     /// For the hashes of chunks.
     Hashes { file: [u8; 32], content: Option<[u8; 32]>, first: u64, count: u64 },
-    /// For the pieces that the Xet root of the file is made of.
+    /// For the pieces that a digest of the file is made of.
     Pieces { file: [u8; 32], first: u64, count: u64 },
     /// The answer to the question of this number, counted from 0 on the stream, is not wanted any more.
     Cancel { ask: u64 },

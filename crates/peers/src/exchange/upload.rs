@@ -15,7 +15,7 @@ pub enum Wanted {
     Chunks(Range<u64>),
     /// The hashes of these chunks: 1 to 16384.
     Hashes(Range<u64>),
-    /// These of the pieces that the Xet root of the content is made of: 1 to 16384, of which not all may exist.
+    /// These of the pieces that a digest of the content is made of: 1 to 16384, of which not all may exist.
     Pieces(Range<u64>),
 }
 

@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use super::run::EventLoop;
 use super::setup;
+use crate::book::Book;
 use crate::control::ControlRecord;
 use crate::event::Event;
 use crate::shared::lock;
@@ -68,9 +69,10 @@ impl EventLoop {
     }
 
     fn hand_out_book(&self) {
-        let changed = lock(&self.shared.dialling).changed_book();
-        if let Some(book) = changed {
-            self.shared.try_emit(Event::Book(book));
+        let changed = [lock(&self.shared.dialling).takes_change(), lock(&self.shared.gate).takes_change()];
+        if changed.contains(&true) {
+            let (peers, bans) = (lock(&self.shared.dialling).reached(), lock(&self.shared.gate).kept());
+            self.shared.try_emit(Event::Book(Book { peers, bans }));
         }
     }
 

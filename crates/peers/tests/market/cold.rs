@@ -40,7 +40,7 @@ async fn nodes_of_one_bootstrap_are_introduced_to_each_other() {
 async fn a_node_returns_to_the_peers_it_knew() {
     let one = Start::new().go().await;
     let mut start = Start::new();
-    start.known = vec![KnownPeer { node: one.id(), addresses: vec![one.address().split("/p2p/").next().unwrap().to_owned()] }];
+    start.known.peers = vec![KnownPeer { node: one.id(), addresses: vec![one.address().split("/p2p/").next().unwrap().to_owned()] }];
     let two = start.go().await;
     two.sees(&one).await;
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use larder_content::{FileKey, FileMessage, FileWord, Holding, Subject};
-use larder_peers::{Config, Identity, KnownPeer, Market, MarketConfig, StartError};
+use larder_peers::{Book, Config, Identity, KnownPeer, Market, MarketConfig, StartError};
 
 use crate::node::{Start, pair, wait_for};
 
@@ -67,8 +67,27 @@ async fn a_port_in_use_is_named() {
     let one = Start::new().go().await;
     let address = one.address().split("/p2p/").next().unwrap().to_owned();
     let market = MarketConfig { address: "market".into(), listen: vec![address.clone()], ..MarketConfig::default() };
-    let error = Market::start(&Identity::generate(), market, Config::default(), Vec::new(), Vec::new()).await.unwrap_err();
+    let error = Market::start(&Identity::generate(), market, Config::default(), Book::default(), Vec::new()).await.unwrap_err();
     assert!(matches!(&error, StartError::Listen { .. }) && error.to_string().contains(&address), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ban_outlives_a_restart() {
+    let (one, two) = pair().await;
+    one.market.ban(two.id(), Duration::from_secs(600));
+    wait_for("the parting", || !one.market.is_connected(two.id())).await;
+    one.market.clone().stop().await;
+    let mut start = Start::new();
+    start.known = one.heard.lock().unwrap().books.last().cloned().unwrap();
+    assert_eq!(start.known.bans.iter().map(|ban| ban.node).collect::<Vec<_>>(), [two.id()]);
+    // Its book leads to the other, too, whom it is not to dial.
+    start.known.peers = vec![KnownPeer { node: two.id(), addresses: vec![two.address().split("/p2p/").next().unwrap().to_owned()] }];
+    let one = start.go().await;
+    let three = Start::to(&[&one, &two]).go().await;
+    three.sees(&one).await;
+    three.sees(&two).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!one.market.is_connected(two.id()) && !two.market.is_connected(one.id()), "it is let in again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,8 +95,8 @@ async fn both_sides_that_dial_at_once_end_up_with_one_connection() {
     for _ in 0..5 {
         let (mut one, mut two) = (Start::new(), Start::new());
         let (free_one, free_two) = (free_address(), free_address());
-        one.known = vec![KnownPeer { node: two.identity.id(), addresses: vec![free_two.clone()] }];
-        two.known = vec![KnownPeer { node: one.identity.id(), addresses: vec![free_one.clone()] }];
+        one.known.peers = vec![KnownPeer { node: two.identity.id(), addresses: vec![free_two.clone()] }];
+        two.known.peers = vec![KnownPeer { node: one.identity.id(), addresses: vec![free_one.clone()] }];
         (one.market.listen, two.market.listen) = (vec![free_one], vec![free_two]);
         let (one, two) = tokio::join!(one.go(), two.go());
         one.sees(&two).await;

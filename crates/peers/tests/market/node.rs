@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use larder_content::{CHUNK_BYTES, ChunkHash, ChunkLayout, FileMessage, NodeId, PieceRow, Subject, VerifiedChunks};
-use larder_peers::{Config, Event, Identity, KnownPeer, Market, MarketConfig, PIECE_CHUNKS, Piece, Sighting, Upload, Wanted};
+use larder_peers::{Book, Config, Event, Identity, Market, MarketConfig, PIECE_CHUNKS, Piece, Sighting, Upload, Wanted};
 use tokio::time::{Instant, sleep};
 
 /// Long past what anything here takes.
@@ -27,7 +27,7 @@ pub(crate) struct Heard {
     pub(crate) told: Vec<(NodeId, FileMessage)>,
     pub(crate) came_and_went: Vec<(NodeId, bool)>,
     pub(crate) sighted: Vec<Sighting>,
-    pub(crate) books: Vec<Vec<KnownPeer>>,
+    pub(crate) books: Vec<Book>,
     pub(crate) cancelled: usize,
     /// Whether claims that it hands out are false.
     pub(crate) forges: bool,
@@ -38,7 +38,7 @@ pub(crate) struct Start {
     pub(crate) identity: Identity,
     pub(crate) market: MarketConfig,
     pub(crate) config: Config,
-    pub(crate) known: Vec<KnownPeer>,
+    pub(crate) known: Book,
     pub(crate) held: Vec<Subject>,
 }
 
@@ -46,7 +46,7 @@ impl Start {
     pub(crate) fn new() -> Self {
         let market = MarketConfig { address: "market".into(), listen: vec!["/ip4/127.0.0.1/tcp/0".into()], ..MarketConfig::default() };
         let config = Config { announce_every: Duration::from_millis(100), ..Config::default() };
-        Self { identity: Identity::generate(), market, config, known: Vec::new(), held: Vec::new() }
+        Self { identity: Identity::generate(), market, config, known: Book::default(), held: Vec::new() }
     }
 
     pub(crate) fn to(bootstraps: &[&Node]) -> Self {
