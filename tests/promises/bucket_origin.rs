@@ -47,7 +47,7 @@ fn bucket() -> Bucket {
 }
 
 /// What is at `endpoint/path`, the first segment of which is a bucket, read without keys.
-fn open(endpoint: &str, path: &str) -> BucketResource {
+pub(crate) fn open(endpoint: &str, path: &str) -> BucketResource {
     let named = path.split('/').next().map(str::to_owned);
     BucketResource { url: format!("{endpoint}/{path}"), bucket: named, files: vec![], credentials: None }
 }
@@ -93,7 +93,7 @@ async fn answering(reply: fn(&str) -> (&'static str, String)) -> String {
     endpoint
 }
 
-async fn list(resource: &BucketResource) -> Listing {
+pub(crate) async fn list(resource: &BucketResource) -> Listing {
     bucket().list(resource, None).await.unwrap()
 }
 

@@ -3,13 +3,16 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
+use larder_harness::counts::Counts;
 use larder_harness::faults::{Fault, Rule};
 use larder_harness::hub::{Lie, Repo, Tree};
-use larder_harness::market::{Rogue, falsified};
+use larder_harness::market::{Known, Rogue, falsified};
+use larder_harness::proxy::Proxy;
 use serde_json::Value;
 
-use crate::files::{Files, MIB, names};
-use crate::member::{ANYWHERE, MARKET, Member, rogue};
+use crate::bucket_origin::{list, open, seaweed};
+use crate::files::{Files, MIB, REPO, names, resource};
+use crate::member::{ANYWHERE, MARKET, Member, rogue, rogue_of};
 use crate::node::{Node, Running, until};
 
 /// A rate of the origin that is no limit.
@@ -170,34 +173,67 @@ fn peers_that_stall_lie_or_have_nothing_harm_no_job() {
     }
 }
 
-#[test]
-fn a_false_binding_costs_a_mebibyte_where_the_hub_tells_xet_hashes() {
-    let files = Files::of_sizes([("model.safetensors", 64 * MIB)]);
-    let hub = files.hub(FAST);
+/// What may come of a liar that swears to a false file, and of its origin, where a list of pieces proves it.
+struct Bounds {
+    wasted: u64,
+    origin: u64,
+}
+
+/// Has nodes made by `node` do `job`, which a holder has done and a liar swears falsely about, until one of them asked the liar for something.
+fn meet_a_liar(holder: &Member, known: &Known, node: impl Fn() -> Node, job: &Value, files: &Files, origin: &Counts, most: &Bounds) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let holder = Member::start(&hub, MARKET, &[]);
-    holder.prepare(&files, "first");
+    holder.node.prepare(job.clone(), "first").ready();
     until("the holder has listed the pieces", || !names(&holder.node.home().join("pieces")).is_empty());
     let mut was_met = false;
     for round in 0..8 {
-        let rogue = rogue(&runtime, &holder.address, Rogue::SwearsFalse, &hub);
-        let node = Node::new(&hub).with("LARDER_LOG", "larder_node=debug,warn").with("LARDER_JOBS_PATIENCE", "0");
+        let rogue = rogue_of(&runtime, &holder.address, Rogue::SwearsFalse, known.clone());
+        let node = node().with("LARDER_LOG", "larder_node=debug,warn").with("LARDER_JOBS_PATIENCE", "0");
         let member = Member::with(node, MARKET, ANYWHERE, &[&holder.address, &rogue.listening()[0]]);
         member.knows(2);
-        hub.counts().reset();
-        let from = member.prepare(&files, "job");
-        let (origin, wasted) = (hub.counts().content().body_bytes, rogue.status().sent_bytes);
-        assert_eq!(from["peers"], files.bytes(), "{from}\n{}", member.log());
-        assert!(origin <= 128 * 1024, "the origin sent {origin} bytes for one piece\n{}", member.log());
-        // Beside what it sends of content, it speaks.
-        assert!(wasted <= MIB + MIB / 8, "round {round}: {wasted} bytes came of the liar\n{}", member.log());
-        was_met |= member.log().contains("the origin is asked");
+        origin.reset();
+        let report = member.node.prepare(job.clone(), "job").ready();
+        member.assert_laid(files, "job");
+        let (sent, wasted) = (origin.content().body_bytes, rogue.status().sent_bytes);
+        assert_eq!(report["totals"]["from"]["peers"], files.bytes(), "{report}\n{}", member.log());
+        assert!(sent <= most.origin, "the origin sent {sent} bytes\n{}", member.log());
+        assert!(wasted <= most.wasted, "round {round}: {wasted} bytes came of the liar\n{}", member.log());
+        was_met |= member.log().contains("does not fit the list of pieces");
         runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), rogue.stop()).await }).unwrap();
         if was_met {
             break;
         }
     }
     assert!(was_met, "the liar was never asked for anything");
+}
+
+#[test]
+fn a_false_binding_costs_a_mebibyte_where_the_hub_tells_xet_hashes() {
+    let files = Files::of_sizes([("model.safetensors", 64 * MIB)]);
+    let hub = files.hub(FAST);
+    let holder = Member::start(&hub, MARKET, &[]);
+    let known = Known::of(&hub, &[REPO]).unwrap();
+    // Beside what it sends of content, it speaks; the origin is asked for one piece.
+    let most = Bounds { wasted: MIB + MIB / 8, origin: 128 * 1024 };
+    meet_a_liar(&holder, &known, || Node::new(&hub), &resource(), &files, hub.counts(), &most);
+}
+
+#[test]
+fn a_false_binding_costs_three_parts_where_a_bucket_tells_how_an_object_was_cut() {
+    const PART: u64 = 5 * MIB;
+    let files = Files::of_sizes([("model.bin", 60 * MIB)]);
+    let bytes = &files.0["model.bin"];
+    seaweed().store().unwrap().put_parts("pub", "market-parts/model.bin", bytes, PART).unwrap();
+    let proxy = Proxy::start(seaweed().address()).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let listing = runtime.block_on(list(&open(proxy.endpoint(), "pub/market-parts/")));
+    let listed = listing.manifest.files().iter().map(|file| (file.clone(), bytes.clone())).collect();
+    let node = || Node::of_endpoint("http://127.0.0.1:9");
+    let holder = Member::with(node(), MARKET, ANYWHERE, &[]);
+    let url = format!("{}/pub/market-parts/", proxy.endpoint());
+    let job = serde_json::json!([{"type": "S3", "url": url, "bucket": "pub", "target": "/data"}]);
+    // Beside what it sends of content, it speaks; the origin is asked for nothing but whether anyone may read it.
+    let most = Bounds { wasted: 3 * PART + MIB / 8, origin: 64 * 1024 };
+    meet_a_liar(&holder, &Known::of_files(&listing.id, listed), node, &job, &files, proxy.counts(), &most);
 }
 
 #[test]

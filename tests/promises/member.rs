@@ -17,7 +17,11 @@ pub(crate) const ANYWHERE: &str = "/ip4/127.0.0.1/tcp/0";
 
 /// Lets a rogue take part in the market until it is stopped; it speaks of the repository of tests.
 pub(crate) fn rogue(runtime: &Runtime, bootstrap: &str, kind: Rogue, hub: &HubServer) -> larder_peers::Market {
-    let known = Known::of(hub, &[REPO]).unwrap();
+    rogue_of(runtime, bootstrap, kind, Known::of(hub, &[REPO]).unwrap())
+}
+
+/// The same of one that speaks of what it is told.
+pub(crate) fn rogue_of(runtime: &Runtime, bootstrap: &str, kind: Rogue, known: Known) -> larder_peers::Market {
     runtime.block_on(take_part(kind, known, MARKET, vec![ANYWHERE.into()], vec![bootstrap.into()])).unwrap()
 }
 

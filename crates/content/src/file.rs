@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{OriginDigest, RelativePath, Strength};
+use crate::{OriginDigest, Pieces, RelativePath, Strength};
 
 /// One file as an origin lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +76,16 @@ impl OriginFile {
     #[must_use]
     pub fn by_pieces(&self) -> Option<Self> {
         self.xet().map(|root| Self { digests: vec![OriginDigest::Xet(root)], ..self.clone() })
+    }
+
+    /// The digest that a list of pieces may prove it by, each by itself: its Xet hash, else that of its parts if it proves no less than
+    /// whatever else is listed, and how they were cut is, too.
+    #[must_use]
+    pub fn listable(&self) -> Option<&OriginDigest> {
+        let may = |digest: &&OriginDigest| Pieces::most(digest, self.size) > 0;
+        let proves = |digest: &&OriginDigest| digest.strength() > Strength::Accident && Some(digest.strength()) == self.strength();
+        let xet = self.digests.iter().find(|digest| matches!(digest, OriginDigest::Xet(_)));
+        xet.or_else(|| self.digests.iter().filter(may).find(proves))
     }
 
     /// Its Xet hash, if one is listed.
@@ -204,6 +214,22 @@ mod tests {
         assert!(!plain.is_pinned(Scope::Public) && !plain.is_pinned(Scope::Private));
         plain.digests.push(OriginDigest::sha256(&"ab".repeat(32)).unwrap());
         assert!(plain.is_pinned(Scope::Public) && !plain.is_pinned(Scope::Private));
+    }
+
+    #[test]
+    fn parts_prove_by_a_list_where_their_sizes_are_known_and_nothing_proves_more() {
+        use crate::{Algorithm, PartSizes};
+        let parts = |algorithm, sizes| OriginDigest::parts(algorithm, &vec![1; Algorithm::bytes(algorithm)], sizes).unwrap();
+        let (known, counted) = (PartSizes::Uniform { bytes: 5 }, PartSizes::Count(2));
+        let md5 = parts(Algorithm::Md5, known.clone());
+        let of = |digests: Vec<OriginDigest>| file("a", digests).listable().cloned();
+        assert_eq!(of(vec![OriginDigest::whole(Algorithm::Md5, &[2; 16]).unwrap(), md5.clone()]), Some(md5.clone()));
+        assert_eq!(of(vec![parts(Algorithm::Md5, counted)]), None);
+        assert_eq!(of(vec![parts(Algorithm::Crc32, known.clone())]), None);
+        assert_eq!(of(vec![parts(Algorithm::Sha256, known), md5.clone()]).map(|digest| digest.strength()), Some(Strength::Content));
+        assert_eq!(of(vec![OriginDigest::sha256(&"ab".repeat(32)).unwrap(), md5.clone()]), None);
+        let xet = OriginDigest::xet(&"cd".repeat(32)).unwrap();
+        assert_eq!(of(vec![md5, xet.clone()]), Some(xet));
     }
 
     #[test]

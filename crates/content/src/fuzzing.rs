@@ -127,10 +127,10 @@ fn pieces(bytes: &[u8]) {
     assert_eq!(PieceRow::encode(&rows), bytes);
     let sum = |sum: u64, row: &PieceRow| sum.checked_add(row.bytes);
     let Some(size) = rows.iter().try_fold(0, sum) else {
-        return assert_eq!(Pieces::check(&[0; 32], 0, &rows), None);
+        return assert_eq!(Pieces::check(&OriginDigest::Xet([0; 32]), 0, &rows), None);
     };
-    let fits = rows.len() as u64 <= Pieces::most(size) && rows.iter().all(|row| (1..=PieceRow::MOST_BYTES).contains(&row.bytes));
-    let root = xet::file_hash(&rows);
+    let root = OriginDigest::Xet(xet::file_hash(&rows));
+    let fits = rows.len() as u64 <= Pieces::most(&root, size) && rows.iter().all(|row| (1..=128 * 1024).contains(&row.bytes));
     assert_eq!(Pieces::check(&root, size ^ 1, &rows), None);
     let taken = Pieces::check(&root, size, &rows);
     assert_eq!(taken.is_some(), fits);

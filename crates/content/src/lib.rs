@@ -29,7 +29,7 @@ pub use digest::{Algorithm, OriginDigest, ParseDigestError, PartSizes, ProofKind
 pub use file::{FileKey, Locator, OriginFile, Scope};
 pub use manifest::{MAX_FILE_BYTES, MAX_FILES, Manifest, ManifestError};
 pub use path::{PathError, RelativePath};
-pub use pieces::{PieceRow, Pieces};
+pub use pieces::{Lister, PieceProver, PieceRow, Pieces};
 pub use prover::{Mismatch, Proof, Prover};
 pub use resource::{BucketCredentials, BucketResource, HubKind, HubResource, OllamaResource, RepoId, RepoIdError, Resource};
 pub use secret::Secret;

@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::parts::candidates;
 use crate::xet::XetHasher;
-use crate::{Algorithm, OriginDigest, PartSizes, ProofKind};
+use crate::{Algorithm, OriginDigest, PartSizes, PieceRow, ProofKind};
 
 /// That a file's whole bytes match what its origin says of them; only a [`Prover`] makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,11 +97,11 @@ fn lanes(digest: &OriginDigest, size: u64) -> (Vec<u8>, Vec<Lane>) {
         }
         OriginDigest::Xet(value) => (value.to_vec(), vec![Lane::Xet(Box::default())]),
         OriginDigest::Parts { algorithm, value, sizes } => {
-            let cuts: Vec<PartCuts> = match sizes {
-                PartSizes::Uniform { bytes } => vec![PartCuts::Uniform(*bytes)],
-                PartSizes::Listed(sizes) => vec![PartCuts::Listed(sizes.clone().into_iter())],
+            let tried = || match sizes {
                 PartSizes::Count(count) => candidates(size, *count).into_iter().map(PartCuts::Uniform).collect(),
+                PartSizes::Uniform { .. } | PartSizes::Listed(_) => vec![],
             };
+            let cuts: Vec<PartCuts> = PartCuts::known(sizes).map_or_else(tried, |known| vec![known]);
             (value.clone(), cuts.into_iter().map(|cuts| Lane::Parts(PartsHasher::new(*algorithm, cuts))).collect())
         }
     }
@@ -118,13 +118,15 @@ impl Lane {
 }
 
 /// Hashes parts, and the concatenation of their hashes.
-struct PartsHasher {
+pub(crate) struct PartsHasher {
     algorithm: Algorithm,
     cuts: PartCuts,
     part: Hasher,
+    part_bytes: u64,
     left_in_part: u64,
-    part_is_empty: bool,
     outer: Hasher,
+    /// The parts that have ended, if they are listed.
+    listed: Option<Vec<PieceRow>>,
 }
 
 enum PartCuts {
@@ -133,6 +135,14 @@ enum PartCuts {
 }
 
 impl PartCuts {
+    fn known(sizes: &PartSizes) -> Option<Self> {
+        match sizes {
+            PartSizes::Uniform { bytes } => Some(Self::Uniform(*bytes)),
+            PartSizes::Listed(sizes) => Some(Self::Listed(sizes.clone().into_iter())),
+            PartSizes::Count(_) => None,
+        }
+    }
+
     /// The size of the next part; past the list's end, all that is left.
     fn next(&mut self) -> u64 {
         match self {
@@ -145,10 +155,15 @@ impl PartCuts {
 impl PartsHasher {
     fn new(algorithm: Algorithm, mut cuts: PartCuts) -> Self {
         let left_in_part = cuts.next();
-        Self { algorithm, cuts, part: Hasher::new(algorithm), left_in_part, part_is_empty: true, outer: Hasher::new(algorithm) }
+        Self { algorithm, cuts, part: Hasher::new(algorithm), part_bytes: 0, left_in_part, outer: Hasher::new(algorithm), listed: None }
     }
 
-    fn update(&mut self, mut bytes: &[u8]) {
+    /// One that lists the parts, 40 bytes of memory each; `None` where their sizes are not known.
+    pub(crate) fn listing(algorithm: Algorithm, sizes: &PartSizes) -> Option<Self> {
+        Some(Self { listed: Some(vec![]), ..Self::new(algorithm, PartCuts::known(sizes)?) })
+    }
+
+    pub(crate) fn update(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.left_in_part == 0 {
                 self.end_part();
@@ -157,28 +172,39 @@ impl PartsHasher {
             }
             let taken = bytes.len().min(usize::try_from(self.left_in_part).unwrap_or(usize::MAX));
             self.part.update(&bytes[..taken]);
-            self.part_is_empty = false;
+            self.part_bytes += taken as u64;
             self.left_in_part -= taken as u64;
             bytes = &bytes[taken..];
         }
     }
 
     fn end_part(&mut self) {
-        let part = std::mem::replace(&mut self.part, Hasher::new(self.algorithm));
-        self.outer.update(&part.finish());
-        self.part_is_empty = true;
+        let part = std::mem::replace(&mut self.part, Hasher::new(self.algorithm)).finish();
+        self.outer.update(&part);
+        let bytes = std::mem::take(&mut self.part_bytes);
+        self.listed.iter_mut().for_each(|listed| listed.push(PieceRow::new(bytes, &part)));
+    }
+
+    fn end(&mut self) {
+        if self.part_bytes > 0 {
+            self.end_part();
+        }
     }
 
     fn finish(mut self) -> Vec<u8> {
-        if !self.part_is_empty {
-            self.end_part();
-        }
+        self.end();
         self.outer.finish()
+    }
+
+    /// The parts of the bytes taken.
+    pub(crate) fn into_parts(mut self) -> Vec<PieceRow> {
+        self.end();
+        self.listed.unwrap_or_default()
     }
 }
 
 /// One of the hash functions of [`Algorithm`].
-enum Hasher {
+pub(crate) enum Hasher {
     Md5(Md5),
     Sha1(Sha1),
     Sha256(Sha256),
@@ -186,7 +212,7 @@ enum Hasher {
 }
 
 impl Hasher {
-    fn new(algorithm: Algorithm) -> Self {
+    pub(crate) fn new(algorithm: Algorithm) -> Self {
         let crc = |kind| Self::Crc(Box::new(crc_fast::Digest::new(kind)), algorithm.bytes());
         match algorithm {
             Algorithm::Md5 => Self::Md5(Md5::new()),
@@ -198,7 +224,7 @@ impl Hasher {
         }
     }
 
-    fn update(&mut self, bytes: &[u8]) {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Md5(hasher) => hasher.update(bytes),
             Self::Sha1(hasher) => hasher.update(bytes),
@@ -207,7 +233,7 @@ impl Hasher {
         }
     }
 
-    fn finish(self) -> Vec<u8> {
+    pub(crate) fn finish(self) -> Vec<u8> {
         match self {
             Self::Md5(hasher) => hasher.finalize().to_vec(),
             Self::Sha1(hasher) => hasher.finalize().to_vec(),

@@ -50,7 +50,7 @@ impl XetHasher {
     /// A hasher that has seen no bytes.
     #[must_use]
     pub fn new() -> Self {
-        Self { gear: gearhash::Hasher::default(), piece: blake3::Hasher::new_keyed(&PIECE_KEY), piece_bytes: 0, pieces: Vec::new() }
+        Self { gear: gearhash::Hasher::default(), piece: piece_hasher(), piece_bytes: 0, pieces: Vec::new() }
     }
 
     /// Takes the next bytes of the file.
@@ -104,9 +104,9 @@ impl XetHasher {
     }
 }
 
-/// The hash of a piece.
-pub(crate) fn piece_hash(bytes: &[u8]) -> [u8; 32] {
-    *blake3::keyed_hash(&PIECE_KEY, bytes).as_bytes()
+/// Makes the hash of a piece.
+pub(crate) fn piece_hasher() -> blake3::Hasher {
+    blake3::Hasher::new_keyed(&PIECE_KEY)
 }
 
 /// The file hash that pieces, in order, have as their root; 32 zero bytes for no pieces.

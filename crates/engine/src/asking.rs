@@ -265,22 +265,28 @@ impl Engine {
         let by_rarity = !share.whole && share.fetchers().next().is_some();
         let rare_only = by_rarity && share.is_kept_for_rare(partner, link, file, now);
         let (most, own) = (if share.whole { u64::MAX } else { link.run() }, link.time_for(CHUNK_BYTES));
-        let mut run = partner.has.shared_with(&file.waiting, 0, most);
+        let front = file.front(&partner.has);
+        let before = |run: Range<u64>| Some(run.start..run.end.min(front)).filter(|run| !run.is_empty());
+        let mut run = partner.has.shared_with(&file.waiting, 0, most).and_then(before);
         if run.is_none() {
             self.steal(key, share, node, own, now);
             let Some(file) = self.files.get_mut(&key) else { return false };
-            run = partner.has.shared_with(&file.waiting, 0, most);
+            run = partner.has.shared_with(&file.waiting, 0, most).and_then(before);
+            if run.is_none() && front < u64::MAX {
+                file.doubt.holds_back();
+            }
         } else if rare_only && !partner.has.meets_but(file.waiting.bits(), &share.common) {
             link.waits(file.group, key);
             return false;
         } else if by_rarity {
-            let samples = (0..SAMPLES).filter_map(|_| partner.has.shared_with(&file.waiting, self.random.below(share.count), most));
+            let samples =
+                (0..SAMPLES).filter_map(|_| partner.has.shared_with(&file.waiting, self.random.below(share.count.min(front)), most));
             let may = |chunk: &u64| share.is_to_ask(*chunk) && !(rare_only && share.common.contains(*chunk));
             let its_turn = |run: Range<u64>| {
                 let start = run.clone().find(may)?;
                 Some(start..(start..run.end).find(|chunk| !may(chunk)).unwrap_or(run.end))
             };
-            run = samples.chain(run).filter_map(its_turn).min_by_key(|run| share.available(run.start));
+            run = samples.filter_map(before).chain(run).filter_map(its_turn).min_by_key(|run| share.available(run.start));
             if run.is_none() && rare_only {
                 link.waits(file.group, key);
             }

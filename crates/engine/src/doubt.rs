@@ -1,9 +1,12 @@
 //! How much of a file may be asked of peers before it is proven: little, as long as a list of pieces proves what comes, or may come.
 //!
 //! So a false binding, whoever swears to it, costs no more than what is in doubt: 1 MiB, or an eighth of what came and was right by
-//! then. Where no list is to be had, all is in doubt until the end.
+//! then. Pieces that are longer than that, a bucket's parts, are asked for in order: there it costs two parts or three, or that eighth and one.
+//! Where no list is to be had, all is in doubt until the end.
 
 use std::time::Duration;
+
+use larder_content::CHUNK_BYTES;
 
 use crate::Time;
 
@@ -22,7 +25,10 @@ pub enum Pieces {
     /// Somebody was asked for their list.
     Asked,
     /// It is there: what comes is held against it before it is reported.
-    Listed,
+    Listed {
+        /// The bytes of the longest piece.
+        longest: u64,
+    },
     /// It is not to be had.
     Unknown,
     /// What came does not fit it: the origin is asked who is wrong.
@@ -32,7 +38,8 @@ pub enum Pieces {
 /// What is in doubt of one file: all that peers were asked for while the list is awaited, and what they have not brought yet once it is there.
 #[derive(Debug, Default)]
 pub(crate) struct Doubt {
-    listed: bool,
+    /// The bytes of the longest piece, if the list is there.
+    longest: Option<u64>,
     /// Until when the list is waited for.
     awaited: Option<Time>,
     /// Bytes that peers were asked for before it was there.
@@ -52,8 +59,8 @@ impl Doubt {
             Pieces::Asked => {
                 self.awaited.get_or_insert(now + WAIT);
             }
-            Pieces::Listed => self.listed = true,
-            Pieces::Unknown => (self.listed, self.awaited, self.settles) = (false, Some(now), None),
+            Pieces::Listed { longest } => self.longest = Some(longest),
+            Pieces::Unknown => (self.longest, self.awaited, self.settles) = (None, Some(now), None),
             Pieces::Doubted => self.settles = Some(now + SETTLES),
         }
         std::mem::take(&mut self.holds_back) || pieces == Pieces::Doubted
@@ -71,21 +78,32 @@ impl Doubt {
 
     /// Bytes were asked of a peer.
     pub(crate) fn asks(&mut self, bytes: u64) {
-        self.asked += if self.listed { 0 } else { bytes };
+        self.asked += if self.longest.is_some() { 0 } else { bytes };
     }
 
     /// Bytes came. Tells whether something waited for that.
     pub(crate) fn came(&mut self, bytes: u64) -> bool {
-        self.came += if self.listed { bytes } else { 0 };
+        self.came += if self.longest.is_some() { bytes } else { 0 };
         std::mem::take(&mut self.holds_back)
+    }
+
+    /// The chunk from which on nothing is asked for, given the first that is missing: of long pieces those are finished first that were begun.
+    pub(crate) fn front(&self, first_missing: impl Fn() -> u64) -> u64 {
+        let most = |longest: u64| first_missing().saturating_add((2 * longest).max(self.came / PART).div_ceil(CHUNK_BYTES));
+        self.longest.filter(|longest| *longest > LEAST).map_or(u64::MAX, most)
+    }
+
+    /// Something is beyond the front.
+    pub(crate) fn holds_back(&mut self) {
+        self.holds_back = true;
     }
 
     /// Whether so many bytes more may be asked for, while peers have so many to bring.
     pub(crate) fn allows(&mut self, bytes: u64, to_come: u64, now: Time) -> bool {
         let allows = if self.is_being_settled(now) {
             false
-        } else if self.listed {
-            to_come == 0 || to_come + bytes <= LEAST.max(self.came / PART)
+        } else if let Some(longest) = self.longest {
+            to_come == 0 || longest > LEAST || to_come + bytes <= LEAST.max(self.came / PART)
         } else {
             self.asked == 0 || self.asked + bytes <= LEAST || self.awaited.is_none_or(|until| now >= until)
         };
@@ -95,7 +113,7 @@ impl Doubt {
 
     /// When something is waited for no longer that something else waits for.
     pub(crate) fn ends(&self, now: Time) -> Time {
-        let list = self.awaited.filter(|_| self.holds_back && !self.listed);
+        let list = self.awaited.filter(|_| self.holds_back && self.longest.is_none());
         list.into_iter().chain(self.settles).filter(|until| *until > now).min().unwrap_or(Time::MAX)
     }
 }
@@ -106,6 +124,7 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
     const SECOND: Duration = Duration::from_secs(1);
+    const LISTED: Pieces = Pieces::Listed { longest: 128 * 1024 };
 
     #[test]
     fn little_is_in_doubt_while_pieces_prove_what_comes() {
@@ -117,7 +136,7 @@ mod tests {
         assert!(!doubt.allows(1, MIB, SECOND) && !doubt.allows(1, 0, SECOND), "what came without a list is in doubt, too");
         assert_eq!((doubt.ends(SECOND), doubt.ends(2 * SECOND)), (2 * SECOND, Time::MAX));
         assert!(doubt.allows(100 * MIB, MIB, 2 * SECOND), "the list is waited for no longer");
-        assert!(doubt.heard(Pieces::Listed, 3 * SECOND), "what waited may be asked for");
+        assert!(doubt.heard(LISTED, 3 * SECOND), "what waited may be asked for");
         assert!(!doubt.allows(1, MIB, 3 * SECOND));
         assert!(doubt.came(MIB), "what waited may be asked for");
         assert!(doubt.allows(MIB, 0, 3 * SECOND));
@@ -128,5 +147,16 @@ mod tests {
         assert!(doubt.allows(1, 0, 8 * SECOND), "an origin that does not say who is wrong is waited for");
         doubt.heard(Pieces::Unknown, 8 * SECOND);
         assert!(doubt.allows(100 * MIB, 20 * MIB, 8 * SECOND));
+    }
+
+    #[test]
+    fn long_pieces_are_asked_for_one_after_the_other() {
+        let mut doubt = Doubt::default();
+        assert_eq!(doubt.front(|| 7), u64::MAX, "nothing is known of pieces");
+        doubt.heard(Pieces::Listed { longest: 8 * MIB }, SECOND);
+        assert_eq!(doubt.front(|| 7), 7 + 64);
+        assert!(doubt.allows(8 * MIB, 8 * MIB, SECOND));
+        doubt.came(800 * MIB);
+        assert_eq!(doubt.front(|| 3_200), 3_200 + 400);
     }
 }

@@ -93,6 +93,13 @@ impl WantedFile {
         self.waiting.is_empty() && self.reading == 0 && self.asking.is_empty()
     }
 
+    /// The chunk from which on one who has these is asked for nothing, since what comes before must be proven first.
+    pub(crate) fn front(&self, has: &Chunks) -> u64 {
+        let asked = self.asked.first(0, true).unwrap_or(u64::MAX);
+        let first = || has.shared_with(&self.waiting, 0, 1).map_or(asked, |run| run.start.min(asked));
+        self.doubt.front(first)
+    }
+
     /// How many bytes these chunks have.
     pub(crate) fn bytes(&self, chunks: &Range<u64>) -> u64 {
         let bytes = self.layout.bytes(chunks.start, chunks.end);

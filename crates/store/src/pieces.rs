@@ -1,6 +1,7 @@
-//! The pieces that the Xet hashes of blobs are made of, each list a file beside the blobs: what others need to prove by piece.
+//! The pieces that digests of blobs are made of, each list a file beside the blobs: what others need to prove by piece.
 //!
-//! A list is kept from the proof by piece, or made of the blob's bytes for one whose origin lists a Xet hash; never because a stranger asks.
+//! A list is kept from the proof by piece, or made of the blob's bytes for one whose origin lists such a digest; never because a stranger asks.
+//! There is one for a blob, even if two origins list it with two such digests.
 //! What a power cut made of it is found once a run of the node, when it is first asked for; whoever gets rows of it holds them against what
 //! their own origin lists. Of private blobs there is none.
 
@@ -8,8 +9,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::sync::MutexGuard;
 
-use larder_content::xet::XetHasher;
-use larder_content::{ChunkLayout, ContentId, PieceRow, Pieces, Scope};
+use larder_content::{ChunkLayout, ContentId, Lister, OriginDigest, PieceRow, Pieces, Scope};
 
 use crate::blobs::{Blob, BlobName};
 use crate::index::Row;
@@ -53,19 +53,19 @@ impl Store {
         Ok(PieceRow::decode(&found))
     }
 
-    /// Lists the pieces of a public blob of which there is no list, if they make the Xet hash `root` that its origin lists. Reads it through,
+    /// Lists the pieces of a public blob of which there is no list, if they make the `digest` that its origin lists. Reads it through,
     /// a gigabyte or two a second.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] if the blob turns out not to be what it was: it is gone then. Also if it cannot be read.
-    pub fn list_pieces(&self, blob: &Blob, root: &[u8; 32]) -> Result<(), StoreError> {
+    pub fn list_pieces(&self, blob: &Blob, digest: &OriginDigest) -> Result<(), StoreError> {
         let (shared, name) = (&*self.shared, blob.name());
         if name.scope() == Scope::Private || shared.list_length(name)?.is_some() {
             return Ok(());
         }
-        let mut hasher = XetHasher::new();
-        shared.read_through(name, ChunkLayout::new(blob.size()), &mut |bytes| hasher.update(bytes))?;
-        if let Some(pieces) = Pieces::check(root, blob.size(), &hasher.into_pieces()) {
+        let Some(mut lister) = Lister::new(digest, blob.size()) else { return Ok(()) };
+        shared.read_through(name, ChunkLayout::new(blob.size()), &mut |bytes| lister.update(bytes))?;
+        if let Some(pieces) = lister.finish() {
             shared.keep_pieces(name, &pieces, &shared.stripe(name));
         }
         Ok(())

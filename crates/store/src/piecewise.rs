@@ -11,6 +11,9 @@ use crate::partial::{Chunks, Partial, file_name};
 use crate::read::read;
 use crate::{StoreError, lock};
 
+/// How much of a piece is read back at a time.
+const STEP_BYTES: usize = 1 << 20;
+
 /// Which pieces of a coming file were found to be right.
 pub(crate) struct Piecewise {
     pieces: Arc<Pieces>,
@@ -48,7 +51,7 @@ impl Partial {
     /// Has what is written held against these pieces from now on, while the proof of the whole waits; false if it is already.
     pub fn hold_against(&self, pieces: Arc<Pieces>) -> bool {
         let mut chunks = lock(&self.coming.chunks);
-        if chunks.pieces.as_ref().is_some_and(|known| known.pieces.root() == pieces.root()) {
+        if chunks.pieces.as_ref().is_some_and(|known| known.pieces.digest() == pieces.digest()) {
             return false;
         }
         chunks.pieces = Some(Piecewise { right: vec![false; pieces.count()], pieces });
@@ -100,7 +103,12 @@ impl Partial {
                 Some(bytes) => pieces.fits(index, bytes),
                 None => {
                     let fail = |error| self.shared().home.fault(&file_name(&self.coming.key), error);
-                    pieces.fits(index, &read(&self.shared().buffers, &handle, &place).map_err(fail)?)
+                    let mut prover = pieces.prover(index);
+                    for start in place.clone().step_by(STEP_BYTES) {
+                        let step = start..place.end.min(start + STEP_BYTES as u64);
+                        prover.update(&read(&self.shared().buffers, &handle, &step).map_err(fail)?);
+                    }
+                    prover.fits()
                 }
             };
             let mut state = lock(&self.coming.chunks);

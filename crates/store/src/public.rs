@@ -67,11 +67,12 @@ impl Store {
         for listing in self.shared.home.names("listings")? {
             let Some((_, manifest)) = self.shared.manifest_of(&listing, &|id| public.contains(id))? else { continue };
             for file in manifest.files() {
-                let (Some(root), Some(short)) = (file.xet(), file.by_pieces()) else { continue };
+                let Some(digest) = file.listable() else { continue };
                 let key = file.key(Scope::Public);
+                let by_pieces = || file.by_pieces().map_or(Ok(None), |short| self.find(&short.key(Scope::Public)));
                 if let Some(blob) = self.find(&key)? {
-                    self.list_pieces(&blob, &root)?;
-                } else if let Some(blob) = self.find(&short.key(Scope::Public))? {
+                    self.list_pieces(&blob, digest)?;
+                } else if let Some(blob) = by_pieces()? {
                     bound.extend(self.prove(&blob, file, Scope::Public)?.map(|_| key));
                 }
             }

@@ -41,26 +41,27 @@ impl Partial {
         })
     }
 
-    /// Makes the file a blob if all pieces of the Xet hash that `listed` has were found to be right; `None` if one was not, or what came is not
-    /// held against that hash: whoever began the file may have had it listed with another.
+    /// Makes the file a blob if all pieces of the digest that `listed` has were found to be right; `None` if one was not, or what came is not
+    /// held against that digest: whoever began the file may have had it listed with another.
     ///
-    /// What is bound is the key of the Xet hash alone. If the file's own key is made of another digest,
+    /// By a Xet hash the key of that alone is bound. If the file's own key is made of another digest,
     /// [`Store::prove`](crate::Store::prove) binds that.
     ///
     /// # Errors
     /// If the blob cannot be made.
     pub fn seal_by_pieces(&self, listed: &OriginFile) -> Result<Option<Blob>, StoreError> {
-        let (Some(root), Some(short)) = (listed.xet(), listed.by_pieces()) else { return Ok(None) };
+        let Some(digest) = listed.listable() else { return Ok(None) };
+        let key = listed.by_pieces().map_or(self.coming.key, |short| short.key(self.coming.scope));
         let _proving = self.hold_proof();
         let content = {
             let mut chunks = lock(&self.coming.chunks);
             let proven = chunks.pieces.as_ref().and_then(Piecewise::proven);
-            let is_proven = proven.is_some_and(|pieces| *pieces.root() == root);
+            let is_proven = proven.is_some_and(|pieces| pieces.digest() == digest);
             let Some(content) = chunks.tree.content_id().filter(|_| is_proven && !chunks.ended) else { return Ok(None) };
             chunks.sealing = true;
             content
         };
-        let blob = self.become_blob(content, short.key(self.coming.scope), ProofKind::Xet);
+        let blob = self.become_blob(content, key, digest.kind());
         lock(&self.coming.chunks).sealing = false;
         blob.map(Some)
     }

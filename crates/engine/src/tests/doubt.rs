@@ -6,6 +6,7 @@ use super::*;
 use crate::Pieces;
 
 const CHUNKS: u64 = 400;
+const LISTED: Pieces = Pieces::Listed { longest: 128 * 1024 };
 
 fn heard(engine: &mut Engine, pieces: Pieces, now: Time) {
     engine.handle(Event::Pieces { file: key(1), pieces }, now);
@@ -51,7 +52,7 @@ fn what_came_before_the_list_was_there_holds_nothing_back_once_it_is() {
         for read in open.drain(..early.min(open.len())).collect::<Vec<_>>() {
             finish(&mut engine, read, SECOND);
         }
-        heard(&mut engine, Pieces::Listed, SECOND);
+        heard(&mut engine, LISTED, SECOND);
         assert!(comes(&mut engine, open, SECOND), "it stands still after {early} runs that came early");
     }
 }
@@ -69,7 +70,7 @@ fn while_it_is_settled_who_is_wrong_nothing_is_asked_for_or_read_and_afterwards_
         // A third says that it is something else.
         say(&mut engine, 3, key(1), FileWord::Follow, Time::ZERO);
         say(&mut engine, 3, key(1), FileWord::Complete(ContentId([8; 32])), Time::ZERO);
-        heard(&mut engine, Pieces::Listed, Time::ZERO);
+        heard(&mut engine, LISTED, Time::ZERO);
         heard(&mut engine, Pieces::Doubted, Time::ZERO);
         let mut came: Vec<Started> = open.drain(..).collect();
         let first = came.remove(0);
@@ -95,7 +96,7 @@ fn while_it_is_settled_who_is_wrong_nothing_is_asked_for_or_read_and_afterwards_
 #[test]
 fn an_origin_that_does_not_say_who_is_wrong_keeps_nobody_from_going_on() {
     let (mut engine, open) = begun();
-    heard(&mut engine, Pieces::Listed, Time::ZERO);
+    heard(&mut engine, LISTED, Time::ZERO);
     heard(&mut engine, Pieces::Doubted, Time::ZERO);
     assert!(comes(&mut engine, open, Time::ZERO));
 }
@@ -103,7 +104,7 @@ fn an_origin_that_does_not_say_who_is_wrong_keeps_nobody_from_going_on() {
 #[test]
 fn the_more_was_right_the_more_is_asked_for_however_seldom_it_comes() {
     let (mut engine, mut open) = begun();
-    heard(&mut engine, Pieces::Listed, Time::ZERO);
+    heard(&mut engine, LISTED, Time::ZERO);
     let mut most = bytes(&open);
     assert!(most <= 1 << 20);
     for turn in 1..200 {
@@ -114,4 +115,36 @@ fn the_more_was_right_the_more_is_asked_for_however_seldom_it_comes() {
         most = most.max(bytes(&open));
     }
     assert!(most > 2 << 20, "{most} bytes at most");
+}
+
+#[test]
+fn long_pieces_come_one_after_the_other_and_none_is_left_behind() {
+    const PART: u64 = 8 << 20;
+    for with_fetcher in [false, true] {
+        let (mut engine, mut open) = begun();
+        if with_fetcher {
+            say(&mut engine, 3, key(1), FileWord::Follow, Time::ZERO);
+        }
+        heard(&mut engine, Pieces::Listed { longest: PART }, Time::ZERO);
+        open.extend(asked(&actions(&mut engine, Time::ZERO)));
+        let (mut came, mut is_complete) = (std::collections::BTreeSet::new(), false);
+        // Some come late.
+        for turn in 0..4000u64 {
+            let now = Duration::from_millis(10) * u32::try_from(turn).unwrap();
+            let next = open.iter().position(|(.., chunks)| turn % 16 == 0 || chunks.start / 4 % 3 != 0);
+            let Some(read) = next.and_then(|at| open.remove(at)) else { continue };
+            came.extend(read.2.clone());
+            finish(&mut engine, read, now);
+            let round = actions(&mut engine, now);
+            let is_cancelled = |read: &ReadId| round.contains(&Action::Cancel { read: *read });
+            open.retain(|(read, ..)| !is_cancelled(read));
+            is_complete |= round.contains(&Action::Complete { file: key(1) });
+            open.extend(asked(&round));
+            let first_missing = (0..).find(|chunk| !came.contains(chunk)).unwrap();
+            let right = came.len() as u64 * CHUNK_BYTES / 8;
+            let most = first_missing + (2 * PART).max(right).div_ceil(CHUNK_BYTES);
+            assert!(open.iter().all(|(.., chunks)| chunks.end <= most), "chunks are asked for that lie beyond {most}: {open:?}");
+        }
+        assert!(is_complete, "it stands still at {} chunks", came.len());
+    }
 }

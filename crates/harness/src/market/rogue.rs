@@ -3,6 +3,7 @@
 use std::io;
 use std::ops::Range;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use anyhow::Context;
 use larder_content::xet::XetHasher;
@@ -10,12 +11,15 @@ use larder_content::{
     CHUNK_BYTES, ChunkHash, ChunkLayout, ContentId, FileKey, FileMessage, FileWord, Holding, Locator, NodeId, OriginDigest, OriginFile,
     PieceRow, RelativePath, Scope, Subject, VerifiedChunks,
 };
-use larder_peers::{Config, Event, Identity, Market, MarketConfig, Piece, Upload, Wanted};
+use larder_peers::{Book, Config, Event, Identity, Market, MarketConfig, Piece, Upload, Wanted};
 use tokio::sync::oneshot;
 
 use super::node::Place;
 use crate::hub::HubServer;
 use crate::source::Source;
+
+/// How long one that dawdles takes for a chunk.
+const DAWDLE: Duration = Duration::from_secs(5);
 
 /// What a rogue does when it is asked for chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +32,8 @@ pub enum Rogue {
     SwearsFalse,
     /// Says that it has what it has not.
     Refuses,
+    /// Sends what is right, a chunk every five seconds.
+    Dawdles,
     /// Fetches the file too, signs what it says that it read from the origin, and sends something else.
     SendsOther,
     /// Fetches the file too, and signs what it sends as what it read from the origin: bytes of its own.
@@ -41,7 +47,7 @@ impl Rogue {
     }
 }
 
-/// What a rogue speaks of: repositories of a hub, byte for byte.
+/// What a rogue speaks of: what origins list, byte for byte.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
     resources: Vec<Subject>,
@@ -80,10 +86,17 @@ impl Known {
                 };
                 let path = RelativePath::new(&path).with_context(|| format!("{name}: {path}"))?;
                 let key = OriginFile { path, size, digests, locator }.key(Scope::Public);
-                known.files.push(KnownFile { key, size, source, content: OnceLock::new(), pieces: OnceLock::new() });
+                known.files.push(KnownFile::new(key, size, source));
             }
         }
         Ok(known)
+    }
+
+    /// A resource of which an origin lists these files, each with its bytes.
+    #[must_use]
+    pub fn of_files(id: &str, files: Vec<(OriginFile, Vec<u8>)>) -> Self {
+        let known = |(file, bytes): (OriginFile, Vec<u8>)| KnownFile::new(file.key(Scope::Public), file.size, Source::Memory(bytes.into()));
+        Self { resources: vec![Subject::of_resource(id)], files: files.into_iter().map(known).collect() }
     }
 
     fn file(&self, key: FileKey) -> Option<&KnownFile> {
@@ -92,6 +105,10 @@ impl Known {
 }
 
 impl KnownFile {
+    fn new(key: FileKey, size: u64, source: Source) -> Self {
+        Self { key, size, source, content: OnceLock::new(), pieces: OnceLock::new() }
+    }
+
     fn bytes(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
         let pieces: Vec<bytes::Bytes> = self.source.pieces(range)?.collect::<io::Result<_>>()?;
         Ok(pieces.concat())
@@ -128,7 +145,7 @@ pub async fn take_part(kind: Rogue, known: Known, address: &str, listen: Vec<Str
         known.files.iter().try_for_each(|file| file.content(kind).map(drop)).context("what it speaks of cannot be read")?;
     }
     let config = MarketConfig { address: address.to_owned(), listen, bootstrap, ..MarketConfig::default() };
-    let (market, mut events) = Market::start(&Identity::generate(), config, Config::default(), Vec::new(), Vec::new()).await?;
+    let (market, mut events) = Market::start(&Identity::generate(), config, Config::default(), Book::default(), Vec::new()).await?;
     let subjects = known.resources.iter().copied().chain(known.files.iter().map(|file| Subject::from(file.key)));
     let holding = if kind.fetches() { Holding::Fetching } else { Holding::Complete };
     subjects.for_each(|subject| market.announce(subject, holding));
@@ -209,7 +226,9 @@ fn speak(market: &Market, kind: Rogue, to: NodeId, file: &KnownFile) -> io::Resu
     let words = match kind {
         Rogue::SendsOther | Rogue::SignsFalse if run.is_empty() => vec![FileWord::Nothing],
         Rogue::SendsOther | Rogue::SignsFalse => vec![FileWord::Reading(vec![run.clone()]), FileWord::Have(vec![run])],
-        Rogue::Stalls | Rogue::SendsFalse | Rogue::Refuses | Rogue::SwearsFalse => vec![FileWord::Complete(file.content(kind)?)],
+        Rogue::Stalls | Rogue::SendsFalse | Rogue::Refuses | Rogue::SwearsFalse | Rogue::Dawdles => {
+            vec![FileWord::Complete(file.content(kind)?)]
+        }
     };
     for body in words {
         let _ = market.tell(to, FileMessage { file: file.key, body });
@@ -237,6 +256,15 @@ async fn misbehave(market: Market, kind: Rogue, mut upload: Upload, file: KnownF
             let right = bytes(run.clone());
             let told = if kind == Rogue::SwearsFalse { falsified(&right) } else { right };
             upload.send_hashes(hashes(file.size, run.start, told)).await;
+        }
+        (Wanted::Chunks(run), Rogue::Dawdles) => {
+            for first in run {
+                tokio::time::sleep(DAWDLE).await;
+                let piece = Piece { first, bytes: bytes(first..first + 1).into(), claim: None, content: upload.content };
+                if upload.send(piece).await.is_err() {
+                    return;
+                }
+            }
         }
         (Wanted::Chunks(run), Rogue::SendsFalse | Rogue::SwearsFalse | Rogue::SendsOther | Rogue::SignsFalse) => {
             for index in run {

@@ -123,8 +123,8 @@ impl Driver {
         if let Some(mut active) = self.active.remove(&key) {
             self.announce(&active, key, Holding::Complete);
             active.hand_out(blob, |_| true);
-            if let Some(root) = active.source.file.xet().filter(|_| active.shared.is_some()) {
-                self.list_later(blob.clone(), root);
+            if let Some(digest) = active.source.file.listable().filter(|_| active.shared.is_some()) {
+                self.list_later(blob.clone(), digest.clone());
             }
         }
     }

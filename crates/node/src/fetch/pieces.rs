@@ -1,8 +1,8 @@
 //! Proof by piece: gets the list of a file's pieces from one who holds it, and settles with the origin who is wrong where what came does
 //! not fit.
 //!
-//! Invariant: by a list alone nobody is blamed. The origin says of the first piece that does not fit whether the list is false or what
-//! came, and that costs one piece.
+//! Invariant: by a list of which the origin lists no more than the hash nobody is blamed. The origin says of the first piece that does not fit
+//! whether the list is false or what came, and that costs one piece. Parts whose sizes it lists, too, need no word more.
 
 use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_content::{CHUNK_BYTES, ChunkLayout, ContentId, FileKey, Pieces, VerifiedChunks};
+use larder_content::{CHUNK_BYTES, ChunkLayout, ContentId, FileKey, OriginDigest, Pieces, VerifiedChunks};
 use larder_engine::{Event, Peer, Pieces as PiecesHeard};
 use larder_store::{Blob, Partial, StoreError};
 use tokio_util::task::AbortOnDropHandle;
@@ -95,7 +95,7 @@ impl Driver {
     /// A peer says that it has all of a file, and so can list its pieces.
     pub(super) fn may_list(&mut self, key: FileKey, peer: Peer) {
         let Some(active) = self.active.get_mut(&key) else { return };
-        if active.source.file.xet().is_some() && matches!(active.body, Body::Large(_)) {
+        if active.source.file.listable().is_some() && matches!(active.body, Body::Large(_)) {
             active.listing.offers(peer);
             self.ask_for_pieces(key);
         }
@@ -108,10 +108,11 @@ impl Driver {
     fn ask_for_pieces(&mut self, key: FileKey) {
         let Some(active) = self.active.get_mut(&key) else { return };
         let (Body::Large(partial), Some(shared)) = (&active.body, &active.shared) else { return };
-        let (Some(root), Some(peer)) = (active.source.file.xet(), active.listing.next()) else { return };
+        let Some(digest) = active.source.file.listable().cloned() else { return };
+        let Some(peer) = active.listing.next() else { return };
         let (partial, shared, reporter, reading) = (partial.clone(), shared.clone(), self.reporter.clone(), active.reading);
         let asking = tokio::spawn(async move {
-            let mut asking = pin!(ask(&shared, &partial, peer, root));
+            let mut asking = pin!(ask(&shared, &partial, peer, digest));
             let pieces = match tokio::time::timeout(LATE, &mut asking).await {
                 Ok(pieces) => pieces,
                 Err(_) => {
@@ -143,9 +144,10 @@ impl Driver {
             return self.ask_for_pieces(key);
         };
         tracing::debug!(file = %active.source.file.locator, peer = %peer.node, pieces = pieces.count(), "it is proven by piece");
+        let longest = pieces.longest();
         active.listing.known = Some(pieces);
         active.listing.asking.clear();
-        self.heard_of_pieces(key, PiecesHeard::Listed);
+        self.heard_of_pieces(key, PiecesHeard::Listed { longest });
         if let Some(place) = wrong.into_iter().next() {
             self.doubt(key, place);
         }
@@ -158,7 +160,7 @@ impl Driver {
         if active.listing.settling != Settling::No {
             return;
         }
-        tracing::info!(file = %active.source.file.locator, ?place, "what came does not fit the list of pieces: the origin is asked");
+        tracing::info!(file = %active.source.file.locator, ?place, "what came does not fit the list of pieces");
         let (partial, shared, pieces, source) = (partial.clone(), shared.clone(), pieces.clone(), active.source.clone());
         active.listing.settling = Settling::Yes;
         active.listing.settled += 1;
@@ -196,12 +198,12 @@ impl Driver {
     }
 
     /// Lists the pieces of what was proven, before anyone asks for them. One file at a time.
-    pub(super) fn list_later(&self, blob: Blob, root: [u8; 32]) {
+    pub(super) fn list_later(&self, blob: Blob, digest: OriginDigest) {
         let (store, turn) = (self.store.clone(), self.listing.clone());
         tokio::spawn(async move {
             tokio::time::sleep(LIST_AFTER).await;
             let Ok(_turn) = turn.acquire().await else { return };
-            let listed = tokio::task::spawn_blocking(move || store.list_pieces(&blob, &root)).await;
+            let listed = tokio::task::spawn_blocking(move || store.list_pieces(&blob, &digest)).await;
             if let Ok(Err(error)) = listed {
                 tracing::warn!(%error, "the pieces of a file cannot be listed");
             }
@@ -210,12 +212,12 @@ impl Driver {
 }
 
 /// Gets the list from a peer, and holds what is there against it: where it does not fit.
-async fn ask(shared: &SharedFile, partial: &Partial, peer: Peer, root: [u8; 32]) -> Option<(Arc<Pieces>, Vec<Range<u64>>)> {
+async fn ask(shared: &SharedFile, partial: &Partial, peer: Peer, digest: OriginDigest) -> Option<(Arc<Pieces>, Vec<Range<u64>>)> {
     let (size, partial) = (partial.size(), partial.clone());
-    let found = shared.market.fetch_pieces(peer.node, shared.key, size, Pieces::most(size)).await;
+    let found = shared.market.fetch_pieces(peer.node, shared.key, size, Pieces::most(&digest, size)).await;
     let rows = found.inspect_err(|error| tracing::debug!(peer = %peer.node, %error, "no list of pieces came")).ok()?;
     let held = tokio::task::spawn_blocking(move || {
-        let pieces = Arc::new(Pieces::check(&root, size, &rows)?);
+        let pieces = Arc::new(Pieces::check(&digest, size, &rows)?);
         partial.hold_against(Arc::clone(&pieces)).then_some(())?;
         match partial.check_all_pieces() {
             Ok(wrong) => Some((pieces, wrong?)),
@@ -229,12 +231,12 @@ async fn ask(shared: &SharedFile, partial: &Partial, peer: Peer, root: [u8; 32])
     held.await.ok()?
 }
 
-/// Reads a piece from the origin. Unless that is other than the list says, what came is wrong, and all of it that does not fit is forgotten.
+/// Reads a piece from the origin, if the list may be false. Unless that is other than the list says, what came is wrong, and all of it that does not fit is forgotten.
 async fn settle(source: Source, partial: Partial, shared: Arc<SharedFile>, pieces: Arc<Pieces>, place: Range<u64>) -> Verdict {
-    let read = tokio::time::timeout(SETTLES, source.read_piece(place.clone())).await;
+    let read = if pieces.are_certain() { None } else { tokio::time::timeout(SETTLES, source.read_piece(place.clone())).await.ok() };
     let judged = tokio::task::spawn_blocking(move || match read {
-        Ok(Ok(bytes)) if !pieces.fits(pieces.touched_by(&place).start, &bytes) => Ok(Verdict::List),
-        Ok(_) | Err(_) => forget_wrong(&partial, &shared),
+        Some(Ok(bytes)) if !pieces.fits(pieces.touched_by(&place).start, &bytes) => Ok(Verdict::List),
+        Some(_) | None => forget_wrong(&partial, &shared),
     });
     let judged: Result<_, StoreError> = judged.await.unwrap_or(Ok(Verdict::List));
     judged.unwrap_or_else(|error| {

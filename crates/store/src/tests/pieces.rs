@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use larder_content::{CHUNK_BYTES, Manifest, OriginFile, PieceRow, Pieces, ProofKind, Scope};
+use larder_content::{Algorithm, CHUNK_BYTES, Lister, Manifest, OriginDigest, OriginFile, PartSizes, PieceRow, Pieces, ProofKind, Scope};
+use md5::{Digest, Md5};
 
 use crate::pieces::pieces_file;
 use crate::testing::{all, chunks, public, put, sha256, store_at, store_in, xet};
@@ -26,25 +27,24 @@ fn rows(store: &Store, blob: &Blob, rows: Range<u64>) -> Option<Vec<PieceRow>> {
     store.pieces(blob, rows).unwrap()
 }
 
-fn public_xet(data: &Bytes) -> [u8; 32] {
-    listed(data, data).xet().unwrap()
+fn list(data: &Bytes) -> Pieces {
+    list_of(&xet(data), data)
 }
 
-fn list(data: &Bytes) -> Pieces {
-    let mut hasher = larder_content::xet::XetHasher::new();
-    hasher.update(data);
-    let root = OriginFile { digests: vec![xet(data)], ..public(data) }.xet().unwrap();
-    Pieces::check(&root, data.len() as u64, &hasher.into_pieces()).unwrap()
+fn list_of(digest: &OriginDigest, data: &Bytes) -> Pieces {
+    let mut lister = Lister::new(digest, data.len() as u64).unwrap();
+    lister.update(data);
+    lister.finish().unwrap()
 }
 
 #[test]
 fn the_list_of_a_blob_is_made_once_given_in_slices_and_removed_if_it_was_torn() {
     let (folder, store) = store_in();
     let data = data(5 * CHUNK_BYTES + 9);
-    let (blob, root) = (put(&store, &public(&data), &data), public_xet(&data));
+    let (blob, root) = (put(&store, &public(&data), &data), xet(&data));
     let path = store.home().join(pieces_file(blob.content()));
     assert_eq!(rows(&store, &blob, 0..9), None);
-    store.list_pieces(&blob, &[3; 32]).unwrap();
+    store.list_pieces(&blob, &OriginDigest::Xet([3; 32])).unwrap();
     assert!(!path.exists(), "a list that does not make the hash was kept");
     store.list_pieces(&blob, &root).unwrap();
     let all: Vec<PieceRow> = list(&data).rows().collect();
@@ -75,7 +75,7 @@ fn of_what_is_private_no_list_is_made() {
     let (_folder, store) = store_in();
     let data = data(3 * CHUNK_BYTES);
     let blob = store.put(&public(&data), Scope::Private, &all(&data)).unwrap();
-    store.list_pieces(&blob, &public_xet(&data)).unwrap();
+    store.list_pieces(&blob, &xet(&data)).unwrap();
     assert_eq!(rows(&store, &blob, 0..9), None);
     assert!(!store.home().join(pieces_file(blob.content())).exists());
 }
@@ -162,6 +162,42 @@ fn what_is_proven_by_piece_has_its_own_key_only_once_it_was_held_against_its_dig
     let proven = store.prove(&blob, &file, Scope::Public).unwrap().unwrap();
     assert_eq!(proven.proof(), sha256(&data).kind());
     assert_eq!(store.find(&key).unwrap().map(|found| found.proof()), Some(proven.proof()));
+}
+
+/// A bucket's object in parts of so many bytes.
+fn in_parts(data: &Bytes, bytes: u64) -> OriginFile {
+    let md5s: Vec<u8> = data.chunks(bytes as usize).flat_map(|part| Md5::digest(part).to_vec()).collect();
+    let digest = OriginDigest::parts(Algorithm::Md5, &Md5::digest(md5s), PartSizes::Uniform { bytes }).unwrap();
+    OriginFile { digests: vec![digest], ..public(data) }
+}
+
+#[test]
+fn an_object_is_proven_by_its_parts_as_they_come_and_then_lists_them_for_others() {
+    let (_folder, store) = store_in();
+    let data = data(9 * CHUNK_BYTES + 5);
+    // Parts that end within chunks.
+    let file = in_parts(&data, 3 * CHUNK_BYTES + 11);
+    let (key, list) = (file.key(Scope::Public), list_of(file.listable().unwrap(), &data));
+    let partial = store.partial(&file, Scope::Public).unwrap();
+    partial.hold_against(Arc::new(list.clone()));
+    let mut wrong = data.to_vec();
+    wrong[5 * CHUNK_BYTES as usize] ^= 1;
+    let wrong = Bytes::from(wrong);
+    let came = |from: u64, end: u64| {
+        let some = chunks(&wrong, from, end);
+        partial.write(&some).unwrap();
+        partial.check_pieces(&some).unwrap()
+    };
+    assert_eq!(came(0, 3), Some(vec![]));
+    assert_eq!(came(4, 7), Some(vec![]), "a part of which a chunk is missing was looked at");
+    assert_eq!(came(3, 4), Some(vec![list.place(1)]));
+    partial.forget(4..6).unwrap();
+    partial.write(&chunks(&data, 4, 10)).unwrap();
+    assert_eq!(partial.check_all_pieces().unwrap(), Some(vec![]));
+    let blob = partial.seal_by_pieces(&file).unwrap().unwrap();
+    assert_eq!(blob.proof(), ProofKind::Parts(Algorithm::Md5));
+    assert_eq!(store.find(&key).unwrap().map(|found| found.content()), Some(blob.content()));
+    assert!(rows(&store, &blob, 0..9).unwrap().into_iter().eq(list.rows()));
 }
 
 #[test]
