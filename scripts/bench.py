@@ -172,6 +172,19 @@ class Bench:
         path.unlink()
         return table("BLAKE3 content id of 1 GiB (goal: 0.9 of b3sum's speed)", ["threads", "larder", "b3sum", "speed by b3sum's"], rows)
 
+    def proofs(self):
+        """What each way to prove a file takes."""
+        path = self.scratch / "proven"
+        with open(path, "wb") as file:
+            for _ in range(GIB >> 20):
+                file.write(os.urandom(1 << 20))
+        say("each way to prove 1 GiB")
+        took = [run([HARNESS, "proofs", path]).document() for _ in range(self.rounds)]
+        path.unlink()
+        kinds = {"chunks": "each chunk by BLAKE3", "pieces": "by a list of pieces", "xet": "by the Xet hash", "sha256": "by sha256", "md5": "by MD5"}
+        rows = [[name, between(one[key] for one in took)] for key, name in kinds.items()]
+        return table("Proofs of 1 GiB in memory, on one core", ["", "time"], rows)
+
 
 def fetches(command, expect, end=""):
     """An attempt of a program that writes to the place that is its last argument: a file for curl, else a folder."""
@@ -198,7 +211,11 @@ def seconds(took):
 
 
 def spread(took):
-    times = [one.seconds for one in took]
+    return between(one.seconds for one in took)
+
+
+def between(times):
+    times = list(times)
     return f"{statistics.median(times):.2f} s ({min(times):.2f} to {max(times):.2f})"
 
 
@@ -232,7 +249,7 @@ def say(text):
 
 
 def main():
-    parts = ["large", "small", "cached", "hash"]
+    parts = ["large", "small", "cached", "hash", "proofs"]
     parser = argparse.ArgumentParser(description="Measures larder beside other tools.")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"only these of {', '.join(parts)}")
     parser.add_argument("--date", required=True, help="the day, for the report")

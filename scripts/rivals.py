@@ -170,7 +170,7 @@ def parse():
     parser = argparse.ArgumentParser(description="Measures larder beside others that do the same work.")
     parser.add_argument("works", nargs="*", metavar="WORK", help=f"only these of {COLD} {ONE} {FOUR}")
     parser.add_argument("--date", required=True, help="the day, for the report")
-    parser.add_argument("--only", nargs="+", metavar="NAME", choices=CONTESTANTS, help=f"only these of {' '.join(CONTESTANTS)}")
+    parser.add_argument("--only", nargs="+", action="extend", metavar="NAME", choices=CONTESTANTS, help=f"only these of {' '.join(CONTESTANTS)}")
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured [5]")
     parser.add_argument("--slow-rounds", type=int, default=1, help="how often those whose time the links alone decide [1]")
     parser.add_argument("--nodes", type=int, default=8, help="the nodes of the crowd [8]")

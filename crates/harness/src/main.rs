@@ -6,6 +6,7 @@ mod distant;
 mod hash;
 mod idle;
 mod play;
+mod proofs;
 mod run;
 mod soak;
 mod stage;
@@ -63,6 +64,11 @@ enum Command {
         /// How many threads hash [default: one for each core].
         #[arg(long)]
         threads: Option<NonZeroUsize>,
+    },
+    /// Prints as JSON how many seconds each way to prove a file takes on one core.
+    Proofs {
+        /// The file; it is read into memory.
+        file: PathBuf,
     },
     /// Shows markets of real nodes on loopback: one cold, more that find it warm, a cold crowd, and one that is killed.
     Demo(demo::DemoArguments),
@@ -187,6 +193,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             let threads = threads.map_or_else(std::thread::available_parallelism, Ok)?;
             print(&hash::content_id(&file, threads.get())?)
         }
+        Command::Proofs { file } => print(&serde_json::to_string(&proofs::measure(&file)?)?),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Stage(arguments) => stage::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use larder_harness::market::fill_memory;
 use larder_harness::report::Screen;
-use larder_harness::scenario::{Scenario, Way, parse_bytes};
+use larder_harness::scenario::{Lying, Scenario, Way, parse_bytes};
 use larder_harness::simulation;
 
 use crate::play;
@@ -26,6 +26,12 @@ pub(crate) struct RunArguments {
     /// Each node by itself, straight from the origin: what it would be without Larder's market. Limits do not count.
     #[arg(long)]
     lone: bool,
+    /// Nodes that lie do so in this way, whatever the scenario says.
+    #[arg(long, value_enum, conflicts_with = "honest")]
+    lies: Option<Lying>,
+    /// Nodes that lie are left out. Limits do not count.
+    #[arg(long)]
+    honest: bool,
     /// How much moves at a time where it is simulated [default: 256KiB up to 500 nodes, as real nodes do, and 16MiB above].
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     chunk: Option<u64>,
@@ -55,6 +61,12 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
         if arguments.lone {
             (scenario.lone, scenario.limits) = (true, larder_harness::scenario::Limits::default());
         }
+        if arguments.honest {
+            scenario.limits = larder_harness::scenario::Limits::default();
+            scenario.nodes.retain(|nodes| nodes.lies.is_none());
+        }
+        let lying = scenario.nodes.iter_mut().filter_map(|nodes| nodes.lies.as_mut());
+        lying.for_each(|lies| *lies = arguments.lies.unwrap_or(*lies));
         let report = match way {
             Way::Simulated => simulation::play(&scenario, arguments.chunk, &mut |line| Screen::new().say(line))?,
             Way::Processes | Way::Namespaces => {

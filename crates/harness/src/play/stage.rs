@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use larder_harness::hub::{HubBuilder, HubServer, Repo, Tree};
 use larder_harness::market::{ADDRESSES, Host, Known, Market, Network, Order, Place, Rogue, RogueNode, Traffic, job_of, pass};
-use larder_harness::scenario::{Plan, PlannedResource, Scenario, Way};
+use larder_harness::scenario::{Lying, Plan, PlannedResource, Scenario, Way};
 
 use crate::distant::DistantHub;
 use crate::workplace::Workplace;
@@ -34,6 +34,18 @@ struct Net {
     origin: Host,
     hosts: Vec<Host>,
     network: Network,
+}
+
+fn rogue(lies: Lying) -> Rogue {
+    match lies {
+        Lying::WrongBytes => Rogue::SendsFalse,
+        Lying::SwearsFalse => Rogue::SwearsFalse,
+        Lying::Stalls => Rogue::Stalls,
+        Lying::Refuses => Rogue::Refuses,
+        Lying::Dawdles => Rogue::Dawdles,
+        Lying::SendsOther => Rogue::SendsOther,
+        Lying::SignsFalse => Rogue::SignsFalse,
+    }
 }
 
 impl Stage {
@@ -64,11 +76,11 @@ impl Stage {
                 Some(net) => net.add(number, node.uplink, node.downlink)?,
                 None => Place::Loopback,
             };
-            if node.lies.is_some() {
+            if let Some(lies) = node.lies {
                 ensure!(!scenario.lone, "lies: there is nobody to lie to where each node is by itself");
                 // It has a number as all others have, and no daemon.
                 let number = market.add_lone(place.clone())?;
-                rogues.insert(number, market.start_rogue(Rogue::SendsFalse, Known::of(&hub, &names)?, &place)?);
+                rogues.insert(number, market.start_rogue(rogue(lies), Known::of(&hub, &names)?, &place)?);
                 continue;
             }
             let settings =

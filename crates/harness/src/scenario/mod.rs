@@ -206,12 +206,24 @@ pub struct NodeGroup {
     pub leaves: Option<Leaves>,
 }
 
-/// What a lying node does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What a lying node does. Simulated ones know the first only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Lying {
     /// It says that it holds everything, and sends other bytes.
     WrongBytes,
+    /// It says that it holds everything, and that it is something else, whose hashes and bytes it gives.
+    SwearsFalse,
+    /// It says that it holds everything, and never answers.
+    Stalls,
+    /// It says that it holds everything, and answers that it does not.
+    Refuses,
+    /// It says that it holds everything, and sends a chunk every five seconds.
+    Dawdles,
+    /// It fetches too, signs what it says that it read from the origin, and sends other bytes.
+    SendsOther,
+    /// It fetches too, and signs bytes of its own as what it read from the origin.
+    SignsFalse,
 }
 
 /// That nodes leave.
