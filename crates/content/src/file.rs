@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{OriginDigest, Pieces, RelativePath, Strength};
+use crate::{Algorithm, OriginDigest, Pieces, ProofKind, RelativePath, Strength};
 
 /// One file as an origin lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +82,9 @@ impl OriginFile {
     /// whatever else is listed, and how they were cut is, too.
     #[must_use]
     pub fn listable(&self) -> Option<&OriginDigest> {
-        let may = |digest: &&OriginDigest| Pieces::most(digest, self.size) > 0;
+        // A key that is made of a sha256 is bound to what that proved, and nothing else.
+        let has_sha256 = self.digests.iter().any(|digest| digest.kind() == ProofKind::Whole(Algorithm::Sha256));
+        let may = |digest: &&OriginDigest| !has_sha256 && Pieces::most(digest, self.size) > 0;
         let proves = |digest: &&OriginDigest| digest.strength() > Strength::Accident && Some(digest.strength()) == self.strength();
         let xet = self.digests.iter().find(|digest| matches!(digest, OriginDigest::Xet(_)));
         xet.or_else(|| self.digests.iter().filter(may).find(proves))
@@ -218,7 +220,7 @@ mod tests {
 
     #[test]
     fn parts_prove_by_a_list_where_their_sizes_are_known_and_nothing_proves_more() {
-        use crate::{Algorithm, PartSizes};
+        use crate::PartSizes;
         let parts = |algorithm, sizes| OriginDigest::parts(algorithm, &vec![1; Algorithm::bytes(algorithm)], sizes).unwrap();
         let (known, counted) = (PartSizes::Uniform { bytes: 5 }, PartSizes::Count(2));
         let md5 = parts(Algorithm::Md5, known.clone());
@@ -227,7 +229,9 @@ mod tests {
         assert_eq!(of(vec![parts(Algorithm::Md5, counted)]), None);
         assert_eq!(of(vec![parts(Algorithm::Crc32, known.clone())]), None);
         assert_eq!(of(vec![parts(Algorithm::Sha256, known), md5.clone()]).map(|digest| digest.strength()), Some(Strength::Content));
-        assert_eq!(of(vec![OriginDigest::sha256(&"ab".repeat(32)).unwrap(), md5.clone()]), None);
+        let sha256 = OriginDigest::sha256(&"ab".repeat(32)).unwrap();
+        assert_eq!(of(vec![sha256.clone(), md5.clone()]), None);
+        assert_eq!(of(vec![sha256, parts(Algorithm::Sha256, PartSizes::Uniform { bytes: 5 })]), None);
         let xet = OriginDigest::xet(&"cd".repeat(32)).unwrap();
         assert_eq!(of(vec![md5, xet.clone()]), Some(xet));
     }

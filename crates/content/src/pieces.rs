@@ -13,6 +13,8 @@ use crate::{OriginDigest, PartSizes};
 
 /// The most parts of a bucket's object.
 const MOST_PARTS: u64 = 10_000;
+/// The longest part that is worth a list: less than that is lost where one is false.
+const LONGEST_PART: u64 = 64 << 20;
 
 /// The pieces of one file, in order, which make the digest that its origin lists. 40 bytes of memory a piece.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,15 +78,17 @@ impl Pieces {
     }
 
     /// The most pieces that a list for a file of `size` bytes may have; 0 where `digest` is not made of pieces, or nobody says of what parts,
-    /// or of more than an object can have.
+    /// or of one, of more than an object can have, or of longer ones than 64 MiB.
     /// Of a Xet hash twice as many as there are of bytes that do not repeat, where each has 64 KiB on average, and some.
     #[must_use]
     pub fn most(digest: &OriginDigest, size: u64) -> u64 {
-        let parts = |count: u64| if count <= MOST_PARTS { count } else { 0 };
+        let parts = |count: u64, longest: u64| if (2..=MOST_PARTS).contains(&count) && longest <= LONGEST_PART { count } else { 0 };
         match digest {
             OriginDigest::Xet(_) => (size / (32 * 1024) + 1024).min(size.div_ceil(xet::PIECE_MIN_BYTES as u64)),
-            OriginDigest::Parts { sizes: PartSizes::Uniform { bytes }, .. } => parts(size.div_ceil((*bytes).max(1))),
-            OriginDigest::Parts { sizes: PartSizes::Listed(sizes), .. } => parts(sizes.len() as u64),
+            OriginDigest::Parts { sizes: PartSizes::Uniform { bytes }, .. } => parts(size.div_ceil((*bytes).max(1)), *bytes),
+            OriginDigest::Parts { sizes: PartSizes::Listed(sizes), .. } => {
+                parts(sizes.len() as u64, sizes.iter().copied().max().unwrap_or_default())
+            }
             OriginDigest::Parts { sizes: PartSizes::Count(_), .. } | OriginDigest::Whole { .. } | OriginDigest::GitSha1(_) => 0,
         }
     }

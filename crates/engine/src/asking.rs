@@ -87,6 +87,7 @@ impl Engine {
             self.look_about(key, &mut share, now);
             self.judge(key, &mut share, now);
             self.learn_content(key, &mut share, now);
+            self.sample(key, &share, now);
             self.ask(key, &share, now);
             self.take_extents(key, &mut share, now);
             self.wait_for_none_in_doubt(key, &share, now);
@@ -220,6 +221,25 @@ impl Engine {
         self.actions.push_back(Action::FetchHashes { file: key, peer: Peer { market: share.market, node }, content });
     }
 
+    /// Has a chunk of a file read from the origin, any by chance, if nothing but the word of others tells what it is: where what they hold is
+    /// something else, that shows.
+    fn sample(&mut self, key: FileKey, share: &Share, now: Time) {
+        let Some(file) = self.files.get_mut(&key) else { return };
+        let is_told = matches!(share.content, Content::Known(_)) && !share.whole && !share.hopeless && !share.only_whole;
+        if !is_told || file.whole || file.reading > 0 || !file.doubt.wants_sample(now) {
+            return;
+        }
+        let any = self.random.below(file.layout.count());
+        let Some(run) = file.waiting.from(any).or_else(|| file.waiting.from(0)) else { return };
+        if !self.sources.get(&file.origin).is_some_and(|source| source.is_open(now)) {
+            return;
+        }
+        file.doubt.samples(now);
+        let chunk = run.start..run.start + 1;
+        file.waiting.remove(chunk.clone());
+        self.read_of_origin(key, chunk, now);
+    }
+
     /// Asks one partner for as many chunks as it may be asked for.
     fn ask_partner(&mut self, key: FileKey, peer: Peer, now: Time) {
         let Some(share) = self.files.get_mut(&key).and_then(|file| file.share.take()) else { return };
@@ -265,7 +285,7 @@ impl Engine {
         let by_rarity = !share.whole && share.fetchers().next().is_some();
         let rare_only = by_rarity && share.is_kept_for_rare(partner, link, file, now);
         let (most, own) = (if share.whole { u64::MAX } else { link.run() }, link.time_for(CHUNK_BYTES));
-        let front = file.front(&partner.has);
+        let front = file.front(&partner.has, &self.reads, now);
         let before = |run: Range<u64>| Some(run.start..run.end.min(front)).filter(|run| !run.is_empty());
         let mut run = partner.has.shared_with(&file.waiting, 0, most).and_then(before);
         if run.is_none() {

@@ -62,7 +62,7 @@ impl Chunks {
     }
 
     /// The first from `from` on that is there, or is not.
-    pub(crate) fn first(&self, from: u64, there: bool) -> Option<u64> {
+    fn first(&self, from: u64, there: bool) -> Option<u64> {
         let (first, _) = place(from);
         let wanted = |word: u64| if there { word } else { !word };
         let word = wanted(*self.words.get(first)?) & (u64::MAX << (from % BITS));

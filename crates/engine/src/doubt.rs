@@ -1,8 +1,10 @@
 //! How much of a file may be asked of peers before it is proven: little, as long as a list of pieces proves what comes, or may come.
 //!
 //! So a false binding, whoever swears to it, costs no more than what is in doubt: 1 MiB, or an eighth of what came and was right by
-//! then. Pieces that are longer than that, a bucket's parts, are asked for in order: there it costs two parts or three, or that eighth and one.
-//! Where no list is to be had, all is in doubt until the end.
+//! then. Pieces that are longer than that, a bucket's parts, are asked for in order: there it costs two parts or three, or that eighth and one, and
+//! one more for each chunk that is late or refused.
+//! Where no list is to be had, a chunk is read from the origin first, by chance any, of which a false binding would have to know that it is the one:
+//! until it is there, 1 MiB may be in doubt, and then all is until the end.
 
 use std::time::Duration;
 
@@ -16,6 +18,8 @@ const LEAST: u64 = 1 << 20;
 const PART: u64 = 8;
 /// How long a list is waited for: whoever makes it reads the file once.
 const WAIT: Duration = Duration::from_secs(2);
+/// The least bytes of a file of which a chunk is read for that: what is smaller is soon read again.
+const WORTH_A_SAMPLE: u64 = 16 << 20;
 /// How long it is waited until it is settled who is wrong: an origin that cannot tell keeps nobody from reading on.
 const SETTLES: Duration = Duration::from_secs(5);
 
@@ -35,8 +39,9 @@ pub enum Pieces {
     Doubted,
 }
 
-/// What is in doubt of one file: all that peers were asked for while the list is awaited, and what they have not brought yet once it is there.
-#[derive(Debug, Default)]
+/// What is in doubt of one file: all that peers were asked for while the list is awaited, and what they have not brought yet once it is there; of
+/// long pieces also what came of those that are not whole.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Doubt {
     /// The bytes of the longest piece, if the list is there.
     longest: Option<u64>,
@@ -48,11 +53,48 @@ pub(crate) struct Doubt {
     came: u64,
     /// Until when it is waited who is wrong.
     settles: Option<Time>,
+    sample: Sample,
     /// Something was not asked for because too much is in doubt.
     holds_back: bool,
 }
 
+/// The chunk that is read to find out whether a content without a list is false.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Sample {
+    Unread,
+    /// It is waited for until then.
+    Reading(Time),
+    /// This node has chunks of its own, or cannot get any, or does without.
+    #[default]
+    Had,
+}
+
 impl Doubt {
+    /// What is in doubt of a file of so many bytes, of which a chunk may be read first.
+    pub(crate) fn new(samples: bool, size: u64) -> Self {
+        let sample = if samples && size >= WORTH_A_SAMPLE { Sample::Unread } else { Sample::Had };
+        Self { sample, ..Self::default() }
+    }
+
+    /// Whether a chunk is to be read from the origin before more is asked for.
+    pub(crate) fn wants_sample(&self, now: Time) -> bool {
+        self.sample == Sample::Unread && self.is_unlisted(now)
+    }
+
+    /// It is being read.
+    pub(crate) fn samples(&mut self, now: Time) {
+        self.sample = Sample::Reading(now + SETTLES);
+    }
+
+    /// The origin gave a chunk, or did not.
+    pub(crate) fn sampled(&mut self) {
+        self.sample = Sample::Had;
+    }
+
+    fn is_unlisted(&self, now: Time) -> bool {
+        self.longest.is_none() && self.awaited.is_none_or(|until| now >= until)
+    }
+
     /// Tells whether more may be asked for than before, or less.
     pub(crate) fn heard(&mut self, pieces: Pieces, now: Time) -> bool {
         match pieces {
@@ -105,7 +147,8 @@ impl Doubt {
         } else if let Some(longest) = self.longest {
             to_come == 0 || longest > LEAST || to_come + bytes <= LEAST.max(self.came / PART)
         } else {
-            self.asked == 0 || self.asked + bytes <= LEAST || self.awaited.is_none_or(|until| now >= until)
+            let waits = matches!(self.sample, Sample::Reading(until) if now < until);
+            self.asked == 0 || self.asked + bytes <= LEAST || self.is_unlisted(now) && !waits
         };
         self.holds_back |= !allows;
         allows
@@ -114,7 +157,8 @@ impl Doubt {
     /// When something is waited for no longer that something else waits for.
     pub(crate) fn ends(&self, now: Time) -> Time {
         let list = self.awaited.filter(|_| self.holds_back && self.longest.is_none());
-        list.into_iter().chain(self.settles).filter(|until| *until > now).min().unwrap_or(Time::MAX)
+        let sample = if let Sample::Reading(until) = self.sample { Some(until) } else { None };
+        list.into_iter().chain(sample.filter(|_| self.holds_back)).chain(self.settles).filter(|until| *until > now).min().unwrap_or(Time::MAX)
     }
 }
 
@@ -147,6 +191,27 @@ mod tests {
         assert!(doubt.allows(1, 0, 8 * SECOND), "an origin that does not say who is wrong is waited for");
         doubt.heard(Pieces::Unknown, 8 * SECOND);
         assert!(doubt.allows(100 * MIB, 20 * MIB, 8 * SECOND));
+    }
+
+    #[test]
+    fn without_a_list_a_chunk_of_the_origin_comes_before_all_else() {
+        let sampling = || Doubt::new(true, 16 * MIB);
+        let mut doubt = sampling();
+        assert!(doubt.wants_sample(Time::ZERO) && !Doubt::new(true, 15 * MIB).wants_sample(Time::ZERO));
+        doubt.samples(Time::ZERO);
+        assert!(!doubt.wants_sample(Time::ZERO));
+        assert!(doubt.allows(MIB, 0, SECOND));
+        doubt.asks(MIB);
+        assert!(!doubt.allows(1, MIB, SECOND));
+        assert_eq!(doubt.ends(SECOND), SETTLES);
+        assert!(doubt.clone().allows(100 * MIB, MIB, SETTLES), "an origin that gives nothing keeps nobody from going on");
+        doubt.sampled();
+        assert!(doubt.allows(100 * MIB, MIB, SECOND));
+        let mut doubt = sampling();
+        doubt.heard(Pieces::Asked, Time::ZERO);
+        assert!(!doubt.wants_sample(SECOND) && doubt.wants_sample(2 * SECOND));
+        doubt.heard(LISTED, 2 * SECOND);
+        assert!(!doubt.wants_sample(2 * SECOND));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What is still to be read of one file, and how its reads have gone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -10,10 +10,13 @@ use crate::chunks::Chunks;
 use crate::doubt::Doubt;
 use crate::share::Share;
 use crate::waiting::Waiting;
-use crate::{Config, GroupId, OriginId, ReadId, Time};
+use crate::{Config, GroupId, OriginId, Read, ReadId, Time};
 
 /// The longest wait after reads that break off, half as much more or less: an origin that is back is not left alone for long.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(8);
+
+/// After how long what was asked of a peer is late.
+const LATE: Duration = Duration::from_secs(3);
 
 /// A file that is being fetched.
 #[derive(Debug)]
@@ -94,10 +97,12 @@ impl WantedFile {
     }
 
     /// The chunk from which on one who has these is asked for nothing, since what comes before must be proven first.
-    pub(crate) fn front(&self, has: &Chunks) -> u64 {
-        let asked = self.asked.first(0, true).unwrap_or(u64::MAX);
-        let first = || has.shared_with(&self.waiting, 0, 1).map_or(asked, |run| run.start.min(asked));
-        self.doubt.front(first)
+    /// What others are long in bringing holds nobody back.
+    pub(crate) fn front(&self, has: &Chunks, reads: &BTreeMap<ReadId, Read>, now: Time) -> u64 {
+        let fresh = |read: &&Read| now.saturating_sub(read.began) < LATE;
+        let asked = || self.asking.iter().filter_map(|id| reads.get(id)).filter(fresh).map(|read| read.chunks.start).min();
+        let waiting = || has.shared_with(&self.waiting, 0, 1).map(|run| run.start);
+        self.doubt.front(|| asked().into_iter().chain(waiting()).min().unwrap_or(u64::MAX))
     }
 
     /// How many bytes these chunks have.

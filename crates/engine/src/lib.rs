@@ -54,6 +54,7 @@ use std::time::Duration;
 use larder_content::FileKey;
 
 use asking::SOON;
+use doubt::Doubt;
 pub use config::Config;
 pub use doubt::Pieces;
 use file::{Place, WantedFile};
@@ -171,6 +172,7 @@ impl Engine {
                 let share = sharing.map(|with| Share::new(file, layout.count(), &missing, with, self.config.range_chunks, now));
                 let mut wanted = WantedFile::new(self.next_file, layout, missing, origin, group);
                 wanted.share = share.map(Box::new);
+                wanted.doubt = Doubt::new(sharing.is_some_and(|with| with.samples), layout.size());
                 self.next_file += 1;
                 self.wanted(file, wanted, now);
                 for (market, (node, holding)) in sharing.iter().flat_map(|with| with.known.iter().map(|known| (with.market, *known))) {
@@ -253,6 +255,7 @@ impl Engine {
         match from {
             From::Origin => {
                 file.arrived(arrived.end);
+                file.doubt.sampled();
                 if let Some(source) = self.sources.get_mut(&file.origin) {
                     source.brought(bytes, now);
                 }
@@ -271,7 +274,8 @@ impl Engine {
                 && let Some(partner) = share.partners.get_mut(&peer.node)
             {
                 partner.progress.beat(now);
-                partner.refusals = 0;
+                // Who says that it has all of it has nothing to refuse.
+                partner.refusals = if partner.complete.is_some() { partner.refusals } else { 0 };
             }
             share.arrived(arrived, bytes, now);
             // What others are told next is gathered from now on; of what is moved whole nothing is.
@@ -294,6 +298,7 @@ impl Engine {
             return;
         }
         let Some(file) = self.files.get_mut(&key) else { return };
+        file.doubt.sampled();
         let Some(source) = self.sources.get_mut(&file.origin) else { return };
         let mut hopeless = false;
         match outcome {
@@ -458,14 +463,19 @@ impl Engine {
             // Peers have, or were asked for, what it waited for: it stands aside.
             self.place(key, now);
         };
-        let file = self.files.get_mut(&key)?;
+        self.read_of_origin(key, chunks, now);
+        self.review_at(key, now);
+        self.actions.pop_front()
+    }
+
+    /// Has chunks, which wait no more, read from the origin.
+    fn read_of_origin(&mut self, key: FileKey, chunks: Range<u64>, now: Time) {
+        let Some(file) = self.files.get_mut(&key) else { return };
         file.reading += 1;
         self.turns.began(file.group);
         self.origin_reads += 1;
         self.place(key, now);
-        self.review_at(key, now);
         self.begin(key, chunks, From::Origin, now);
-        self.actions.pop_front()
     }
 
     fn begin(&mut self, file: FileKey, chunks: Range<u64>, from: From, now: Time) -> ReadId {

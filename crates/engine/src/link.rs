@@ -162,9 +162,12 @@ impl Link {
 
     /// How long a chunk takes its line, if that is longer than what is asked ahead.
     pub(crate) fn slow_chunk(&self) -> Option<Duration> {
+        self.chunk_takes().filter(|takes| *takes >= AHEAD)
+    }
+
+    fn chunk_takes(&self) -> Option<Duration> {
         let rate = self.rate.bytes_per_second;
-        let takes = (rate > 0.0).then(|| Duration::from_secs_f64(CHUNK_BYTES as f64 / rate.max(1.0)))?;
-        (takes >= AHEAD).then_some(takes)
+        (rate > 0.0).then(|| Duration::from_secs_f64(CHUNK_BYTES as f64 / rate.max(1.0)))
     }
 
     /// Whether it brought something of late, so that it is to be hoped for although it rests or is busy.
@@ -242,10 +245,16 @@ impl Link {
 
     /// When it will have sent nothing of what it was asked for too long, or no whole chunk for much longer.
     pub(crate) fn stalls_at(&self, config: &Config) -> Option<Time> {
-        let silent = self.pulse.silent_at(config.peer_stall);
+        let silent = self.pulse.silent_at(self.patience(config));
         // For words it is waited twice as long, and no longer.
         let talking = (self.said + config.peer_stall).min(self.pulse.last() + config.peer_stall * 2);
         (self.asked > 0).then(|| silent.max(talking).min(self.chunk.saturating_add(config.longest_chunk)))
+    }
+
+    /// How long it may be silent at least: one that sends to many at once sends to each what its line has left for that, in gusts.
+    fn patience(&self, config: &Config) -> Duration {
+        let two_chunks = self.chunk_takes().unwrap_or_default().saturating_mul(2);
+        two_chunks.clamp(config.peer_stall, config.peer_stall * 4)
     }
 
     /// Before when that cannot be, whatever it sends or says until then.

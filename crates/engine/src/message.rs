@@ -33,6 +33,8 @@ pub struct Sharing {
     pub looked: Duration,
     /// Whether this node is connected to any other of the market, through which one that begins at the same time is heard of.
     pub company: bool,
+    /// Whether a chunk of it is read from the origin before it is taken to be what others say, where no list of pieces proves it.
+    pub samples: bool,
 }
 
 /// What happened.

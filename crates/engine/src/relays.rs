@@ -85,8 +85,8 @@ mod tests {
     fn shared() -> (Share, WantedFile, [NodeId; 2]) {
         let (layout, nodes) = (ChunkLayout::new(64 * larder_content::CHUNK_BYTES), [NodeId([1; 32]), NodeId([2; 32])]);
         let me = NodeId([3; 32]);
-        let with =
-            Sharing { market: MarketId(0), me, patience: None, whole: false, known: Vec::new(), looked: Duration::ZERO, company: true };
+        let (market, known, looked) = (MarketId(0), Vec::new(), Duration::ZERO);
+        let with = Sharing { market, me, patience: None, whole: false, known, looked, company: true, samples: false };
         let mut share = Share::new(FileKey([7; 32]), 64, &[0..64], &with, 16, Time::ZERO);
         for (node, has) in nodes.into_iter().zip([8, 4]) {
             share.meet(node, Met::Follows, 64, Time::ZERO);

@@ -159,7 +159,7 @@ pub(crate) struct Surroundings<'a> {
 
 impl Share {
     pub(crate) fn new(key: FileKey, count: u64, missing: &[Range<u64>], sharing: &Sharing, range_chunks: u64, now: Time) -> Self {
-        let Sharing { market, me, patience, whole, known: _, looked, company } = *sharing;
+        let Sharing { market, me, patience, whole, known: _, looked, company, samples: _ } = *sharing;
         let mut kept = Runs::default();
         kept.insert(0..count);
         missing.iter().for_each(|run| kept.remove(run.clone()));
@@ -393,7 +393,9 @@ impl Share {
         // What takes this node long takes others long.
         let rate = self.rate.bytes_per_second;
         let own_chunk = if rate > 0.0 { Duration::from_secs_f64(CHUNK_BYTES as f64 / rate.max(1e4)) } else { Duration::ZERO };
-        let silence = SILENCE.max(own_chunk * 4);
+        // And each of many sends one to each of the others in turn.
+        let others = u32::try_from(self.fetchers().count()).unwrap_or(u32::MAX);
+        let silence = SILENCE.max(own_chunk.saturating_mul(others.saturating_mul(2).max(4))).min(SLOWEST);
         let unread = self.unread(silence);
         for (node, partner) in &mut self.partners {
             partner.silent = now >= partner.progress.silent_at(silence);

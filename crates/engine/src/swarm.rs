@@ -273,12 +273,14 @@ impl Engine {
         let Some(file) = self.files.get_mut(&key) else { return };
         let Some(share) = file.share.as_deref_mut() else { return };
         let mut liars = Vec::new();
+        // What came was held against the list of that content, whose word it is alone: nothing of what others claim is in doubt.
+        let is_list_alone = matches!(share.content, Content::Known(_)) && share.repair.is_none();
         if let Content::Known(content) = share.content {
             share.refute(content);
             let vouched = share.partners.iter().filter(|(_, partner)| partner.complete == Some(content));
             liars.extend(vouched.map(|(node, _)| Peer { market: share.market, node: *node }));
         }
-        (share.repair, share.repairs, share.sealing) = (Some(now), false, false);
+        (share.repair, share.repairs, share.sealing) = (if is_list_alone { None } else { Some(now) }, false, false);
         share.mine.clear();
         for run in missing {
             share.gone(&run);

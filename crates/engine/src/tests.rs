@@ -51,7 +51,7 @@ fn peer(number: u8) -> Peer {
 /// Shared in a market by a node that is connected to others, without a limit to patience.
 fn sharing(known: Vec<(NodeId, Holding)>) -> Sharing {
     let me = NodeId([99; 32]);
-    Sharing { market: MARKET, me, patience: None, whole: false, known, looked: Duration::ZERO, company: true }
+    Sharing { market: MARKET, me, patience: None, whole: false, known, looked: Duration::ZERO, company: true, samples: false }
 }
 
 /// Wants a file of so many bytes with others.

@@ -65,6 +65,8 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
             scenario.limits = larder_harness::scenario::Limits::default();
             scenario.nodes.retain(|nodes| nodes.lies.is_none());
         }
+        let is_moot = arguments.lies.is_some() && scenario.nodes.iter().all(|nodes| nodes.lies.is_none());
+        ensure!(!is_moot, "--lies: nobody lies in {}", scenario.name);
         let lying = scenario.nodes.iter_mut().filter_map(|nodes| nodes.lies.as_mut());
         lying.for_each(|lies| *lies = arguments.lies.unwrap_or(*lies));
         let report = match way {

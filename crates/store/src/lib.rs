@@ -10,7 +10,7 @@
 //! blobs/ab/<content id>           0444, proven, may be read by anyone
 //! private/ab/<key>.<content id>   0444, proven, found only by the key of its locator
 //! hashes/ab/<content id>          the chunk hashes of a public blob of several chunks; checked when read
-//! pieces/ab/<content id>          the pieces that the Xet root of a public blob is made of; sealed by their own hash
+//! pieces/ab/<content id>          the pieces that a digest of a public blob is made of; sealed by their own hash
 //! partial/<key>                   sparse, still coming
 //! targets/<tree>/                 trees ready to mount
 //! leases/<id>                     one file a lease

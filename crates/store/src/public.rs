@@ -71,7 +71,10 @@ impl Store {
                 let key = file.key(Scope::Public);
                 let by_pieces = || file.by_pieces().map_or(Ok(None), |short| self.find(&short.key(Scope::Public)));
                 if let Some(blob) = self.find(&key)? {
-                    self.list_pieces(&blob, digest)?;
+                    // Of bytes that its digests do not match there is no list.
+                    if blob.proof() != ProofKind::None {
+                        self.list_pieces(&blob, digest)?;
+                    }
                 } else if let Some(blob) = by_pieces()? {
                     bound.extend(self.prove(&blob, file, Scope::Public)?.map(|_| key));
                 }

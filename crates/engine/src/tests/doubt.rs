@@ -148,3 +148,30 @@ fn long_pieces_come_one_after_the_other_and_none_is_left_behind() {
         assert!(is_complete, "it stands still at {} chunks", came.len());
     }
 }
+
+#[test]
+fn what_is_sworn_to_without_a_list_costs_a_mebibyte_until_a_chunk_of_the_origin_is_there() {
+    for is_false in [false, true] {
+        let mut engine = Engine::new(Config::default(), 1);
+        want_shared(&mut engine, 1, CHUNKS * CHUNK_BYTES, 1, Sharing { samples: true, ..sharing(vec![]) });
+        holds(&mut engine, 1, key(1));
+        let known = actions(&mut engine, Time::ZERO);
+        show_hashes(&mut engine, &known, Time::ZERO);
+        let round = actions(&mut engine, Time::ZERO);
+        let sample = from_origin(&round);
+        assert!(matches!(&sample[..], [(.., chunks)] if chunks.end - chunks.start == 1), "{round:?}");
+        let open: VecDeque<Started> = asked(&round).into();
+        assert!((1..=1 << 20).contains(&bytes(&open)), "{} bytes are asked for before the chunk is there", bytes(&open));
+        if is_false {
+            engine.handle(Event::Contradicted { file: key(1), content: CONTENT }, SECOND);
+        }
+        finish(&mut engine, sample[0].clone(), SECOND);
+        let round = actions(&mut engine, SECOND);
+        if is_false {
+            assert!(asked(&round).is_empty() && !from_origin(&round).is_empty(), "who swore falsely is asked: {round:?}");
+        } else {
+            let open = open.into_iter().chain(asked(&round)).collect();
+            assert!(comes(&mut engine, open, SECOND), "it stands still");
+        }
+    }
+}

@@ -262,3 +262,25 @@ fn one_that_only_follows_stops_none_of_the_files_of_a_resource() {
         now += TICK;
     }
 }
+
+#[test]
+fn holders_that_never_answer_keep_nobody_from_the_origin_for_long() {
+    let mut engine = Engine::new(Config::default(), 1);
+    want_shared(&mut engine, 1, 400 * larder_content::CHUNK_BYTES, 1, sharing(vec![]));
+    (1..=3).for_each(|from| holds(&mut engine, from, key(1)));
+    (4..=6).for_each(|from| say(&mut engine, from, key(1), FileWord::Follow, Time::ZERO));
+    (4..=6).for_each(|from| say(&mut engine, from, key(1), FileWord::Nothing, Time::ZERO));
+    let known = actions(&mut engine, Time::ZERO);
+    show_hashes(&mut engine, &known, Time::ZERO);
+    let mut reads = vec![];
+    for turn in 0..250 {
+        let now = Duration::from_millis(100) * turn;
+        let round = actions(&mut engine, now);
+        for read in from_origin(&round) {
+            eprintln!("{now:?} origin {:?}", read.2);
+            reads.push((now, read));
+        }
+        for action in &round { if !matches!(action, Action::Tell{..}) { eprintln!("{now:?} {action:?}"); } }
+    }
+    assert!(reads.first().is_some_and(|(at, _)| *at <= SECOND * 3), "{reads:?}");
+}

@@ -18,8 +18,8 @@ use super::node::Place;
 use crate::hub::HubServer;
 use crate::source::Source;
 
-/// How long one that dawdles takes for a chunk.
-const DAWDLE: Duration = Duration::from_secs(5);
+/// How long one that dawdles takes for a chunk: less than what counts as a stall.
+const DAWDLE: Duration = Duration::from_millis(1500);
 
 /// What a rogue does when it is asked for chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub enum Rogue {
     SwearsFalse,
     /// Says that it has what it has not.
     Refuses,
-    /// Sends what is right, a chunk every five seconds.
+    /// Sends what is right, a chunk every second and a half.
     Dawdles,
     /// Fetches the file too, signs what it says that it read from the origin, and sends something else.
     SendsOther,

@@ -206,7 +206,7 @@ pub struct NodeGroup {
     pub leaves: Option<Leaves>,
 }
 
-/// What a lying node does. Simulated ones know the first only.
+/// What a lying node does. Simulated ones know `wrong-bytes` and `stalls`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Lying {
@@ -218,7 +218,7 @@ pub enum Lying {
     Stalls,
     /// It says that it holds everything, and answers that it does not.
     Refuses,
-    /// It says that it holds everything, and sends a chunk every five seconds.
+    /// It says that it holds everything, and sends a chunk every second and a half.
     Dawdles,
     /// It fetches too, signs what it says that it read from the origin, and sends other bytes.
     SendsOther,

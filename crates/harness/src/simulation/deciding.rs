@@ -69,7 +69,7 @@ impl World<'_> {
             if peer == ORIGIN || !seen.insert(peer) {
                 continue;
             }
-            if self.nodes[peer as usize].alive && transfer.asked_at + LOOK <= now {
+            if self.nodes[peer as usize].alive && !self.nodes[peer as usize].is_mute && transfer.asked_at + LOOK <= now {
                 heard.push(*read);
             }
         }

@@ -62,8 +62,8 @@ const LARGE_CHUNK_BYTES: u64 = 16 << 20;
 /// Fails if the size of chunks does not fit, or a folder of the scenario cannot be read. Limits that are broken are told in the report.
 pub fn play(scenario: &Scenario, chunk_bytes: Option<u64>, progress: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
     let plan = scenario.plan();
-    let others = plan.nodes.iter().filter_map(|node| node.lies).find(|lies| *lies != Lying::WrongBytes);
-    ensure!(others.is_none(), "lies: simulated nodes send wrong bytes, and know no other way");
+    let others = plan.nodes.iter().filter_map(|node| node.lies).find(|lies| !matches!(lies, Lying::WrongBytes | Lying::Stalls));
+    ensure!(others.is_none(), "lies: simulated nodes send wrong bytes or nothing, and know no other way");
     let usual = if plan.nodes.len() > MOST_NODES_WITH_REAL_CHUNKS { LARGE_CHUNK_BYTES } else { CHUNK_BYTES };
     let chunk_bytes = chunk_bytes.unwrap_or(usual);
     let fits = chunk_bytes > 0 && chunk_bytes.is_multiple_of(CHUNK_BYTES) && chunk_bytes <= 1 << 30;

@@ -59,6 +59,9 @@ impl World<'_> {
                 return self.clock.at(free, Happening::Free(number));
             }
             let Some((stream, ask)) = server.front() else { return };
+            if number != ORIGIN && self.nodes[number as usize].is_mute {
+                return;
+            }
             match self.answer(number, &ask) {
                 Answer::Chunk => self.send_chunk(number, stream, &ask),
                 Answer::Nothing => {

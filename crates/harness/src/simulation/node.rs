@@ -18,6 +18,8 @@ pub(super) struct Node {
     pub(super) alive: bool,
     pub(super) reachable: bool,
     pub(super) lies: bool,
+    /// Whether it lies in that it answers nothing.
+    pub(super) is_mute: bool,
     pub(super) engine: Engine,
     pub(super) up: Server,
     pub(super) down: Downlink,

@@ -19,7 +19,7 @@ use super::server::{Downlink, Server};
 use super::wanting::Job;
 use super::world::{File, Origin, Standing, World};
 use crate::report::Sources;
-use crate::scenario::{Plan, PlannedFile, PlannedNode, PlannedResource, Scenario};
+use crate::scenario::{Lying, Plan, PlannedFile, PlannedNode, PlannedResource, Scenario};
 
 /// How often all is counted at first.
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);
@@ -193,6 +193,7 @@ fn new_node(planned: &PlannedNode, id: larder_content::NodeId, engine: Engine, i
         alive: true,
         reachable: planned.reachable,
         lies: planned.lies.is_some(),
+        is_mute: planned.lies == Some(Lying::Stalls),
         engine,
         up: Server::new(rate(planned.uplink), in_flight),
         down: Downlink::new(rate(planned.downlink)),

@@ -199,6 +199,8 @@ impl World<'_> {
             known,
             looked: self.jobs[job].gathers[gather].looked,
             company: self.nodes.len() > 1,
+            // Holders have listed the pieces of what they hold.
+            samples: false,
         }
     }
 

@@ -33,7 +33,7 @@ pub(super) enum Report {
     HeldUp { read: ReadId },
     Compared { key: FileKey, reading: u64, peer: Peer, content: ContentId, compared: Compared },
     Contradicted { key: FileKey, reading: u64, content: ContentId },
-    Listed { key: FileKey, reading: u64, peer: Peer, pieces: Option<(Arc<Pieces>, Vec<Range<u64>>)> },
+    Listed { key: FileKey, reading: u64, peer: Peer, pieces: Option<Arc<Pieces>> },
     ListIsLate { key: FileKey, reading: u64 },
     Doubted { key: FileKey, reading: u64, place: Range<u64> },
     Settled { key: FileKey, reading: u64, verdict: Verdict },

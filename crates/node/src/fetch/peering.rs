@@ -44,6 +44,7 @@ impl Driver {
             known,
             looked: share.looked,
             company,
+            samples: true,
         };
         tracing::debug!(file = %active.source.file.locator, known = sharing.known.len(), "it is fetched with others");
         if active.source.file.size >= SPOKEN_OF_BYTES {

@@ -4,7 +4,7 @@
 //! Invariant: by a list of which the origin lists no more than the hash nobody is blamed. The origin says of the first piece that does not fit
 //! whether the list is false or what came, and that costs one piece. Parts whose sizes it lists, too, need no word more.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::read::Source;
 
 /// The most peers that are asked for the list of one file, and at once: a list may take 0.13 % of its file's size in memory.
 const MOST_ASKED: usize = 8;
-const MOST_AT_ONCE: usize = 2;
+const MOST_AT_ONCE: usize = 4;
 /// After how long another is asked, too.
 const LATE: Duration = Duration::from_millis(500);
 /// How long after a file was proven its pieces are listed, for others: those who fetched it together are ready by then.
@@ -133,11 +133,11 @@ impl Driver {
     }
 
     /// The list came, or not.
-    pub(super) fn listed(&mut self, key: FileKey, peer: Peer, pieces: Option<(Arc<Pieces>, Vec<Range<u64>>)>) {
+    pub(super) fn listed(&mut self, key: FileKey, peer: Peer, pieces: Option<Arc<Pieces>>) {
         let Some(active) = self.active.get_mut(&key) else { return };
         active.listing.asking.retain(|(asked, _)| *asked != peer);
         active.listing.is_awaited = false;
-        let Some((pieces, wrong)) = pieces else {
+        let Some(pieces) = pieces else {
             if active.listing.waiting.is_empty() && active.listing.asking.is_empty() && active.listing.known.is_none() {
                 self.heard_of_pieces(key, PiecesHeard::Unknown);
             }
@@ -147,10 +147,14 @@ impl Driver {
         let longest = pieces.longest();
         active.listing.known = Some(pieces);
         active.listing.asking.clear();
+        let Body::Large(partial) = &active.body else { return };
+        let (partial, reporter, reading) = (partial.clone(), self.reporter.clone(), active.reading);
         self.heard_of_pieces(key, PiecesHeard::Listed { longest });
-        if let Some(place) = wrong.into_iter().next() {
-            self.doubt(key, place);
-        }
+        // What cannot be read back is found at the seal.
+        tokio::task::spawn_blocking(move || {
+            let wrong = partial.check_all_pieces().ok().flatten().into_iter().flatten().next();
+            wrong.into_iter().for_each(|place| drop(reporter.blocking_send(Report::Doubted { key, reading, place })));
+        });
     }
 
     /// What lies at `place` is not as the list says: the origin is asked what it should be.
@@ -164,7 +168,7 @@ impl Driver {
         let (partial, shared, pieces, source) = (partial.clone(), shared.clone(), pieces.clone(), active.source.clone());
         active.listing.settling = Settling::Yes;
         active.listing.settled += 1;
-        let is_doubtful = active.listing.settled > MOST_SETTLED;
+        let is_doubtful = active.listing.settled > MOST_SETTLED && !pieces.are_certain();
         let (reporter, reading) = (self.reporter.clone(), active.reading);
         self.heard_of_pieces(key, PiecesHeard::Doubted);
         tokio::spawn(async move {
@@ -181,6 +185,12 @@ impl Driver {
         match verdict {
             Verdict::Chunks { missing, content } => {
                 active.take_back_runs(&missing);
+                if active.listing.settled > MOST_SETTLED {
+                    tracing::warn!(file = %active.source.file.locator, "what comes from peers is false again and again: its origin alone is asked");
+                    (active.refuted, active.share) = (2, None);
+                    self.engine.handle(Event::Unwanted { file: key }, self.now());
+                    return self.begin(key);
+                }
                 content.into_iter().for_each(|content| shared.forget_list(content));
                 // If nothing is missing, it is complete once more.
                 self.engine.handle(Event::Disproven { file: key, content, missing }, self.now());
@@ -211,22 +221,14 @@ impl Driver {
     }
 }
 
-/// Gets the list from a peer, and holds what is there against it: where it does not fit.
-async fn ask(shared: &SharedFile, partial: &Partial, peer: Peer, digest: OriginDigest) -> Option<(Arc<Pieces>, Vec<Range<u64>>)> {
+/// Gets the list from a peer, and has what comes held against it from now on.
+async fn ask(shared: &SharedFile, partial: &Partial, peer: Peer, digest: OriginDigest) -> Option<Arc<Pieces>> {
     let (size, partial) = (partial.size(), partial.clone());
     let found = shared.market.fetch_pieces(peer.node, shared.key, size, Pieces::most(&digest, size)).await;
     let rows = found.inspect_err(|error| tracing::debug!(peer = %peer.node, %error, "no list of pieces came")).ok()?;
     let held = tokio::task::spawn_blocking(move || {
         let pieces = Arc::new(Pieces::check(&digest, size, &rows)?);
-        partial.hold_against(Arc::clone(&pieces)).then_some(())?;
-        match partial.check_all_pieces() {
-            Ok(wrong) => Some((pieces, wrong?)),
-            Err(error) => {
-                tracing::warn!(%error, "what is there cannot be held against its pieces");
-                partial.drop_pieces();
-                None
-            }
-        }
+        partial.hold_against(Arc::clone(&pieces)).then_some(pieces)
     });
     held.await.ok()?
 }
@@ -248,24 +250,24 @@ async fn settle(source: Source, partial: Partial, shared: Arc<SharedFile>, piece
 /// Forgets the chunks of all pieces that do not fit, but for those that this node read from the origin itself. The content that they came as
 /// is known by a chunk that is as it came: what rotted on the disk is nobody's fault.
 fn forget_wrong(partial: &Partial, shared: &SharedFile) -> Result<Verdict, StoreError> {
-    let (mut missing, mut content) = (vec![], None);
+    let (mut runs, mut content): (Vec<Range<u64>>, _) = (vec![], None);
     let layout = ChunkLayout::new(partial.size());
-    for place in partial.check_all_pieces()?.unwrap_or_default() {
-        for chunk in place.start / CHUNK_BYTES..place.end.div_ceil(CHUNK_BYTES) {
-            let run = chunk..chunk + 1;
-            if shared.is_own(chunk) || missing.contains(&run) {
-                continue;
-            }
-            if let Some((bytes, hashes)) = partial.read(run.clone())? {
-                let is_as_it_came = VerifiedChunks::check(layout, chunk, bytes, &hashes).is_ok();
-                let list = shared.list().filter(|list| is_as_it_came && list.run(run.clone()) == hashes);
-                content = list.map(|list| list.content()).or(content);
-                partial.forget(run.clone())?;
-            }
-            if partial.hash(chunk).is_none() {
-                missing.push(run);
-            }
+    let places = partial.check_all_pieces()?.unwrap_or_default();
+    let wrong: BTreeSet<u64> = places.iter().flat_map(|place| place.start / CHUNK_BYTES..place.end.div_ceil(CHUNK_BYTES)).collect();
+    for chunk in wrong.into_iter().filter(|chunk| !shared.is_own(*chunk)) {
+        let run = chunk..chunk + 1;
+        if let Some((bytes, hashes)) = partial.read(run.clone())? {
+            let is_as_it_came = VerifiedChunks::check(layout, chunk, bytes, &hashes).is_ok();
+            let list = shared.list().filter(|list| is_as_it_came && list.run(run.clone()) == hashes);
+            content = list.map(|list| list.content()).or(content);
+        }
+        match runs.last_mut().filter(|last| last.end == chunk) {
+            Some(last) => last.end = run.end,
+            None => runs.push(run),
         }
     }
+    runs.iter().try_for_each(|run| partial.forget(run.clone()))?;
+    let is_gone = |chunk: &u64| partial.hash(*chunk).is_none();
+    let missing = runs.into_iter().flatten().filter(is_gone).map(|chunk| chunk..chunk + 1).collect();
     Ok(Verdict::Chunks { missing, content })
 }
