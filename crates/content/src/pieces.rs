@@ -227,7 +227,7 @@ pub struct Lister {
 
 enum ListHasher {
     Xet(Box<XetHasher>),
-    Parts(PartsHasher),
+    Parts(Box<PartsHasher>),
 }
 
 impl Lister {
@@ -237,7 +237,7 @@ impl Lister {
         let hasher = match digest {
             _ if Pieces::most(digest, size) == 0 => return None,
             OriginDigest::Xet(_) => ListHasher::Xet(Box::default()),
-            OriginDigest::Parts { algorithm, sizes, .. } => ListHasher::Parts(PartsHasher::listing(*algorithm, sizes)?),
+            OriginDigest::Parts { algorithm, sizes, .. } => ListHasher::Parts(Box::new(PartsHasher::listing(*algorithm, sizes)?)),
             OriginDigest::Whole { .. } | OriginDigest::GitSha1(_) => return None,
         };
         Some(Self { digest: digest.clone(), size, hasher })

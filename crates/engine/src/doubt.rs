@@ -158,7 +158,12 @@ impl Doubt {
     pub(crate) fn ends(&self, now: Time) -> Time {
         let list = self.awaited.filter(|_| self.holds_back && self.longest.is_none());
         let sample = if let Sample::Reading(until) = self.sample { Some(until) } else { None };
-        list.into_iter().chain(sample.filter(|_| self.holds_back)).chain(self.settles).filter(|until| *until > now).min().unwrap_or(Time::MAX)
+        list.into_iter()
+            .chain(sample.filter(|_| self.holds_back))
+            .chain(self.settles)
+            .filter(|until| *until > now)
+            .min()
+            .unwrap_or(Time::MAX)
     }
 }
 

@@ -54,8 +54,8 @@ use std::time::Duration;
 use larder_content::FileKey;
 
 use asking::SOON;
-use doubt::Doubt;
 pub use config::Config;
+use doubt::Doubt;
 pub use doubt::Pieces;
 use file::{Place, WantedFile};
 use link::Link;

@@ -30,7 +30,7 @@ use crate::{MarketId, Sharing, Time, readers};
 /// How long a node that was sighted may take to answer before it no longer counts.
 pub(crate) const ANSWER: Duration = Duration::from_secs(2);
 /// How long the chunk hashes of a file may take to come, and how much longer for each: 320 kB/s.
-const HASHES: Duration = Duration::from_secs(10);
+const HASHES: Duration = Duration::from_secs(3);
 const HASH: Duration = Duration::from_micros(100);
 /// How long a reader may deliver nothing, at least, before its extents may be read by others.
 pub(crate) const SILENCE: Duration = Duration::from_secs(2);

@@ -268,19 +268,17 @@ fn holders_that_never_answer_keep_nobody_from_the_origin_for_long() {
     let mut engine = Engine::new(Config::default(), 1);
     want_shared(&mut engine, 1, 400 * larder_content::CHUNK_BYTES, 1, sharing(vec![]));
     (1..=3).for_each(|from| holds(&mut engine, from, key(1)));
-    (4..=6).for_each(|from| say(&mut engine, from, key(1), FileWord::Follow, Time::ZERO));
-    (4..=6).for_each(|from| say(&mut engine, from, key(1), FileWord::Nothing, Time::ZERO));
     let known = actions(&mut engine, Time::ZERO);
-    show_hashes(&mut engine, &known, Time::ZERO);
-    let mut reads = vec![];
-    for turn in 0..250 {
+    // Neither for the hashes nor, after those, for chunks.
+    let shown = (0..100).find_map(|turn| {
         let now = Duration::from_millis(100) * turn;
-        let round = actions(&mut engine, now);
-        for read in from_origin(&round) {
-            eprintln!("{now:?} origin {:?}", read.2);
-            reads.push((now, read));
-        }
-        for action in &round { if !matches!(action, Action::Tell{..}) { eprintln!("{now:?} {action:?}"); } }
-    }
-    assert!(reads.first().is_some_and(|(at, _)| *at <= SECOND * 3), "{reads:?}");
+        let round = if turn == 0 { known.clone() } else { actions(&mut engine, now) };
+        assert!(from_origin(&round).is_empty(), "{round:?}");
+        (turn > 0 && round.iter().any(|action| matches!(action, Action::FetchHashes { .. }))).then_some((now, round))
+    });
+    let (at, round) = shown.expect("nobody else is asked for the hashes");
+    assert!(at <= SECOND * 4, "the hashes are waited for until {at:?}");
+    show_hashes(&mut engine, &round, at);
+    let read = (0..100).map(|turn| at + Duration::from_millis(100) * turn).find(|now| !from_origin(&actions(&mut engine, *now)).is_empty());
+    assert!(read.is_some_and(|read| read <= at + SECOND * 3), "{read:?}");
 }

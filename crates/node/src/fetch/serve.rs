@@ -76,7 +76,9 @@ async fn of_coming(partial: &Partial, shared: &SharedFile, upload: &mut Upload, 
             break;
         }
         let end = run.end.min(at.saturating_add(PIECE_CHUNKS));
-        let claimed = if list.is_some() { None } else { shared.claim_for(at, end, |chunk| partial.hash(chunk)) };
+        // Who does not know what the file is needs one, if there is one.
+        let needs_none = list.is_some() && upload.content.is_some();
+        let claimed = if needs_none { None } else { shared.claim_for(at, end, |chunk| partial.hash(chunk)) };
         let (claim, end) = claimed.map_or((None, end), |(claim, end)| (Some(claim), end));
         let partial = partial.clone();
         let Some((bytes, hashes)) = blocking(move || partial.read(at..end)).await else { break };
