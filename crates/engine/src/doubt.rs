@@ -18,8 +18,8 @@ const LEAST: u64 = 1 << 20;
 const PART: u64 = 8;
 /// How long a list is waited for: whoever makes it reads the file once.
 const WAIT: Duration = Duration::from_secs(2);
-/// The least bytes of a file of which a chunk is read for that: what is smaller is soon read again.
-const WORTH_A_SAMPLE: u64 = 16 << 20;
+/// The least bytes of a file of which a chunk is read for that: 0.4 % of it. What is smaller is soon read again.
+const WORTH_A_SAMPLE: u64 = 64 << 20;
 /// How long it is waited until it is settled who is wrong: an origin that cannot tell keeps nobody from reading on.
 const SETTLES: Duration = Duration::from_secs(5);
 
@@ -200,9 +200,9 @@ mod tests {
 
     #[test]
     fn without_a_list_a_chunk_of_the_origin_comes_before_all_else() {
-        let sampling = || Doubt::new(true, 16 * MIB);
+        let sampling = || Doubt::new(true, 64 * MIB);
         let mut doubt = sampling();
-        assert!(doubt.wants_sample(Time::ZERO) && !Doubt::new(true, 15 * MIB).wants_sample(Time::ZERO));
+        assert!(doubt.wants_sample(Time::ZERO) && !Doubt::new(true, 63 * MIB).wants_sample(Time::ZERO));
         doubt.samples(Time::ZERO);
         assert!(!doubt.wants_sample(Time::ZERO));
         assert!(doubt.allows(MIB, 0, SECOND));

@@ -230,15 +230,6 @@ impl Engine {
         self.place(key, now);
     }
 
-    /// Its peer is heard, though no whole chunk came.
-    fn heard(&mut self, id: ReadId, has_begun: bool, now: Time) {
-        let Some(read) = self.reads.get_mut(&id) else { return };
-        read.begun |= has_begun;
-        if let Some(link) = read.peer().and_then(|peer| self.links.get_mut(&peer)) {
-            link.pulse.beat(now);
-        }
-    }
-
     fn arrived(&mut self, id: ReadId, chunks: u64, now: Time) {
         let Some(read) = self.reads.get_mut(&id).filter(|_| chunks > 0) else { return };
         let first = read.chunks.start;

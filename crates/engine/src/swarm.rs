@@ -301,6 +301,15 @@ impl Engine {
         self.actions.push_back(Action::Ban { peer, period: BAN });
     }
 
+    /// Its peer is heard, though no whole chunk came.
+    pub(crate) fn heard(&mut self, id: ReadId, has_begun: bool, now: Time) {
+        let Some(read) = self.reads.get_mut(&id) else { return };
+        read.begun |= has_begun;
+        if let Some(link) = read.peer().and_then(|peer| self.links.get_mut(&peer)) {
+            link.pulse.beat(now);
+        }
+    }
+
     /// A read from a peer is over, but for `chunks`.
     pub(crate) fn ended_by_peer(
         &mut self,
