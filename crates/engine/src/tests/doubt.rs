@@ -175,3 +175,42 @@ fn what_is_sworn_to_without_a_list_costs_a_mebibyte_until_a_chunk_of_the_origin_
         }
     }
 }
+
+#[test]
+fn a_holder_that_refuses_a_chunk_of_each_part_is_left_alone_after_nine() {
+    let (mut engine, mut open) = begun();
+    engine.handle(Event::Lost { peer: peer(2) }, Time::ZERO);
+    heard(&mut engine, Pieces::Listed { longest: 5 << 20 }, Time::ZERO);
+    let (mut refused, mut came) = (0, 0);
+    for turn in 0..400 {
+        let now = Duration::from_millis(10) * turn;
+        if let Some((read, file, chunks)) = open.pop_front() {
+            if chunks.start % 2 == 0 {
+                refused += 1;
+                end(&mut engine, read, Outcome::Refused, now);
+            } else {
+                came += 1;
+                finish(&mut engine, (read, file, chunks), now);
+            }
+        }
+        let round = actions(&mut engine, now);
+        show_hashes(&mut engine, &round, now);
+        open.extend(asked(&round));
+    }
+    assert!((1..=9).contains(&refused) && came > 0, "{refused} refused, {came} came");
+    assert!(open.is_empty(), "it is still asked: {open:?}");
+}
+
+#[test]
+fn when_a_content_was_refuted_those_who_fetch_are_asked_for_what_they_claim_at_once() {
+    let (mut engine, open) = begun();
+    assert!(comes(&mut engine, open, SECOND * 2));
+    let now = SECOND * 20;
+    say(&mut engine, 3, key(1), FileWord::Follow, now);
+    engine.handle(Event::Refuted { file: key(1), missing: vec![0..CHUNKS] }, now);
+    say(&mut engine, 3, key(1), FileWord::Have(vec![0..4]), now);
+    let round: Vec<Action> = (0..10).flat_map(|turn| actions(&mut engine, now + Duration::from_millis(50) * turn)).collect();
+    let is_of_three =
+        |action: &Action| matches!(action, Action::Read { from: From::Peer { peer: from, content: None }, .. } if *from == peer(3));
+    assert!(round.iter().any(is_of_three), "{round:?}");
+}
