@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -15,6 +16,8 @@ use crate::pace::Pace;
 
 /// Chunks that are hashed and written together: 1 MiB, which is what a read holds in memory.
 const SLAB_CHUNKS: u64 = 4;
+/// Chunks that take longer than this, each, are written one by one, and so is the first: peers wait for them.
+const SLOW_CHUNK: Duration = Duration::from_millis(100);
 
 /// What is read, and with what rights.
 #[derive(Clone)]
@@ -87,8 +90,10 @@ impl Source {
         let mut next = chunks.start;
         let (mut rest, mut slab) = (Bytes::new(), BytesMut::new());
         let mut ended = Ok(());
+        let mut together = 1;
         while next < chunks.end && ended.is_ok() {
-            let wanted = length(layout.bytes(next, (next + SLAB_CHUNKS).min(chunks.end)));
+            let began = Instant::now();
+            let wanted = length(layout.bytes(next, (next + together).min(chunks.end)));
             slab.reserve(wanted);
             while slab.len() < wanted {
                 if rest.is_empty() {
@@ -113,6 +118,7 @@ impl Source {
                 break;
             }
             let count = (slab.len() as u64).div_ceil(CHUNK_BYTES);
+            together = if began.elapsed() > SLOW_CHUNK * together as u32 { 1 } else { SLAB_CHUNKS };
             slab = write(partial.clone(), layout, next, slab.freeze(), wrote.clone()).await?;
             arrived(count).await;
             next += count;

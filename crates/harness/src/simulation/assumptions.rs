@@ -31,6 +31,8 @@ pub(super) const PING_FINDS_OUT: Duration = Duration::from_secs(75);
 
 /// Chunks in one piece of an answer, and those that are written at once of a read from the origin.
 pub(super) const PIECE_CHUNKS: u64 = 4;
+/// Chunks of an origin that take longer than this, each, are written one by one, as is the first.
+pub(super) const SLOW_CHUNK: Duration = Duration::from_millis(100);
 /// Files up to this size move whole.
 pub(super) const SMALL_BYTES: u64 = 1 << 20;
 /// Files from this size on are spoken of one by one.

@@ -112,7 +112,8 @@ impl World<'_> {
             self.count_question(number, server);
             (u64::from(number), now + self.one_way(number, server))
         };
-        let transfer = Transfer { server, stream, asked_at: now, next, come: 0, end, come_bytes: 0 };
+        let together = if server == ORIGIN { 1 } else { self.piece() };
+        let transfer = Transfer { server, stream, asked_at: now, next, come: 0, end, come_bytes: 0, together, reported_at: now };
         self.nodes[number as usize].reads.insert(read, transfer);
         let ask = Ask { node: number, read, file, next, end, proven };
         self.clock.at(at, Happening::Asked { server, stream, ask });

@@ -3,7 +3,7 @@
 use larder_content::CHUNK_BYTES;
 use larder_engine::{Event, Outcome, ReadId, Time};
 
-use super::assumptions::{ASK_BYTES, CLAIM_BYTES, FRAME_BYTES, HASH_BYTES, PIECE_CHUNKS, PIECE_HEAD_BYTES};
+use super::assumptions::{ASK_BYTES, CLAIM_BYTES, FRAME_BYTES, HASH_BYTES, PIECE_CHUNKS, PIECE_HEAD_BYTES, SLOW_CHUNK};
 use super::clock::Happening;
 use super::server::{Ask, Delivery};
 use super::world::{ORIGIN, World};
@@ -116,7 +116,7 @@ impl World<'_> {
     }
 
     /// Chunks of the engine's that are reported together.
-    fn piece(&self) -> u32 {
+    pub(super) fn piece(&self) -> u32 {
         if self.scale == 1 { PIECE_CHUNKS as u32 } else { 1 }
     }
 
@@ -157,8 +157,12 @@ impl World<'_> {
         transfer.come += 1;
         transfer.come_bytes += bytes;
         let is_last = transfer.next + transfer.come >= transfer.end;
-        if !is_last && (is_small || transfer.come < piece) {
+        if !is_last && (is_small || transfer.come < transfer.together) {
             return;
+        }
+        if server == ORIGIN {
+            let slow = now - transfer.reported_at > SLOW_CHUNK * transfer.come;
+            (transfer.together, transfer.reported_at) = (if slow { 1 } else { piece }, now);
         }
         let (first, count, come_bytes) = (transfer.next, transfer.come, std::mem::take(&mut transfer.come_bytes));
         (transfer.next, transfer.come) = (first + count, 0);

@@ -166,6 +166,9 @@ pub(super) struct Transfer {
     pub(super) come: u32,
     pub(super) end: u32,
     pub(super) come_bytes: u64,
+    /// Chunks that are reported together, and when some were, or it was asked.
+    pub(super) together: u32,
+    pub(super) reported_at: Time,
 }
 
 /// A bit for each chunk.
