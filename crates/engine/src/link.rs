@@ -244,16 +244,17 @@ impl Link {
     }
 
     /// When it will have sent nothing of what it was asked for too long, or no whole chunk for much longer.
-    pub(crate) fn stalls_at(&self, config: &Config) -> Option<Time> {
-        let silent = self.pulse.silent_at(self.patience(config));
+    /// `fair_chunk` is what a chunk takes if all who were asked send as much.
+    pub(crate) fn stalls_at(&self, config: &Config, fair_chunk: Duration) -> Option<Time> {
+        let silent = self.pulse.silent_at(self.patience(config, fair_chunk));
         // For words it is waited twice as long, and no longer.
         let talking = (self.said + config.peer_stall).min(self.pulse.last() + config.peer_stall * 2);
         (self.asked > 0).then(|| silent.max(talking).min(self.chunk.saturating_add(config.longest_chunk)))
     }
 
     /// How long it may be silent at least: one that sends to many at once sends to each what its line has left for that, in gusts.
-    fn patience(&self, config: &Config) -> Duration {
-        let two_chunks = self.chunk_takes().unwrap_or_default().saturating_mul(2);
+    fn patience(&self, config: &Config, fair_chunk: Duration) -> Duration {
+        let two_chunks = self.chunk_takes().unwrap_or_default().max(fair_chunk).saturating_mul(2);
         two_chunks.clamp(config.peer_stall, config.peer_stall * 4)
     }
 
@@ -301,5 +302,21 @@ impl Link {
     pub(crate) fn time_for(&self, more: u64) -> Duration {
         let rate = if self.rate.bytes_per_second > 0.0 { self.rate.bytes_per_second } else { 1e6 };
         Duration::from_secs_f64((self.asked + more) as f64 / rate.max(1.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_of_many_who_share_a_slow_line_is_given_time_for_its_turn_and_a_bound() {
+        let (config, second) = (Config::default(), Duration::from_secs(1));
+        let mut link = Link::default();
+        link.asked_for(GroupId(0), CHUNK_BYTES, second);
+        let stalls_at = |fair_chunk| link.stalls_at(&config, fair_chunk).unwrap();
+        assert_eq!(stalls_at(Duration::ZERO), second + config.peer_stall);
+        assert_eq!(stalls_at(second * 3), second * 7);
+        assert_eq!(stalls_at(second * 60), second + config.peer_stall * 4);
     }
 }

@@ -70,6 +70,11 @@ pub(crate) struct Best {
 }
 
 impl Best {
+    /// The bytes a second that came lately, if that was measured.
+    pub(crate) fn lately(&self) -> Option<f64> {
+        Some(self.over.bytes_per_second).filter(|rate| *rate > 0.0)
+    }
+
     /// Bytes of content came.
     pub(crate) fn add(&mut self, bytes: u64, now: Time) {
         self.over.add_over(SEEN, bytes, now);
