@@ -1,4 +1,4 @@
-//! A network on this machine: hosts in network namespaces, each with an address and a link of its own to one bridge.
+//! A network on this machine: hosts in network namespaces, each with an address and a link of its own to one router.
 //!
 //! Nothing of it touches the machine's own network. It takes root, one can be there at a time, and it is gone when it is
 //! dropped; what a killed process left is removed by the next.
@@ -16,8 +16,11 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// What the names of all namespaces begin with.
 const PREFIX: &str = "larder-net-";
-/// The namespace that the bridge is in.
-const HUB: &str = "larder-net-bridge";
+/// The namespace that routes between them. On a bridge every host would know every other's link address, and the kernel knows 1024 at most:
+/// of 32 hosts some would not find each other.
+const HUB: &str = "larder-net-router";
+/// The router's address, on every link.
+const ROUTER: &str = "198.19.255.254";
 /// Where namespaces have names.
 const NAMES: &str = "/run/netns";
 /// Held by the process whose network it is.
@@ -31,13 +34,16 @@ const BURST_BYTES: u64 = 128 * 1024;
 const SENDER_QUEUE_BYTES: u64 = 4 * 1024 * 1024;
 /// What may wait before a receiver's link, in milliseconds of its rate: as much as home routers have.
 const RECEIVER_QUEUE_MS: u64 = 150;
-/// How many segments a connection sends in one go, at least: 64 kB, the most that the kernel takes, six milliseconds of a link of
-/// 10 MB/s. Packets of 23 kB took half again as much of the processor for the same times.
-const LEAST_SEGMENTS: &str = "44";
+/// What a connection sends in one go, at least, in microseconds of its host's link, and the most segments that the kernel takes, 64 kB.
+/// Packets of 23 kB on a link of 10 MB/s took half again as much of the processor for the same times. The kernel lets a connection have two
+/// of them in the link's queue, which of 64 kB and a crowd is two seconds on a link of 2 MB/s.
+const SENT_IN_ONE_GO_US: u64 = 13_000;
+const MOST_SEGMENTS: u64 = 44;
+const SEGMENT_BYTES: u64 = 1448;
 /// How long a probe may take to send nothing.
 const PROBE_STALL: Duration = Duration::from_secs(20);
 
-/// A bridge, to which hosts can be added.
+/// A router, to which hosts can be added.
 #[derive(Debug)]
 pub struct Network {
     _lock: File,
@@ -68,7 +74,7 @@ impl Traffic {
 }
 
 impl Network {
-    /// Makes the bridge, after it has removed what earlier ones left.
+    /// Makes the router, after it has removed what earlier ones left.
     ///
     /// # Errors
     /// Fails without root or without iproute2 and util-linux, if another process has a network, and if the kernel refuses.
@@ -88,9 +94,9 @@ impl Network {
         let network = Self { _lock: lock };
         run("ip", &["netns", "add", HUB])?;
         without_ipv6(HUB)?;
-        pass_by_the_firewall()?;
-        run("ip", &["-n", HUB, "link", "add", "bridge", "type", "bridge", "stp_state", "0", "mcast_snooping", "0"])?;
-        run("ip", &["-n", HUB, "link", "set", "bridge", "up"])?;
+        run("ip", &["-n", HUB, "link", "set", "lo", "up"])?;
+        run("ip", &["-n", HUB, "addr", "add", &format!("{ROUTER}/32"), "dev", "lo"])?;
+        within(HUB, || std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("ip_forward"))?;
         Ok(network)
     }
 
@@ -104,7 +110,7 @@ impl Network {
         run("ip", &["netns", "add", &namespace])?;
         without_ipv6(&namespace)?;
         run("ip", &["-n", HUB, "link", "add", name, "type", "veth", "peer", "name", LINK, "netns", &namespace])?;
-        run("ip", &["-n", HUB, "link", "set", name, "master", "bridge", "up"])?;
+        run("ip", &["-n", HUB, "link", "set", name, "up"])?;
         run("ip", &["-n", &namespace, "link", "set", "lo", "up"])?;
         run("ip", &["-n", &namespace, "link", "set", LINK, "up"])?;
         host.also_at(address)?;
@@ -113,9 +119,8 @@ impl Network {
         // The kernel gives larger packets to connections that saw a short round trip when they were made, and so, where many
         // share a link, four times the rate of those that were made while its queue was long.
         host.set("tcp_tso_rtt_log", "0")?;
-        // Slow connections would send two segments at a time: then a crowd's packets keep this machine busier than its nodes.
-        host.set("tcp_min_tso_segs", LEAST_SEGMENTS)?;
-        run("ip", &["-n", &namespace, "route", "add", "default", "dev", LINK, "src", &address.to_string()])?;
+        run("ip", &["-n", &namespace, "route", "add", ROUTER, "dev", LINK])?;
+        run("ip", &["-n", &namespace, "route", "add", "default", "via", ROUTER, "src", &address.to_string()])?;
         Ok(host)
     }
 
@@ -163,7 +168,9 @@ impl Host {
     /// # Errors
     /// Fails if the kernel refuses.
     pub fn also_at(&self, address: Ipv4Addr) -> anyhow::Result<()> {
-        run("ip", &["-n", &self.namespace(), "addr", "add", &format!("{address}/32"), "dev", LINK])
+        let address = format!("{address}/32");
+        run("ip", &["-n", &self.namespace(), "addr", "add", &address, "dev", LINK])?;
+        run("ip", &["-n", HUB, "route", "add", &address, "dev", &self.name])
     }
 
     /// Runs `work` on this host: sockets it makes are the host's, wherever they are used later.
@@ -179,6 +186,9 @@ impl Host {
     /// # Errors
     /// Fails if the kernel refuses.
     pub fn limit_sending(&self, bytes_per_second: u64) -> anyhow::Result<()> {
+        // Slow connections would send two segments at a time: then a crowd's packets keep this machine busier than its nodes.
+        let segments = bytes_per_second * SENT_IN_ONE_GO_US / 1_000_000 / SEGMENT_BYTES;
+        self.set("tcp_min_tso_segs", &segments.clamp(2, MOST_SEGMENTS).to_string())?;
         shape(&self.namespace(), LINK, bytes_per_second, SENDER_QUEUE_BYTES)
     }
 
@@ -266,7 +276,7 @@ fn shape(namespace: &str, device: &str, bytes_per_second: u64, queue_bytes: u64)
 fn parse_traffic(text: &str, device: &str) -> Option<Traffic> {
     let line = text.lines().find_map(|line| line.trim_start().strip_prefix(device)?.strip_prefix(':'))?;
     let numbers: Vec<u64> = line.split_whitespace().filter_map(|number| number.parse().ok()).collect();
-    // Seen from the bridge: what it receives, the host sent.
+    // Seen from the router: what it receives, the host sent.
     Some(Traffic { sent: *numbers.first()?, received: *numbers.get(8)? })
 }
 
@@ -294,14 +304,6 @@ fn without_ipv6(namespace: &str) -> anyhow::Result<()> {
     })
 }
 
-/// Where the kernel leads a bridge's packets through its firewall, it works on each of them, for nothing.
-fn pass_by_the_firewall() -> anyhow::Result<()> {
-    within(HUB, || match std::fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "0") {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("the bridge's firewall cannot be turned off"),
-        Ok(()) | Err(_) => Ok(()),
-    })
-}
-
 /// Removes every namespace of ours; what cannot be removed is left.
 fn remove_all() {
     for entry in std::fs::read_dir(NAMES).into_iter().flatten().flatten() {
@@ -323,7 +325,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_bridge_receives_a_host_sent() {
+    fn what_the_router_receives_a_host_sent() {
         let text = "Inter-|   Receive | Transmit\n face |bytes packets\n    lo:       0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n\
             \x20   n1: 1111 2 3 4 5 6 7 8 9999 10 11 12 13 14 15 16\n   n10: 5 0 0 0 0 0 0 0 6 0 0 0 0 0 0 0\n";
         assert_eq!(parse_traffic(text, "n1"), Some(Traffic { sent: 1111, received: 9999 }));
