@@ -31,6 +31,8 @@ pub(crate) const SOON: Duration = Duration::from_millis(20);
 /// on its way then, and is sent for nothing.
 const STEAL_MARGIN: Duration = Duration::from_millis(200);
 const EARLY_STEAL_MARGIN: Duration = Duration::from_secs(1);
+/// How much slower one that has begun has to be.
+const BEGUN: u32 = 4;
 
 impl Engine {
     pub(crate) fn review_at(&mut self, key: FileKey, at: Time) {
@@ -329,17 +331,22 @@ impl Engine {
         true
     }
 
-    /// Takes from the slowest peer a run that it has not begun, if `node` can bring it much sooner.
+    /// Takes from the slowest peer a run that it has not begun, if `node` can bring it much sooner; at the end also one that it has begun, of which
+    /// something is lost then, if that takes it very long.
     fn steal(&mut self, key: FileKey, share: &Share, node: NodeId, own: Duration, now: Time) {
         let Some(partner) = share.partners.get(&node) else { return };
         let Some(file) = self.files.get(&key).filter(|file| partner.has.meets(&file.asked)) else { return };
+        let at_end = file.waiting.is_empty();
         let slow = file.asking.iter().filter_map(|id| {
             let read = self.reads.get(id)?;
-            let peer = read.peer().filter(|peer| !read.begun && peer.node != node)?;
+            let peer = read.peer().filter(|peer| (at_end || !read.begun) && peer.node != node)?;
             let has = read.chunks.clone().all(|chunk| partner.has.contains(chunk));
-            Some((has.then(|| self.links.get(&peer)).flatten()?.time_for(0), *id))
+            let takes = has.then(|| self.links.get(&peer)).flatten()?.time_for(0);
+            // As long as it has taken it will take at least.
+            let takes = if read.begun { takes.max(now.saturating_sub(read.heard)) / BEGUN } else { takes };
+            Some((takes, *id))
         });
-        let margin = if file.waiting.is_empty() { STEAL_MARGIN } else { EARLY_STEAL_MARGIN };
+        let margin = if at_end { STEAL_MARGIN } else { EARLY_STEAL_MARGIN };
         // The one asked for last is the last to come.
         if let Some((takes, id)) = slow.max()
             && takes > own * 2 + margin
