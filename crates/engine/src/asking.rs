@@ -32,7 +32,7 @@ pub(crate) const SOON: Duration = Duration::from_millis(20);
 const STEAL_MARGIN: Duration = Duration::from_millis(200);
 const EARLY_STEAL_MARGIN: Duration = Duration::from_secs(1);
 /// How much slower one that has begun has to be.
-const BEGUN: u32 = 4;
+const BEGUN: u32 = 10;
 
 impl Engine {
     pub(crate) fn review_at(&mut self, key: FileKey, at: Time) {
@@ -323,7 +323,8 @@ impl Engine {
         file.waiting.remove(chunks.clone());
         file.asked.set(chunks.clone(), true);
         let group = file.group;
-        self.links.entry(peer).or_default().asked_for(group, bytes, now);
+        let turn_takes = self.turn_takes();
+        self.links.entry(peer).or_default().asked_for(group, bytes, turn_takes, now);
         let read = self.begin(key, chunks, From::Peer { peer, content }, now);
         if let Some(file) = self.files.get_mut(&key) {
             file.asking.insert(read);
@@ -337,14 +338,16 @@ impl Engine {
         let Some(partner) = share.partners.get(&node) else { return };
         let Some(file) = self.files.get(&key).filter(|file| partner.has.meets(&file.asked)) else { return };
         let at_end = file.waiting.is_empty();
+        let thief = self.links.get(&Peer { market: share.market, node });
+        let is_proven = at_end && thief.is_some_and(|link| link.rate.bytes_per_second > 0.0 && !link.is_doubtful());
         let slow = file.asking.iter().filter_map(|id| {
             let read = self.reads.get(id)?;
-            let peer = read.peer().filter(|peer| (at_end || !read.begun) && peer.node != node)?;
+            let peer = read.peer().filter(|peer| (is_proven || !read.begun) && peer.node != node)?;
             let has = read.chunks.clone().all(|chunk| partner.has.contains(chunk));
             let takes = has.then(|| self.links.get(&peer)).flatten()?.time_for(0);
             // As long as it has taken it will take at least.
-            let takes = if read.begun { takes.max(now.saturating_sub(read.heard)) / BEGUN } else { takes };
-            Some((takes, *id))
+            let takes = if at_end { takes.max(now.saturating_sub(read.heard)) } else { takes };
+            Some((if read.begun { takes / BEGUN } else { takes }, *id))
         });
         let margin = if at_end { STEAL_MARGIN } else { EARLY_STEAL_MARGIN };
         // The one asked for last is the last to come.

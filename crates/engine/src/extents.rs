@@ -176,7 +176,7 @@ impl Share {
             reading.insert(run);
         }
         partner.reads(reading, now);
-        if self.repairs || now >= partner.delivery.silent_at(SILENCE) {
+        if self.repairs || now >= partner.delivery.silent_at(SILENCE, SILENCE * 4) {
             return Vec::new();
         }
         let both = |extent: &u64| self.partners[&node].reading.meets(&self.run_of(*extent));

@@ -239,7 +239,7 @@ impl Engine {
         let Some(file) = self.files.get_mut(&key) else { return };
         let bytes = file.bytes(&arrived);
         self.paces.brought(file.group, bytes, now);
-        self.line.add(bytes, now);
+        self.line.add_but_for_pauses(bytes, now);
         if let Some(source) = self.sources.get_mut(&file.origin) {
             source.line_brought(bytes, now);
         }

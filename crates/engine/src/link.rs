@@ -16,7 +16,7 @@ const AHEAD: Duration = Duration::from_millis(500);
 const WINDOW: std::ops::RangeInclusive<u64> = 2 * CHUNK_BYTES..=256 * CHUNK_BYTES;
 /// In what time half of a pause is forgotten.
 const FORGETS: Duration = Duration::from_secs(10);
-/// What may be on its way although nothing of it is reported: chunks of an origin are written four at a time.
+/// What may be on its way although nothing of it is reported: chunks of an origin are written four at a time, but for the first and slow ones.
 const AT_ONCE: u64 = 4 * CHUNK_BYTES;
 /// After how long without bytes a rate is what came since.
 const STALE: Duration = Duration::from_secs(1);
@@ -49,10 +49,15 @@ impl Rate {
         }
     }
 
+    /// Whether nothing moved for so long.
+    pub(crate) fn is_still_since(&self, long: Duration, now: Time) -> bool {
+        now.saturating_sub(self.moved) > long
+    }
+
     /// What so many reads under way bring at most, if that can be told.
     pub(crate) fn at_most(&self, reads: usize, now: Time) -> f64 {
         let time = self.before + self.since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
-        if time < STALE { f64::INFINITY } else { (self.bytes + reads as u64 * AT_ONCE) as f64 / time.as_secs_f64() }
+        if time < STALE { f64::INFINITY } else { (self.bytes + reads as u64 * CHUNK_BYTES) as f64 / time.as_secs_f64() }
     }
 
     /// The rate, or what is left of it if less has come since it was measured.
@@ -109,9 +114,10 @@ impl Pulse {
         self.last
     }
 
-    /// When it will have been silent for longer than `usual`, and than it ever is, on a busy line or processor.
-    pub(crate) fn silent_at(&self, usual: Duration) -> Time {
-        self.last.saturating_add((self.pause * 3).clamp(usual, usual * 4))
+    /// When it will have been silent for longer than `usual`, and than it ever is, on a busy line or processor; at the latest after `most`, which is
+    /// no less.
+    pub(crate) fn silent_at(&self, usual: Duration, most: Duration) -> Time {
+        self.last.saturating_add((self.pause * 3).clamp(usual, most.max(usual)))
     }
 }
 
@@ -131,6 +137,8 @@ pub(crate) struct Link {
     pub(crate) pulse: Pulse,
     /// When the last whole chunk came, or the first was asked for.
     chunk: Time,
+    /// How long it would take until its turn if all that this node asked for came in turn, when it was asked last.
+    turn_takes: Duration,
     /// When it said last that it has more.
     said: Time,
     /// It is not relied on before.
@@ -206,8 +214,10 @@ impl Link {
         next
     }
 
-    pub(crate) fn asked_for(&mut self, group: GroupId, bytes: u64, now: Time) {
+    /// It is asked for more; all that this node has asked for takes its line so long.
+    pub(crate) fn asked_for(&mut self, group: GroupId, bytes: u64, turn_takes: Duration, now: Time) {
         self.turn = Some(group);
+        self.turn_takes = turn_takes;
         if self.asked == 0 {
             self.start(now);
         }
@@ -244,23 +254,26 @@ impl Link {
     }
 
     /// When it will have sent nothing of what it was asked for too long, or no whole chunk for much longer.
-    /// `fair_chunk` is what a chunk takes if all who were asked send as much.
-    pub(crate) fn stalls_at(&self, config: &Config, fair_chunk: Duration) -> Option<Time> {
-        let silent = self.pulse.silent_at(self.patience(config, fair_chunk));
+    pub(crate) fn stalls_at(&self, config: &Config) -> Option<Time> {
+        let silent = self.pulse.silent_at(self.patience(config), config.peer_stall * 4);
         // For words it is waited twice as long, and no longer.
         let talking = (self.said + config.peer_stall).min(self.pulse.last() + config.peer_stall * 2);
         (self.asked > 0).then(|| silent.max(talking).min(self.chunk.saturating_add(config.longest_chunk)))
     }
 
-    /// How long it may be silent at least: one that sends to many at once sends to each what its line has left for that, in gusts.
-    fn patience(&self, config: &Config, fair_chunk: Duration) -> Duration {
-        let two_chunks = self.chunk_takes().unwrap_or_default().max(fair_chunk).saturating_mul(2);
+    /// How long it may be silent at least: one that sends to many at once sends to each what its line has left for that, in gusts, and what a gust
+    /// brings passes for its rate. One that stalled has no such credit.
+    fn patience(&self, config: &Config) -> Duration {
+        if self.is_doubtful() {
+            return config.peer_stall;
+        }
+        let two_chunks = self.chunk_takes().unwrap_or_default().max(self.turn_takes).saturating_mul(2);
         two_chunks.clamp(config.peer_stall, config.peer_stall * 4)
     }
 
     /// Before when that cannot be, whatever it sends or says until then.
     pub(crate) fn stalls_from(&self, config: &Config) -> Option<Time> {
-        (self.asked > 0).then(|| (self.pulse.last() + config.peer_stall).min(self.chunk + config.longest_chunk))
+        (self.asked > 0).then(|| (self.pulse.last() + self.patience(config)).min(self.chunk + config.longest_chunk))
     }
 
     /// Whether it stalled and has sent nothing since: it is tried again, and nothing is left to it.
@@ -310,13 +323,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_of_many_who_share_a_slow_line_is_given_time_for_its_turn_and_a_bound() {
+    fn one_of_many_who_share_a_slow_line_has_the_time_of_its_turn_and_eight_seconds_at_most() {
         let (config, second) = (Config::default(), Duration::from_secs(1));
-        let mut link = Link::default();
-        link.asked_for(GroupId(0), CHUNK_BYTES, second);
-        let stalls_at = |fair_chunk| link.stalls_at(&config, fair_chunk).unwrap();
-        assert_eq!(stalls_at(Duration::ZERO), second + config.peer_stall);
-        assert_eq!(stalls_at(second * 3), second * 7);
-        assert_eq!(stalls_at(second * 60), second + config.peer_stall * 4);
+        let asked = |turn_takes| {
+            let mut link = Link::default();
+            link.asked_for(GroupId(0), CHUNK_BYTES, turn_takes, second);
+            link
+        };
+        let stalls_at = |link: &Link| link.stalls_at(&config).unwrap();
+        assert_eq!(stalls_at(&asked(Duration::ZERO)), second * 3);
+        assert_eq!(stalls_at(&asked(second * 3)), second * 7);
+        let mut link = asked(second * 60);
+        assert_eq!(stalls_at(&link), second * 9);
+        assert!(link.stalls_from(&config) <= link.stalls_at(&config));
+        // After a long pause, no longer.
+        link.pulse.beat(second * 8);
+        assert_eq!(stalls_at(&link), second * 16);
+        link.stalled(&config, second * 16, 1.0);
+        link.asked_for(GroupId(0), CHUNK_BYTES, second * 60, second * 20);
+        link.pulse = Pulse::default();
+        link.start(second * 20);
+        assert_eq!(stalls_at(&link), second * 22);
     }
 }

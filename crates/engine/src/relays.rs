@@ -117,7 +117,7 @@ mod tests {
         assert!(!kept(&share, alone, &link(2_000_000), SECOND) && !kept(&share, alone, &Link::default(), SECOND));
         let mut talks = link(50_000);
         assert!(kept(&share, alone, &talks, 4 * SECOND) && !kept(&share, alone, &talks, 6 * SECOND));
-        talks.asked_for(GroupId(0), 1, 6 * SECOND);
+        talks.asked_for(GroupId(0), 1, Duration::ZERO, 6 * SECOND);
         assert!(kept(&share, alone, &talks, 6 * SECOND) && kept(&share, other, &talks, 6 * SECOND));
         let mut slow = link(200_000);
         slow.start(6 * SECOND);

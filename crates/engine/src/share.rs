@@ -398,7 +398,7 @@ impl Share {
         let silence = SILENCE.max(own_chunk.saturating_mul(others.saturating_mul(2).max(4))).min(SLOWEST);
         let unread = self.unread(silence);
         for (node, partner) in &mut self.partners {
-            partner.silent = now >= partner.progress.silent_at(silence);
+            partner.silent = now >= partner.progress.silent_at(silence, silence * 4);
             // One that is slow to send, but is heard to go on, is still one of those who share the work.
             let goes_on = partner.complete.is_none() && !partner.silent;
             let standing = stands(*node);
@@ -406,7 +406,8 @@ impl Share {
             partner.relied_on = !standing.doubtful;
             partner.live = counts && (partner.answered || now.saturating_sub(partner.since) < ANSWER);
             // A reader that delivers nothing while the origin does not move for this node either waits for the origin.
-            let delivers = now < partner.delivery.silent_at(silence).max(partner.delivery.last() + unread).max(around.others_try_until);
+            let delivers =
+                now < partner.delivery.silent_at(silence, silence * 4).max(partner.delivery.last() + unread).max(around.others_try_until);
             partner.stuck = !delivers && (around.origin_moves || alone || !around.asking);
         }
         let counts: Vec<(NodeId, bool)> =

@@ -14,6 +14,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long it is looked how much comes, so that what comes in one go passes for no more than it is.
 const SEEN: Duration = Duration::from_millis(1500);
 
+/// After how long nothing seems to be wanted any more.
+const LONG_PAUSE: Duration = Duration::from_secs(10);
+
 /// How long others may take to try an origin that was gone: half as much again as the longest wait, and what a read takes to bring something.
 const OTHERS_TRY: Duration = LONGEST_WAIT.saturating_add(Duration::from_secs(6));
 
@@ -70,9 +73,17 @@ pub(crate) struct Best {
 }
 
 impl Best {
-    /// The bytes a second that came lately, if that was measured.
-    pub(crate) fn lately(&self) -> Option<f64> {
+    /// The bytes a second that were measured last.
+    pub(crate) fn recent(&self) -> Option<f64> {
         Some(self.over.bytes_per_second).filter(|rate| *rate > 0.0)
+    }
+
+    /// The same as [`Best::add`], where it is not told when something is under way: in a long pause nothing is.
+    pub(crate) fn add_but_for_pauses(&mut self, bytes: u64, now: Time) {
+        if self.over.is_still_since(LONG_PAUSE, now) {
+            self.over.idle();
+        }
+        self.add(bytes, now);
     }
 
     /// Bytes of content came.
@@ -222,5 +233,14 @@ mod tests {
         play(&mut source, true, 10);
         assert!(straight(&source, true).rate > 15e6 && straight(&source, true).may_be.is_none());
         assert!(straight(&source, false).rate < 3e6);
+    }
+
+    #[test]
+    fn what_a_line_brings_is_not_taken_for_slow_because_there_were_pauses() {
+        let (mut line, second) = (Best::default(), Duration::from_secs(1));
+        for job in 0..10 {
+            (0..40).for_each(|step| line.add_but_for_pauses(1_000_000, second * 3600 * job + second * step / 20));
+        }
+        assert!(line.recent().is_some_and(|rate| rate > 15e6), "{:?}", line.recent());
     }
 }

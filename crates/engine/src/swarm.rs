@@ -364,8 +364,7 @@ impl Engine {
         if now < self.peers_stall_from {
             return;
         }
-        let fair_chunk = self.fair_chunk();
-        let silent = self.links.iter().filter(|(_, link)| link.stalls_at(&self.config, fair_chunk).is_some_and(|at| at <= now));
+        let silent = self.links.iter().filter(|(_, link)| link.stalls_at(&self.config).is_some_and(|at| at <= now));
         let silent: Vec<Peer> = silent.map(|(peer, _)| *peer).collect();
         for peer in silent {
             let spread = self.random.spread();
@@ -411,17 +410,15 @@ impl Engine {
         self.links.get(&peer).map(|link| link.record).unwrap_or_default()
     }
 
-    /// How long a chunk takes of each peer that was asked for something, if all send as much of what this node's line brings. Those of a
-    /// crowd that are asked first send in gusts, and what a gust brings passes for their rate.
-    fn fair_chunk(&self) -> Duration {
-        let asked = self.links.values().filter(|link| link.asked > 0).count() as u64;
-        self.line.lately().map_or(Duration::ZERO, |rate| Duration::from_secs_f64((asked * CHUNK_BYTES) as f64 / rate.max(1.0)))
+    /// How long a chunk of each read under way takes this node's line.
+    pub(crate) fn turn_takes(&self) -> Duration {
+        let bytes = self.reads.len() as u64 * CHUNK_BYTES;
+        self.line.recent().map_or(Duration::ZERO, |rate| Duration::from_secs_f64(bytes as f64 / rate.max(1.0)))
     }
 
     /// The time until which a stalled peer is noticed next.
     pub(crate) fn next_of_peers(&self) -> impl Iterator<Item = Time> + '_ {
-        let fair_chunk = self.fair_chunk();
-        let stalls = self.links.values().filter_map(move |link| link.stalls_at(&self.config, fair_chunk));
+        let stalls = self.links.values().filter_map(|link| link.stalls_at(&self.config));
         stalls.chain(self.reviews.first().map(|(at, _)| *at))
     }
 }

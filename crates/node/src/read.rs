@@ -16,7 +16,7 @@ use crate::pace::Pace;
 
 /// Chunks that are hashed and written together: 1 MiB, which is what a read holds in memory.
 const SLAB_CHUNKS: u64 = 4;
-/// Chunks that take longer than this, each, are written one by one, and so is the first: peers wait for them.
+/// Chunks of a read that take longer than this, each, are written one by one, and so is the first: peers wait for them.
 const SLOW_CHUNK: Duration = Duration::from_millis(100);
 
 /// What is read, and with what rights.
@@ -118,10 +118,11 @@ impl Source {
                 break;
             }
             let count = (slab.len() as u64).div_ceil(CHUNK_BYTES);
-            together = if began.elapsed() > SLOW_CHUNK * together as u32 { 1 } else { SLAB_CHUNKS };
+            let took = began.elapsed();
             slab = write(partial.clone(), layout, next, slab.freeze(), wrote.clone()).await?;
             arrived(count).await;
             next += count;
+            together = to_gather(next, took, together);
         }
         ended
     }
@@ -159,6 +160,12 @@ pub(crate) fn follow(partial: &Partial) {
         // The seal comes upon the same error, and reports it.
         tracing::debug!(%error, "the proof cannot follow the download");
     }
+}
+
+/// How many chunks from `next` on to gather, if it took so long to gather some before: slabs end where the file's do.
+fn to_gather(next: u64, took: Duration, gathered: u64) -> u64 {
+    let slow = took.as_secs_f64() > SLOW_CHUNK.as_secs_f64() * gathered as f64;
+    if slow { 1 } else { SLAB_CHUNKS - next % SLAB_CHUNKS }
 }
 
 fn length(range: Range<u64>) -> usize {
@@ -206,5 +213,17 @@ impl From<SealError> for ReadError {
             SealError::Store(error) => error.into(),
             SealError::Incomplete { missing } => Self::Final(FetchError::Defect(format!("{missing} chunks of a whole file are missing"))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slow_chunks_are_written_one_by_one_and_fast_ones_in_slabs() {
+        let (slow, fast) = (Duration::from_millis(401), Duration::from_millis(399));
+        assert_eq!((to_gather(1, fast, 4), to_gather(4, fast, 4), to_gather(7, fast, 4)), (3, 4, 1));
+        assert_eq!((to_gather(4, slow, 4), to_gather(5, fast, 1), to_gather(5, fast, 4)), (1, 1, 3));
     }
 }

@@ -465,6 +465,11 @@ impl Market {
     }
 
     /// Bytes of the origin, beside the file's.
+    /// How often a peer was given up because it sent nothing.
+    pub(super) fn stalls(&self) -> u64 {
+        self.nodes.iter().flat_map(|node| node.engine.links.values()).map(|link| link.record.stalls).sum()
+    }
+
     pub(super) fn copies(&self) -> f64 {
         self.nodes.iter().map(|node| node.origin_bytes).sum::<f64>() / (self.chunks * CHUNK_BYTES) as f64
     }

@@ -54,35 +54,6 @@ fn a_holder_whose_bytes_trickle_holds_up_nothing_for_long() {
 }
 
 #[test]
-fn what_a_dawdler_has_begun_at_the_end_is_asked_of_a_fast_holder() {
-    let mut engine = engine(&[(1, Holding::Complete), (2, Holding::Complete)]);
-    complete(&mut engine, 1, Time::ZERO);
-    say(&mut engine, 2, key(1), FileWord::Complete(CONTENT), Time::ZERO);
-    let mut dawdles: BTreeMap<ReadId, (Started, Time)> = BTreeMap::new();
-    let mut done = Time::MAX;
-    go_on(&mut engine, Time::ZERO, 30 * SECOND, |engine, actions, now| {
-        for action in actions {
-            match action {
-                Action::Cancel { read } => drop(dawdles.remove(read)),
-                Action::Read { read, file, chunks, from: From::Peer { peer: from, .. } } if *from == peer(2) => {
-                    dawdles.insert(*read, ((*read, *file, chunks.clone()), now));
-                }
-                Action::Read { read, file, chunks, .. } => finish(engine, (*read, *file, chunks.clone()), now),
-                _ => {}
-            }
-        }
-        // It brings a chunk in eight seconds, evenly.
-        dawdles.keys().for_each(|read| engine.handle(Event::Heard { read: *read }, now));
-        let late: Vec<ReadId> = dawdles.iter().filter(|(_, (_, began))| now >= *began + 8 * SECOND).map(|(read, _)| *read).collect();
-        late.iter().filter_map(|read| dawdles.remove(read)).for_each(|(started, _)| finish(engine, started, now));
-        if engine.files.get(&key(1)).is_none_or(|file| file.is_complete()) {
-            done = done.min(now);
-        }
-    });
-    assert!(done < 5 * SECOND, "{done:?}");
-}
-
-#[test]
 fn a_holder_that_keeps_a_part_to_itself_does_not_keep_it_from_the_origin() {
     let mut engine = engine(&[(1, Holding::Complete)]);
     complete(&mut engine, 1, Time::ZERO);

@@ -32,6 +32,14 @@ fn those_who_send_nothing_for_seconds_but_go_on_keep_what_they_read() {
 }
 
 #[test]
+fn many_who_send_in_gusts_on_slow_lines_are_not_given_up() {
+    let mut market = Market::new(192, 16, 8e6, 100e6, 8e6, 1);
+    market.nodes.iter_mut().for_each(|node| node.freezes = Duration::from_millis(3500));
+    market.run(800 * SECOND);
+    assert!(market.stalls() < 20, "{} stalls", market.stalls());
+}
+
+#[test]
 fn those_who_have_not_heard_of_each_other_read_little_of_an_origin_that_is_fast() {
     let mut market = Market::new(512, 8, 200e6, 1e9, 1e9, 1);
     market.nodes.iter_mut().for_each(|node| (node.blind, node.wants_at) = (true, Time::ZERO));

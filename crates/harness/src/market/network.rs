@@ -29,16 +29,18 @@ const LOCK: &str = "/run/larder-net.lock";
 const LINK: &str = "eth0";
 /// What a link lets pass at once above its rate, at least.
 const BURST_BYTES: u64 = 128 * 1024;
-/// What may wait before a sender's link. The kernel lets a connection have only about two milliseconds of it, so it does not
-/// fill; it is there so that nothing is dropped.
+/// What may wait before a sender's link. The kernel lets a connection have two packets of it, so it does not fill; it is there so that nothing is
+/// dropped.
 const SENDER_QUEUE_BYTES: u64 = 4 * 1024 * 1024;
 /// What may wait before a receiver's link, in milliseconds of its rate: as much as home routers have.
 const RECEIVER_QUEUE_MS: u64 = 150;
-/// What a connection sends in one go, at least, in microseconds of its host's link, and the most segments that the kernel takes, 64 kB.
-/// Packets of 23 kB on a link of 10 MB/s took half again as much of the processor for the same times. The kernel lets a connection have two
-/// of them in the link's queue, which of 64 kB and a crowd is two seconds on a link of 2 MB/s.
+/// What a connection sends in one packet, at least, in microseconds of its host's link: of 64 kB, those of a crowd would be two seconds of a
+/// link of 2 MB/s.
 const SENT_IN_ONE_GO_US: u64 = 13_000;
+/// The most segments that the kernel puts into a packet, 64 kB. With 23 kB on a link of 10 MB/s, half again as much of the processor was taken for
+/// the same times.
 const MOST_SEGMENTS: u64 = 44;
+/// The content of one segment.
 const SEGMENT_BYTES: u64 = 1448;
 /// How long a probe may take to send nothing.
 const PROBE_STALL: Duration = Duration::from_secs(20);
@@ -96,7 +98,10 @@ impl Network {
         without_ipv6(HUB)?;
         run("ip", &["-n", HUB, "link", "set", "lo", "up"])?;
         run("ip", &["-n", HUB, "addr", "add", &format!("{ROUTER}/32"), "dev", "lo"])?;
-        within(HUB, || std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("ip_forward"))?;
+        // Some machines let no interface answer for an address of another.
+        for (variable, value) in [("ip_forward", "1"), ("conf/all/arp_ignore", "0"), ("conf/default/arp_ignore", "0")] {
+            within(HUB, || std::fs::write(format!("/proc/sys/net/ipv4/{variable}"), value).context(variable))?;
+        }
         Ok(network)
     }
 
@@ -119,6 +124,7 @@ impl Network {
         // The kernel gives larger packets to connections that saw a short round trip when they were made, and so, where many
         // share a link, four times the rate of those that were made while its queue was long.
         host.set("tcp_tso_rtt_log", "0")?;
+        host.send_packets_of(MOST_SEGMENTS)?;
         run("ip", &["-n", &namespace, "route", "add", ROUTER, "dev", LINK])?;
         run("ip", &["-n", &namespace, "route", "add", "default", "via", ROUTER, "src", &address.to_string()])?;
         Ok(host)
@@ -186,10 +192,13 @@ impl Host {
     /// # Errors
     /// Fails if the kernel refuses.
     pub fn limit_sending(&self, bytes_per_second: u64) -> anyhow::Result<()> {
-        // Slow connections would send two segments at a time: then a crowd's packets keep this machine busier than its nodes.
-        let segments = bytes_per_second * SENT_IN_ONE_GO_US / 1_000_000 / SEGMENT_BYTES;
-        self.set("tcp_min_tso_segs", &segments.clamp(2, MOST_SEGMENTS).to_string())?;
+        self.send_packets_of(bytes_per_second * SENT_IN_ONE_GO_US / 1_000_000 / SEGMENT_BYTES)?;
         shape(&self.namespace(), LINK, bytes_per_second, SENDER_QUEUE_BYTES)
+    }
+
+    /// Slow connections would send two segments at a time: then a crowd's packets keep this machine busier than its nodes.
+    fn send_packets_of(&self, segments: u64) -> anyhow::Result<()> {
+        self.set("tcp_min_tso_segs", &segments.clamp(2, MOST_SEGMENTS).to_string())
     }
 
     /// From now on it is sent no more than so many bytes a second, headers included.
