@@ -12,13 +12,18 @@ use crate::partner::Partner;
 use crate::share::Share;
 use crate::{Time, readers};
 
-/// To how many nodes a chunk that only one has goes first, and how long the others wait at most until one of them has it.
+/// To how many nodes a chunk that only one has goes first.
 const RELAYS: usize = 4;
 /// The same in a crowd, on average: that it goes to none must be rare.
 const RELAYS_IN_CROWD: u64 = 8;
-const RELAYED: Duration = Duration::from_secs(10);
-/// How long a partner that is kept for what it alone has sends this node nothing before it is asked for something else.
-const OPENED: Duration = Duration::from_secs(5);
+/// How long the others wait until one of them has it: as long as readers of late take for four chunks, between these. Who gives up too soon has
+/// the one send it to all.
+const LEAST_RELAYED: Duration = Duration::from_secs(10);
+const MOST_RELAYED: Duration = Duration::from_secs(30);
+/// How long a partner that is kept for what it alone has sends this node nothing before it is asked for something else: as long as it takes for four
+/// chunks, between these.
+const LEAST_OPENED: Duration = Duration::from_secs(5);
+const MOST_OPENED: Duration = Duration::from_secs(15);
 /// The most chunks that are known to be new: what is older counts as known long.
 const MOST_NEW: usize = 1024;
 
@@ -35,7 +40,8 @@ impl Share {
 
     /// What is known for long is for all.
     pub(crate) fn forget_news(&mut self, now: Time) {
-        let is_old = |(since, _): &(Time, u64)| now.saturating_sub(*since) >= RELAYED;
+        let relayed = self.relayed();
+        let is_old = |(since, _): &(Time, u64)| now.saturating_sub(*since) >= relayed;
         while self.news.len() > MOST_NEW || self.news.front().is_some_and(is_old) {
             let old = self.news.pop_front();
             old.into_iter().for_each(|(_, chunk)| drop(self.new.remove(chunk..chunk + 1)));
@@ -46,11 +52,18 @@ impl Share {
     /// node asked for. One that has sent nothing for long is asked for anything, since what others say they have they may not give.
     pub(crate) fn is_kept_for_rare(&self, partner: &Partner, link: &Link, file: &WantedFile, now: Time) -> bool {
         let Some(takes) = link.slow_chunk().filter(|_| !self.has_holder) else { return false };
-        let is_new = |(since, _): &&(Time, u64)| now.saturating_sub(*since) < (takes * 4).min(RELAYED);
+        let relayed = self.relayed();
+        let is_new = |(since, _): &&(Time, u64)| now.saturating_sub(*since) < (takes * 4).min(relayed);
         let is_open = |chunk: u64| file.waiting.bits().contains(chunk) || file.asked.contains(chunk);
         let has = |(_, chunk): &(Time, u64)| partner.has.contains(*chunk) && self.new.contains(*chunk) && is_open(*chunk);
         let has_news = || self.news.iter().rev().take_while(is_new).any(has);
-        link.asked > 0 || now.saturating_sub(link.pulse.last()) < OPENED && has_news()
+        let opened = (takes * 4).clamp(LEAST_OPENED, MOST_OPENED);
+        link.asked > 0 || now.saturating_sub(link.pulse.last()) < opened && has_news()
+    }
+
+    /// How long it is waited until one of those to whom a chunk went first has it.
+    fn relayed(&self) -> Duration {
+        self.readers_take.map_or(LEAST_RELAYED, |take| (take * 4).clamp(LEAST_RELAYED, MOST_RELAYED))
     }
 
     /// Whether this node is to ask for a chunk now.
