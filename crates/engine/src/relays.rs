@@ -129,7 +129,12 @@ mod tests {
         assert!(!kept(&share, other, &link(200_000), SECOND), "it has nothing alone");
         assert!(!kept(&share, alone, &link(2_000_000), SECOND) && !kept(&share, alone, &Link::default(), SECOND));
         let mut talks = link(50_000);
-        assert!(kept(&share, alone, &talks, 4 * SECOND) && !kept(&share, alone, &talks, 6 * SECOND));
+        assert!(kept(&share, alone, &talks, 9 * SECOND) && !kept(&share, alone, &talks, 11 * SECOND));
+        let (mut later, mut runs) = (shared().0, Runs::default());
+        runs.insert(8..12);
+        let new = later.gain(alone, &runs);
+        later.has_news(&new, 10 * SECOND);
+        assert!(kept(&later, alone, &talks, 14 * SECOND) && !kept(&later, alone, &talks, 16 * SECOND), "it only talks");
         talks.asked_for(GroupId(0), 1, Duration::ZERO, 6 * SECOND);
         assert!(kept(&share, alone, &talks, 6 * SECOND) && kept(&share, other, &talks, 6 * SECOND));
         let mut slow = link(200_000);
