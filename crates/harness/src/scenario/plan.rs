@@ -237,17 +237,6 @@ fn of_day(random: &mut fastrand::Rng) -> f64 {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_scenario_that_ships_can_be_read_and_planned() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            let scenario =
-                Scenario::parse(&std::fs::read_to_string(&path).unwrap()).unwrap_or_else(|error| panic!("{}: {error:#}", path.display()));
-            assert!(!Plan::of(&scenario).nodes.is_empty(), "{}", path.display());
-        }
-    }
-
     const TWO: &str = r#"
         name = "two"
         about = "Two resources that share files."
