@@ -114,8 +114,7 @@ impl Pulse {
         self.last
     }
 
-    /// When it will have been silent for longer than `usual`, and than it ever is, on a busy line or processor; at the latest after `most`, which is
-    /// no less.
+    /// When it will have been silent for longer than `usual`, and than it ever is, on a busy line or processor; at the latest after `most`.
     pub(crate) fn silent_at(&self, usual: Duration, most: Duration) -> Time {
         self.last.saturating_add((self.pause * 3).clamp(usual, most.max(usual)))
     }
