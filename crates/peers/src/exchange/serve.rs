@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -30,8 +30,12 @@ const STALL: Duration = Duration::from_secs(30);
 /// How long an asker may take for a whole answer while others wait for a place: so long, and longer for each byte.
 const WHOLE: Duration = Duration::from_secs(60);
 const LEAST_BYTES_PER_SECOND: f64 = 32.0 * 1024.0;
-/// Bytes written at once: between two slices the cap and the stall are looked at.
-const SLICE: usize = 256 * 1024;
+/// Bytes written at once: between two slices the cap and the stall are looked at. A slice is what the asker takes in `SLICE_TAKES`, since what
+/// else is told to it waits for the frames that it becomes.
+const SLICE: RangeInclusive<usize> = 4 * 1024..=256 * 1024;
+const SLICE_TAKES: Duration = Duration::from_millis(50);
+/// What a connection takes at once although its line does not: what waits in it, and in the kernel.
+const TAKEN_AT_ONCE: usize = 128 * 1024;
 /// Bytes written at once when uploads are capped.
 const CAPPED_SLICE: usize = 64 * 1024;
 
@@ -41,7 +45,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, traffic: Arc<Traffic>, of_peer: A
     let (asked, asks) = mpsc::channel(MOST_ASKS);
     let (prepared, answers) = mpsc::channel(UPLOADS_A_PEER);
     let waiting = Mutex::<Waiting>::default();
-    let writer = Writer { shared: &shared, traffic: &traffic, output, writing: Duration::ZERO, written: 0 };
+    let writer = Writer { shared: &shared, traffic: &traffic, output, writing: Duration::ZERO, written: 0, slices: Slices::default() };
     let ended = tokio::try_join!(
         read(input, &waiting, asked, &traffic),
         prepare(&shared, of_peer, asks, prepared),
@@ -160,12 +164,14 @@ struct Writer<'a> {
     /// How long the asker has let this node wait with the present answer, and for how many bytes.
     writing: Duration,
     written: usize,
+    slices: Slices,
 }
 
 impl Writer<'_> {
     async fn write(mut self, mut answers: mpsc::Receiver<Answer>, waiting: &Mutex<Waiting>) -> Result<(), FrameError> {
         while let Some(mut answer) = answers.recv().await {
             let mut any = false;
+            self.slices.begins(Instant::now());
             (self.writing, self.written) = (Duration::ZERO, 0);
             loop {
                 let part = tokio::select! {
@@ -218,9 +224,14 @@ impl Writer<'_> {
     }
 
     async fn payload(&mut self, bytes: &[u8]) -> Result<(), FrameError> {
-        for slice in bytes.chunks(if self.shared.upload.is_set() { CAPPED_SLICE } else { SLICE }) {
+        let mut left = bytes;
+        while !left.is_empty() {
+            let most = if self.shared.upload.is_set() { CAPPED_SLICE } else { usize::MAX };
+            let (slice, rest) = left.split_at(self.slices.length.min(most).min(left.len()));
             self.shared.upload.pass(slice.len()).await;
             self.slice(slice).await?;
+            self.slices.wrote(slice.len(), Instant::now());
+            left = rest;
         }
         Ok(())
     }
@@ -235,6 +246,35 @@ impl Writer<'_> {
     }
 }
 
+/// How long the slices are that an asker's line takes in a while.
+struct Slices {
+    length: usize,
+    /// Since when it is measured, and what was written since.
+    since: Instant,
+    bytes: usize,
+}
+
+impl Default for Slices {
+    fn default() -> Self {
+        Self { length: *SLICE.start(), since: Instant::now(), bytes: 0 }
+    }
+}
+
+impl Slices {
+    /// An answer begins; nothing of the one before need be under way any more.
+    fn begins(&mut self, now: Instant) {
+        (self.since, self.bytes) = (now, 0);
+    }
+
+    fn wrote(&mut self, bytes: usize, now: Instant) {
+        self.bytes += bytes;
+        if let Some(taken) = self.bytes.checked_sub(TAKEN_AT_ONCE).filter(|taken| *taken > 0) {
+            let in_time = taken as f64 * SLICE_TAKES.as_secs_f64() / (now - self.since).as_secs_f64().max(1e-6);
+            self.length = (in_time as usize).clamp(*SLICE.start(), *SLICE.end());
+        }
+    }
+}
+
 /// Whether so many bytes of an answer should have been taken sooner.
 fn is_too_slow(writing: Duration, written: usize) -> bool {
     writing > WHOLE + Duration::from_secs_f64(written as f64 / LEAST_BYTES_PER_SECOND)
@@ -246,9 +286,9 @@ mod tests {
 
     #[test]
     fn a_slice_in_29_seconds_is_too_slow_in_the_long_run_and_a_slow_line_is_not() {
-        let trickle = |slices: u32| is_too_slow(Duration::from_secs(29) * slices, SLICE * slices as usize);
+        let trickle = |slices: u32| is_too_slow(Duration::from_secs(29) * slices, SLICE.end() * slices as usize);
         assert!(!trickle(2) && trickle(3));
-        let half_a_megabit = |slices: u32| is_too_slow(Duration::from_secs(4) * slices, SLICE * slices as usize);
+        let half_a_megabit = |slices: u32| is_too_slow(Duration::from_secs(4) * slices, SLICE.end() * slices as usize);
         assert!(!(1..64).any(half_a_megabit));
     }
 }

@@ -27,6 +27,7 @@ mod security;
 mod setup;
 mod strangers;
 mod streams;
+mod wire;
 
 pub(crate) use dialling::Dialling;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -28,6 +28,9 @@ use rustls::{ClientConfig, CommonState, DigitallySignedStruct, DistinguishedName
 /// What both sides say that they speak inside of TLS.
 const ALPN: &[u8] = b"libp2p";
 
+/// The most bytes that wait in TLS until the connection takes them: one record's, else it takes 64 KiB, behind which all else waits.
+const RECORD_BYTES: usize = 16 * 1024;
+
 /// The upgrade.
 #[derive(Clone)]
 pub(super) struct Upgrade {
@@ -116,7 +119,7 @@ impl<C: AsyncRead + AsyncWrite + Send + Unpin + 'static> OutboundConnectionUpgra
 }
 
 /// The stream with the peer that its certificate names.
-fn named<C>(stream: TlsStream<C>) -> io::Result<(PeerId, TlsStream<C>)> {
+fn named<C>(mut stream: TlsStream<C>) -> io::Result<(PeerId, TlsStream<C>)> {
     let state: &CommonState = match &stream {
         TlsStream::Client(client) => client.get_ref().1,
         TlsStream::Server(server) => server.get_ref().1,
@@ -125,6 +128,10 @@ fn named<C>(stream: TlsStream<C>) -> io::Result<(PeerId, TlsStream<C>)> {
         return Err(io::Error::other("the peer showed another number of certificates than one"));
     };
     let peer = certificate::parse(certificate).map_err(io::Error::other)?.peer_id();
+    match &mut stream {
+        TlsStream::Client(client) => client.get_mut().1.set_buffer_limit(Some(RECORD_BYTES)),
+        TlsStream::Server(server) => server.get_mut().1.set_buffer_limit(Some(RECORD_BYTES)),
+    }
     Ok((peer, stream))
 }
 

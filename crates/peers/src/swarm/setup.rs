@@ -5,7 +5,6 @@ use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::io::{BufReader, BufWriter};
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::Boxed;
@@ -14,9 +13,10 @@ use libp2p::gossipsub::{self, IdentTopic, MessageAuthenticity, MessageId, TopicH
 use libp2p::swarm::{self, NetworkBehaviour};
 use libp2p::{PeerId, Swarm, Transport, dns, identify, ping, quic, tcp};
 
-use super::muxer::{self, MOST_FRAME_BYTES, MOST_STREAMS};
+use super::muxer::{self, MOST_STREAMS};
 use super::security;
 use super::streams::Streams;
+use super::wire::Wire;
 use crate::config::{BOOTSTRAP_CONNECTIONS, StartError};
 use crate::shared::Shared;
 
@@ -32,11 +32,6 @@ const HEARTBEAT: Duration = Duration::from_secs(7);
 const GOSSIP_TRANSMIT_BYTES: usize = 64 * 1024;
 /// How long a gossip message is known again without being read; 165 bytes each. Later, the author's count says that it was heard.
 const GOSSIP_MEMORY: Duration = Duration::from_secs(120);
-/// The most bytes that the kernel holds of a TCP connection beyond what is on its way.
-#[cfg(target_os = "linux")]
-const MOST_UNSENT_BYTES: u32 = 64 * 1024;
-/// How much is read from a TCP connection or written to it in one call: a frame of a stream, its header and what TLS adds.
-const PIECE_BYTES: usize = MOST_FRAME_BYTES + 2 * 1024;
 /// How long a QUIC connection lives without a sign, in ms, and how often it gives one.
 const QUIC_IDLE_MS: u32 = 60_000;
 const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(20);
@@ -96,7 +91,7 @@ fn transport(shared: &Shared) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StartEr
         (muxer::MOST_UNREAD_BYTES, QUIC_STREAM_BYTES)
     };
     let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
-        .map(|stream, _| in_long_pieces(holding_back_little(stream)))
+        .map(|stream, _| Wire::new(stream, hold_back))
         .upgrade(Version::V1Lazy)
         .authenticate(security)
         .multiplex(muxer::Upgrade::new(most_unread))
@@ -115,18 +110,14 @@ fn transport(shared: &Shared) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StartEr
     Ok(tcp.or_transport(quic).map(|either, _| either.into_inner()).boxed())
 }
 
-/// What the kernel holds back unsent cannot be cancelled, and what is told waits behind it: on a slow line for seconds.
-fn holding_back_little(stream: tcp::tokio::TcpStream) -> tcp::tokio::TcpStream {
+/// Has the kernel hold so many bytes of a connection at most beyond what is on its way.
+fn hold_back(stream: &tcp::tokio::TcpStream, bytes: usize) {
     #[cfg(target_os = "linux")]
-    if let Err(error) = socket2::SockRef::from(&stream.0).set_tcp_notsent_lowat(MOST_UNSENT_BYTES) {
+    if let Err(error) = socket2::SockRef::from(&stream.0).set_tcp_notsent_lowat(u32::try_from(bytes).unwrap_or(u32::MAX)) {
         tracing::debug!(%error, "the kernel holds back as much as it likes");
     }
-    stream
-}
-
-/// TLS reads 4 KiB at a time and yamux writes each frame's header by itself, each of which would be a call of the kernel.
-fn in_long_pieces(stream: tcp::tokio::TcpStream) -> BufWriter<BufReader<tcp::tokio::TcpStream>> {
-    BufWriter::with_capacity(PIECE_BYTES, BufReader::with_capacity(PIECE_BYTES, stream))
+    #[cfg(not(target_os = "linux"))]
+    let _ = (stream, bytes);
 }
 
 /// The most connections at once.
