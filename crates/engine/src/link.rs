@@ -261,13 +261,14 @@ impl Link {
     }
 
     /// How long it may be silent at least: one that sends to many at once sends to each what its line has left for that, in gusts, and what a gust
-    /// brings passes for its rate. One that stalled has no such credit.
+    /// brings passes for its rate. One that stalled has little of such credit.
     fn patience(&self, config: &Config) -> Duration {
+        let of_rate = self.chunk_takes().unwrap_or_default().saturating_mul(2);
+        let stall = config.peer_stall;
         if self.is_doubtful() {
-            return config.peer_stall;
+            return of_rate.clamp(stall, stall * 2);
         }
-        let two_chunks = self.chunk_takes().unwrap_or_default().max(self.turn_takes).saturating_mul(2);
-        two_chunks.clamp(config.peer_stall, config.peer_stall * 4)
+        self.turn_takes.saturating_mul(2).min(stall * 4).max(of_rate.clamp(stall, stall * 8))
     }
 
     /// Before when that cannot be, whatever it sends or says until then.
@@ -343,5 +344,22 @@ mod tests {
         link.pulse = Pulse::default();
         link.start(second * 20);
         assert_eq!(stalls_at(&link), second * 22);
+    }
+
+    #[test]
+    fn one_that_is_known_to_be_slow_has_the_time_of_two_chunks_and_little_once_it_stalled() {
+        let (config, second) = (Config::default(), Duration::from_secs(1));
+        let of_rate = |bytes_per_second| {
+            let mut link = Link::default();
+            link.rate.bytes_per_second = bytes_per_second;
+            link.asked_for(GroupId(0), CHUNK_BYTES, Duration::ZERO, second);
+            link
+        };
+        let stalls_at = |link: &Link| link.stalls_at(&config).unwrap();
+        assert_eq!(stalls_at(&of_rate(CHUNK_BYTES as f64 / 6.0)), second * 13);
+        assert_eq!(stalls_at(&of_rate(1.0)), second * 17);
+        let mut stalled = of_rate(1.0);
+        stalled.stalled(&config, second, 1.0);
+        assert_eq!(stalls_at(&stalled), second * 5);
     }
 }

@@ -285,6 +285,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_slice_is_what_the_line_takes_in_a_twentieth_of_a_second() {
+        let after = |bytes_per_second: usize| {
+            let (mut slices, began) = (Slices::default(), Instant::now());
+            slices.begins(began);
+            let mut written = 0;
+            while written < 1 << 20 {
+                written += slices.length;
+                // The first of it is taken at once.
+                let sent = written.saturating_sub(TAKEN_AT_ONCE / 2);
+                slices.wrote(slices.length, began + Duration::from_secs_f64(sent as f64 / bytes_per_second as f64));
+            }
+            slices.length
+        };
+        assert_eq!(after(15_000), *SLICE.start());
+        assert!((15_000..=20_000).contains(&after(400_000)), "{}", after(400_000));
+        assert_eq!(after(10_000_000), *SLICE.end());
+    }
+
+    #[test]
     fn a_slice_in_29_seconds_is_too_slow_in_the_long_run_and_a_slow_line_is_not() {
         let trickle = |slices: u32| is_too_slow(Duration::from_secs(29) * slices, SLICE.end() * slices as usize);
         assert!(!trickle(2) && trickle(3));

@@ -13,6 +13,7 @@
 //! | `muxer` | the streams of a TCP connection, and how much of them may wait unread |
 //! | `security` | TLS of a TCP connection, and who the peer is |
 //! | `strangers` | why a peer is turned away |
+//! | `wire` | a TCP connection as it is read and written |
 //!
 //! The loop waits for nothing but its events, so that nobody can hold it up. Bytes of chunks do not pass it.
 

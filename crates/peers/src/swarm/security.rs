@@ -7,7 +7,9 @@
 use std::io;
 use std::iter;
 use std::net::{IpAddr, Ipv4Addr};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use futures::future::BoxFuture;
 use futures::{AsyncRead, AsyncWrite, FutureExt};
@@ -27,9 +29,6 @@ use rustls::{ClientConfig, CommonState, DigitallySignedStruct, DistinguishedName
 
 /// What both sides say that they speak inside of TLS.
 const ALPN: &[u8] = b"libp2p";
-
-/// The most bytes that wait in TLS until the connection takes them: one record's, else it takes 64 KiB, behind which all else waits.
-const RECORD_BYTES: usize = 16 * 1024;
 
 /// The upgrade.
 #[derive(Clone)]
@@ -96,7 +95,7 @@ impl UpgradeInfo for Upgrade {
 }
 
 impl<C: AsyncRead + AsyncWrite + Send + Unpin + 'static> InboundConnectionUpgrade<C> for Upgrade {
-    type Output = (PeerId, TlsStream<C>);
+    type Output = (PeerId, Sealed<C>);
     type Error = io::Error;
     type Future = BoxFuture<'static, io::Result<Self::Output>>;
 
@@ -107,7 +106,7 @@ impl<C: AsyncRead + AsyncWrite + Send + Unpin + 'static> InboundConnectionUpgrad
 }
 
 impl<C: AsyncRead + AsyncWrite + Send + Unpin + 'static> OutboundConnectionUpgrade<C> for Upgrade {
-    type Output = (PeerId, TlsStream<C>);
+    type Output = (PeerId, Sealed<C>);
     type Error = io::Error;
     type Future = BoxFuture<'static, io::Result<Self::Output>>;
 
@@ -118,8 +117,35 @@ impl<C: AsyncRead + AsyncWrite + Send + Unpin + 'static> OutboundConnectionUpgra
     }
 }
 
+/// What is inside of TLS, which takes nothing more while the connection does not take what was sealed before: by itself, 64 KiB.
+#[derive(Debug)]
+pub(super) struct Sealed<C>(TlsStream<C>);
+
+impl<C: AsyncRead + AsyncWrite + Unpin> AsyncRead for Sealed<C> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_read(cx, into)
+    }
+}
+
+impl<C: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Sealed<C> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.0.get_ref().1.wants_write() {
+            ready!(Pin::new(&mut self.0).poll_flush(cx))?;
+        }
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_close(cx)
+    }
+}
+
 /// The stream with the peer that its certificate names.
-fn named<C>(mut stream: TlsStream<C>) -> io::Result<(PeerId, TlsStream<C>)> {
+fn named<C>(stream: TlsStream<C>) -> io::Result<(PeerId, Sealed<C>)> {
     let state: &CommonState = match &stream {
         TlsStream::Client(client) => client.get_ref().1,
         TlsStream::Server(server) => server.get_ref().1,
@@ -128,11 +154,7 @@ fn named<C>(mut stream: TlsStream<C>) -> io::Result<(PeerId, TlsStream<C>)> {
         return Err(io::Error::other("the peer showed another number of certificates than one"));
     };
     let peer = certificate::parse(certificate).map_err(io::Error::other)?.peer_id();
-    match &mut stream {
-        TlsStream::Client(client) => client.get_mut().1.set_buffer_limit(Some(RECORD_BYTES)),
-        TlsStream::Server(server) => server.get_mut().1.set_buffer_limit(Some(RECORD_BYTES)),
-    }
-    Ok((peer, stream))
+    Ok((peer, Sealed(stream)))
 }
 
 /// Asks of a certificate what libp2p does: one alone, signed by itself, and its key by the peer that it names.
@@ -248,13 +270,28 @@ mod tests {
             futures::join!(dialler.upgrade_outbound(near.compat(), "/tls/1.0.0"), listener.upgrade_inbound(far.compat(), "/tls/1.0.0"));
         let ((listening, mut near), (dialling, mut far)) = (near.unwrap(), far.unwrap());
         assert_eq!([dialling, listening], keys.each_ref().map(|key| key.public().to_peer_id()));
-        let cipher = near.get_ref().1.negotiated_cipher_suite().unwrap().suite();
+        let cipher = near.0.get_ref().1.negotiated_cipher_suite().unwrap().suite();
         assert_eq!(cipher == rustls::CipherSuite::TLS13_AES_128_GCM_SHA256, has_aes(), "{cipher:?}");
         near.write_all(b"hello").await.unwrap();
         near.flush().await.unwrap();
         let mut heard = [0; 5];
         far.read_exact(&mut heard).await.unwrap();
         assert_eq!(&heard, b"hello");
+    }
+
+    #[tokio::test]
+    async fn nothing_more_is_sealed_while_the_connection_does_not_take_what_was() {
+        let ours = Upgrade::new(&Keypair::generate_ed25519()).unwrap();
+        let (near, far) = tokio::io::duplex(16 * 1024);
+        let (near, _far) =
+            futures::join!(ours.clone().upgrade_outbound(near.compat(), "/tls/1.0.0"), ours.upgrade_inbound(far.compat(), "/tls/1.0.0"));
+        let mut near = near.unwrap().1;
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        let mut taken = 0;
+        while let Poll::Ready(bytes) = Pin::new(&mut near).poll_write(cx, &[1; 4096]) {
+            taken += bytes.unwrap();
+        }
+        assert!((12..=20).contains(&(taken / 1024)), "{taken}");
     }
 
     #[tokio::test]

@@ -89,7 +89,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         if self.line.is_refusing() || self.taken.len() >= self.line.held {
             ready!(self.poll_give(cx))?;
         }
-        let most = bytes.len().min(self.line.held.saturating_sub(self.taken.len()).max(1));
+        let most = bytes.len().min(self.line.held - self.taken.len());
         self.taken.extend_from_slice(&bytes[..most]);
         Poll::Ready(Ok(most))
     }
@@ -158,5 +158,118 @@ impl Line {
             // It has taken them at once, and all before them of late.
             self.held = (self.held * 2).min(PIECE_BYTES);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    const KIB: usize = 1024;
+
+    /// What a line makes of a stream that always has more to send: it takes `room` bytes at a time, then nothing for a while.
+    fn after(seconds: u32, bytes_per_second: usize, mut line: Line) -> Line {
+        let (mut now, end) = (Instant::now(), Instant::now() + Duration::from_secs(seconds.into()));
+        while now < end {
+            line.refused(now);
+            let bytes = line.held;
+            now += Duration::from_secs_f64(bytes as f64 / bytes_per_second as f64);
+            line.took(bytes);
+            line.goes_on(bytes, now);
+        }
+        line
+    }
+
+    #[test]
+    fn what_is_held_is_what_the_line_carries_in_a_twentieth_of_a_second() {
+        assert_eq!(after(5, 15_000, Line::default()).held, LEAST_HELD_BYTES);
+        let held = after(5, 400_000, Line::default()).held;
+        assert!((19_000..=21_000).contains(&held), "{held}");
+        assert_eq!(after(5, 10_000_000, Line::default()).held, PIECE_BYTES);
+        // A line that others leave is fast again, and one that takes all at once is not known to be slow.
+        let slow = after(5, 15_000, Line::default());
+        assert_eq!(after(5, 10_000_000, slow).held, PIECE_BYTES);
+        let mut slow = after(5, 15_000, Line::default());
+        let later = Instant::now() + Duration::from_secs(60);
+        for _ in 0..5 {
+            slow.took(slow.held);
+            slow.goes_on(slow.held, later);
+        }
+        assert_eq!(slow.held, PIECE_BYTES);
+    }
+
+    #[test]
+    fn who_has_little_to_send_does_not_pass_for_a_slow_line() {
+        let (mut line, mut now) = (Line::default(), Instant::now());
+        for _ in 0..100 {
+            line.refused(now);
+            now += Duration::from_millis(10);
+            line.took(8 * KIB);
+            line.goes_on(8 * KIB, now);
+            now += Duration::from_secs(1);
+        }
+        assert_eq!(line.held, FIRST_HELD_BYTES);
+    }
+
+    /// A kernel with so much room.
+    struct Kernel<'a> {
+        room: usize,
+        has: Vec<u8>,
+        told: &'a Mutex<Vec<usize>>,
+    }
+
+    impl AsyncRead for Kernel<'_> {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Kernel<'_> {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            let most = bytes.len().min(self.room);
+            if most == 0 {
+                return Poll::Pending;
+            }
+            self.room -= most;
+            self.has.extend_from_slice(&bytes[..most]);
+            Poll::Ready(Ok(most))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn nothing_is_taken_beside_what_the_kernel_refuses_and_all_comes_in_order() {
+        let told = Mutex::new(Vec::new());
+        let kernel = Kernel { room: 10 * KIB, has: Vec::new(), told: &told };
+        let mut wire = Wire::new(kernel, |kernel, bytes| kernel.told.lock().unwrap().push(bytes));
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        let sent: Vec<u8> = (0..100 * KIB).map(|at| (at / 7) as u8).collect();
+        let mut write = |wire: &mut Wire<_>, from: usize| match Pin::new(wire).poll_write(cx, &sent[from..]) {
+            Poll::Ready(taken) => taken.unwrap(),
+            Poll::Pending => 0,
+        };
+        let mut taken = write(&mut wire, 0);
+        assert_eq!(taken, FIRST_HELD_BYTES);
+        assert_eq!(write(&mut wire, taken), 0);
+        assert_eq!(wire.stream.get_ref().has.len(), 10 * KIB);
+        // Room for a part of it is no room for more.
+        wire.stream.get_mut().room = KIB;
+        assert_eq!(write(&mut wire, taken), 0);
+        wire.stream.get_mut().room = usize::MAX;
+        while taken < sent.len() {
+            taken += write(&mut wire, taken);
+        }
+        assert!(Pin::new(&mut wire).poll_flush(cx).is_ready());
+        assert_eq!(wire.stream.get_ref().has, sent);
+        assert_eq!(told.lock().unwrap().first(), Some(&FIRST_HELD_BYTES));
     }
 }
