@@ -169,35 +169,35 @@ mod tests {
 
     const KIB: usize = 1024;
 
-    /// What a line makes of a stream that always has more to send: it takes `room` bytes at a time, then nothing for a while.
-    fn after(seconds: u32, bytes_per_second: usize, mut line: Line) -> Line {
-        let (mut now, end) = (Instant::now(), Instant::now() + Duration::from_secs(seconds.into()));
-        while now < end {
-            line.refused(now);
+    /// A stream always has more to send, and its line carries so much, for 5 s.
+    fn pass(line: &mut Line, bytes_per_second: usize, now: &mut Instant) {
+        let end = *now + Duration::from_secs(5);
+        while *now < end {
+            line.refused(*now);
             let bytes = line.held;
-            now += Duration::from_secs_f64(bytes as f64 / bytes_per_second as f64);
+            *now += Duration::from_secs_f64(bytes as f64 / bytes_per_second as f64);
             line.took(bytes);
-            line.goes_on(bytes, now);
+            line.goes_on(bytes, *now);
         }
-        line
     }
 
     #[test]
     fn what_is_held_is_what_the_line_carries_in_a_twentieth_of_a_second() {
-        assert_eq!(after(5, 15_000, Line::default()).held, LEAST_HELD_BYTES);
-        let held = after(5, 400_000, Line::default()).held;
-        assert!((19_000..=21_000).contains(&held), "{held}");
-        assert_eq!(after(5, 10_000_000, Line::default()).held, PIECE_BYTES);
-        // A line that others leave is fast again, and one that takes all at once is not known to be slow.
-        let slow = after(5, 15_000, Line::default());
-        assert_eq!(after(5, 10_000_000, slow).held, PIECE_BYTES);
-        let mut slow = after(5, 15_000, Line::default());
-        let later = Instant::now() + Duration::from_secs(60);
+        let (mut line, mut now) = (Line::default(), Instant::now());
+        pass(&mut line, 15_000, &mut now);
+        assert_eq!(line.held, LEAST_HELD_BYTES);
+        pass(&mut line, 400_000, &mut now);
+        assert!((19_000..=21_000).contains(&line.held), "{}", line.held);
+        pass(&mut line, 10_000_000, &mut now);
+        assert_eq!(line.held, PIECE_BYTES);
+        pass(&mut line, 15_000, &mut now);
+        // A line that takes all at once is not known to be slow any more.
+        now += Duration::from_secs(60);
         for _ in 0..5 {
-            slow.took(slow.held);
-            slow.goes_on(slow.held, later);
+            line.took(line.held);
+            line.goes_on(line.held, now);
         }
-        assert_eq!(slow.held, PIECE_BYTES);
+        assert_eq!(line.held, PIECE_BYTES);
     }
 
     #[test]
