@@ -268,7 +268,9 @@ impl Link {
         if self.is_doubtful() {
             return of_rate.clamp(stall, stall * 2);
         }
-        self.turn_takes.saturating_mul(2).min(stall * 4).max(of_rate.clamp(stall, stall * 8))
+        // A rate is known once there were some chunks.
+        let most = if self.record.verified_bytes >= 4 * CHUNK_BYTES { stall * 8 } else { stall * 4 };
+        self.turn_takes.saturating_mul(2).min(stall * 4).max(of_rate.clamp(stall, most))
     }
 
     /// Before when that cannot be, whatever it sends or says until then.
@@ -351,13 +353,16 @@ mod tests {
         let (config, second) = (Config::default(), Duration::from_secs(1));
         let of_rate = |bytes_per_second| {
             let mut link = Link::default();
-            link.rate.bytes_per_second = bytes_per_second;
+            (link.rate.bytes_per_second, link.record.verified_bytes) = (bytes_per_second, 4 * CHUNK_BYTES);
             link.asked_for(GroupId(0), CHUNK_BYTES, Duration::ZERO, second);
             link
         };
         let stalls_at = |link: &Link| link.stalls_at(&config).unwrap();
         assert_eq!(stalls_at(&of_rate(CHUNK_BYTES as f64 / 6.0)), second * 13);
         assert_eq!(stalls_at(&of_rate(1.0)), second * 17);
+        let mut hardly_known = of_rate(1.0);
+        hardly_known.record.verified_bytes = 3 * CHUNK_BYTES;
+        assert_eq!(stalls_at(&hardly_known), second * 9);
         let mut stalled = of_rate(1.0);
         stalled.stalled(&config, second, 1.0);
         assert_eq!(stalls_at(&stalled), second * 5);

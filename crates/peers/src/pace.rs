@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::ops::RangeInclusive;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -45,6 +46,44 @@ impl Bucket {
         let passed = now.duration_since(self.filled_at).as_secs_f64();
         self.level = (self.level + passed * self.rate).min(self.burst);
         self.filled_at = now;
+    }
+}
+
+/// How many bytes go at once: a twentieth of what went in the last second, so that what is told in between waits for 50 ms of the line at
+/// most. One with little to send passes for a slow line, and loses nothing by it.
+#[derive(Debug)]
+pub(crate) struct Portion {
+    bounds: RangeInclusive<usize>,
+    bytes: usize,
+    /// What went, and since when.
+    went: usize,
+    since: Instant,
+}
+
+impl Portion {
+    const MEASURED: Duration = Duration::from_secs(1);
+    const OF_A_SECOND: f64 = 0.05;
+
+    /// The least within `bounds`.
+    pub(crate) fn new(bounds: RangeInclusive<usize>, now: Instant) -> Self {
+        Self { bytes: *bounds.start(), bounds, went: 0, since: now }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// So many bytes went.
+    pub(crate) fn went(&mut self, bytes: usize, now: Instant) {
+        self.went += bytes;
+        let time = now.saturating_duration_since(self.since);
+        let portion = self.went as f64 * Self::OF_A_SECOND / time.max(Self::MEASURED).as_secs_f64();
+        let portion = (portion as usize).clamp(*self.bounds.start(), *self.bounds.end());
+        if time < Self::MEASURED {
+            self.bytes = self.bytes.max(portion);
+        } else {
+            (self.bytes, self.went, self.since) = (portion, 0, now);
+        }
     }
 }
 
@@ -112,6 +151,27 @@ impl Cap {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_portion_is_what_goes_in_a_twentieth_of_a_second() {
+        let (mut portion, mut now) = (Portion::new(4_000..=64_000, Instant::now()), Instant::now());
+        let mut pass = |bytes_per_second: usize, now: &mut Instant| {
+            for _ in 0..3_000 {
+                *now += Duration::from_millis(1);
+                portion.went(bytes_per_second / 1000, *now);
+            }
+            portion.bytes()
+        };
+        assert_eq!(pass(10_000_000, &mut now), 64_000);
+        let lately = pass(400_000, &mut now);
+        assert!((19_000..=21_000).contains(&lately), "{lately}");
+        assert_eq!(pass(15_000, &mut now), 4_000);
+        // What goes in one go after a pause is no rate.
+        now += Duration::from_secs(60);
+        portion.went(64_000, now);
+        portion.went(64_000, now);
+        assert_eq!(portion.bytes(), 4_000);
+    }
 
     #[test]
     fn a_bucket_in_debt_says_how_long_to_wait() {

@@ -19,6 +19,7 @@ use super::upload::{Given, Upload, Wanted};
 use super::{MOST_ASKS, MOST_CHUNKS, MOST_HASHES, MOST_ROWS};
 use crate::event::Event;
 use crate::frame::{self, FrameError};
+use crate::pace::Portion;
 use crate::shared::{Shared, Traffic, lock};
 
 /// The most answers that are prepared for one peer at once.
@@ -27,17 +28,14 @@ pub(crate) const UPLOADS_A_PEER: usize = 4;
 pub(crate) const UPLOADS_AT_ONCE: usize = 64;
 /// How long an asker may take for a slice of an answer: it holds a place that others wait for.
 const STALL: Duration = Duration::from_secs(30);
-/// How long an asker may take for a whole answer while others wait for a place: so long, and longer for each byte.
+/// How long an asker may take for a whole answer: so long, and longer for each byte, the less so while others wait for a place.
 const WHOLE: Duration = Duration::from_secs(60);
 const LEAST_BYTES_PER_SECOND: f64 = 32.0 * 1024.0;
-/// Bytes written at once: between two slices the cap and the stall are looked at. A slice is what the asker takes in `SLICE_TAKES`, since what
-/// else is told to it waits for the frames that it becomes.
-const SLICE: RangeInclusive<usize> = 4 * 1024..=256 * 1024;
-const SLICE_TAKES: Duration = Duration::from_millis(50);
-/// What a connection takes at once although its line does not: what waits in it, and in the kernel.
-const TAKEN_AT_ONCE: usize = 128 * 1024;
-/// Bytes written at once when uploads are capped.
-const CAPPED_SLICE: usize = 64 * 1024;
+/// The same while nobody waits.
+const LEAST_ALONE: f64 = 4.0 * 1024.0;
+/// Bytes written at once: between two slices the cap and the stall are looked at, and what else is told to the asker waits for the frame that a slice
+/// becomes.
+const SLICE: RangeInclusive<usize> = 4 * 1024..=64 * 1024;
 
 /// Answers what comes over `stream` until it ends, and says how it ended.
 pub(crate) async fn serve(shared: Arc<Shared>, traffic: Arc<Traffic>, of_peer: Arc<Semaphore>, stream: Stream) -> FrameError {
@@ -45,7 +43,14 @@ pub(crate) async fn serve(shared: Arc<Shared>, traffic: Arc<Traffic>, of_peer: A
     let (asked, asks) = mpsc::channel(MOST_ASKS);
     let (prepared, answers) = mpsc::channel(UPLOADS_A_PEER);
     let waiting = Mutex::<Waiting>::default();
-    let writer = Writer { shared: &shared, traffic: &traffic, output, writing: Duration::ZERO, written: 0, slices: Slices::default() };
+    let writer = Writer {
+        shared: &shared,
+        traffic: &traffic,
+        output,
+        writing: Duration::ZERO,
+        written: 0,
+        slice: Portion::new(SLICE, Instant::now()),
+    };
     let ended = tokio::try_join!(
         read(input, &waiting, asked, &traffic),
         prepare(&shared, of_peer, asks, prepared),
@@ -164,14 +169,13 @@ struct Writer<'a> {
     /// How long the asker has let this node wait with the present answer, and for how many bytes.
     writing: Duration,
     written: usize,
-    slices: Slices,
+    slice: Portion,
 }
 
 impl Writer<'_> {
     async fn write(mut self, mut answers: mpsc::Receiver<Answer>, waiting: &Mutex<Waiting>) -> Result<(), FrameError> {
         while let Some(mut answer) = answers.recv().await {
             let mut any = false;
-            self.slices.begins(Instant::now());
             (self.writing, self.written) = (Duration::ZERO, 0);
             loop {
                 let part = tokio::select! {
@@ -226,11 +230,10 @@ impl Writer<'_> {
     async fn payload(&mut self, bytes: &[u8]) -> Result<(), FrameError> {
         let mut left = bytes;
         while !left.is_empty() {
-            let most = if self.shared.upload.is_set() { CAPPED_SLICE } else { usize::MAX };
-            let (slice, rest) = left.split_at(self.slices.length.min(most).min(left.len()));
+            let (slice, rest) = left.split_at(self.slice.bytes().min(left.len()));
             self.shared.upload.pass(slice.len()).await;
             self.slice(slice).await?;
-            self.slices.wrote(slice.len(), Instant::now());
+            self.slice.went(slice.len(), Instant::now());
             left = rest;
         }
         Ok(())
@@ -242,42 +245,14 @@ impl Writer<'_> {
         self.traffic.sent(bytes.len());
         (self.writing, self.written) = (self.writing + began.elapsed(), self.written + bytes.len());
         let others_wait = self.shared.uploads.available_permits() == 0;
-        if others_wait && is_too_slow(self.writing, self.written) { Err(FrameError::Stalled) } else { Ok(()) }
-    }
-}
-
-/// How long the slices are that an asker's line takes in a while.
-struct Slices {
-    length: usize,
-    /// Since when it is measured, and what was written since.
-    since: Instant,
-    bytes: usize,
-}
-
-impl Default for Slices {
-    fn default() -> Self {
-        Self { length: *SLICE.start(), since: Instant::now(), bytes: 0 }
-    }
-}
-
-impl Slices {
-    /// An answer begins; nothing of the one before need be under way any more.
-    fn begins(&mut self, now: Instant) {
-        (self.since, self.bytes) = (now, 0);
-    }
-
-    fn wrote(&mut self, bytes: usize, now: Instant) {
-        self.bytes += bytes;
-        if let Some(taken) = self.bytes.checked_sub(TAKEN_AT_ONCE).filter(|taken| *taken > 0) {
-            let in_time = taken as f64 * SLICE_TAKES.as_secs_f64() / (now - self.since).as_secs_f64().max(1e-6);
-            self.length = (in_time as usize).clamp(*SLICE.start(), *SLICE.end());
-        }
+        if is_too_slow(self.writing, self.written, others_wait) { Err(FrameError::Stalled) } else { Ok(()) }
     }
 }
 
 /// Whether so many bytes of an answer should have been taken sooner.
-fn is_too_slow(writing: Duration, written: usize) -> bool {
-    writing > WHOLE + Duration::from_secs_f64(written as f64 / LEAST_BYTES_PER_SECOND)
+fn is_too_slow(writing: Duration, written: usize, others_wait: bool) -> bool {
+    let least = if others_wait { LEAST_BYTES_PER_SECOND } else { LEAST_ALONE };
+    writing > WHOLE + Duration::from_secs_f64(written as f64 / least)
 }
 
 #[cfg(test)]
@@ -285,29 +260,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slice_is_what_the_line_takes_in_a_twentieth_of_a_second() {
-        let after = |bytes_per_second: usize| {
-            let (mut slices, began) = (Slices::default(), Instant::now());
-            slices.begins(began);
-            let mut written = 0;
-            while written < 1 << 20 {
-                written += slices.length;
-                // The first of it is taken at once.
-                let sent = written.saturating_sub(TAKEN_AT_ONCE / 2);
-                slices.wrote(slices.length, began + Duration::from_secs_f64(sent as f64 / bytes_per_second as f64));
-            }
-            slices.length
-        };
-        assert_eq!(after(15_000), *SLICE.start());
-        assert!((15_000..=20_000).contains(&after(400_000)), "{}", after(400_000));
-        assert_eq!(after(10_000_000), *SLICE.end());
-    }
-
-    #[test]
     fn a_slice_in_29_seconds_is_too_slow_in_the_long_run_and_a_slow_line_is_not() {
-        let trickle = |slices: u32| is_too_slow(Duration::from_secs(29) * slices, SLICE.end() * slices as usize);
+        let slices_of = |seconds, bytes: usize, others_wait| {
+            move |slices: u32| is_too_slow(Duration::from_secs(seconds) * slices, bytes * slices as usize, others_wait)
+        };
+        let trickle = slices_of(29, *SLICE.end(), true);
         assert!(!trickle(2) && trickle(3));
-        let half_a_megabit = |slices: u32| is_too_slow(Duration::from_secs(4) * slices, SLICE.end() * slices as usize);
+        let half_a_megabit = slices_of(1, *SLICE.end(), true);
         assert!(!(1..64).any(half_a_megabit));
+        // While nobody waits, one of 30 who share an uplink of 2 Mbit/s is no trickle.
+        let (trickle, share) = (slices_of(29, *SLICE.start(), false), slices_of(8, *SLICE.end(), false));
+        assert!(trickle(3) && !(1..64).any(share));
     }
 }

@@ -91,7 +91,7 @@ fn transport(shared: &Shared) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StartEr
         (muxer::MOST_UNREAD_BYTES, QUIC_STREAM_BYTES)
     };
     let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
-        .map(|stream, _| Wire::new(stream, hold_back))
+        .map(|stream, _| Wire::new(stream))
         .upgrade(Version::V1Lazy)
         .authenticate(security)
         .multiplex(muxer::Upgrade::new(most_unread))
@@ -108,16 +108,6 @@ fn transport(shared: &Shared) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StartEr
     config.max_concurrent_stream_limit = MOST_STREAMS as u32;
     let quic = quic::tokio::Transport::new(config).map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     Ok(tcp.or_transport(quic).map(|either, _| either.into_inner()).boxed())
-}
-
-/// Has the kernel hold so many bytes of a connection at most beyond what is on its way.
-fn hold_back(stream: &tcp::tokio::TcpStream, bytes: usize) {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = socket2::SockRef::from(&stream.0).set_tcp_notsent_lowat(u32::try_from(bytes).unwrap_or(u32::MAX)) {
-        tracing::debug!(%error, "the kernel holds back as much as it likes");
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (stream, bytes);
 }
 
 /// The most connections at once.

@@ -6,23 +6,64 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use futures::io::BufReader;
 use futures::{AsyncRead, AsyncWrite};
+use libp2p::tcp::tokio::TcpStream;
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use tokio::time::Instant;
 
 use super::muxer::MOST_FRAME_BYTES;
+use crate::pace::Portion;
 
 /// How much is read or written in one call at most: a frame of a stream, its header and what TLS adds.
-const PIECE_BYTES: usize = MOST_FRAME_BYTES + 2 * 1024;
-/// What waits here, and as much again in the kernel, is what the line carries in that time.
-const HELD_BACK: Duration = Duration::from_millis(50);
-const LEAST_HELD_BYTES: usize = 4 * 1024;
-/// Before the line is known.
-const FIRST_HELD_BYTES: usize = 16 * 1024;
-/// How long a line is measured before it counts.
-const MEASURE: Duration = Duration::from_millis(200);
+pub(super) const PIECE_BYTES: usize = MOST_FRAME_BYTES + 2 * 1024;
+/// How much waits here at the least, and as much again in the kernel.
+const LEAST_BYTES: usize = 4 * 1024;
+
+/// Flags of send(2), from include/linux/socket.h.
+#[cfg(target_os = "linux")]
+const MSG_EOR: i32 = 0x80;
+#[cfg(target_os = "linux")]
+const MSG_NOSIGNAL: i32 = 0x4000;
+
+/// What a connection's end in the kernel is to do.
+pub(super) trait Kernel: AsyncRead + AsyncWrite + Unpin {
+    /// Holds so many bytes at most that are not on their way.
+    fn hold_back(&self, bytes: usize);
+    /// Takes bytes that are not to be joined with those before, which would go beyond what is to be held back.
+    fn poll_take_apart(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
+}
+
+impl Kernel for TcpStream {
+    fn hold_back(&self, bytes: usize) {
+        #[cfg(target_os = "linux")]
+        if let Err(error) = SockRef::from(&self.0).set_tcp_notsent_lowat(u32::try_from(bytes).unwrap_or(u32::MAX)) {
+            tracing::debug!(%error, "the kernel holds back as much as it likes");
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = bytes;
+    }
+
+    /// Linux looks at what it holds back only where a packet begins, and by itself makes packets of 64 KiB: hence an end after each piece.
+    #[cfg(target_os = "linux")]
+    fn poll_take_apart(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.poll_write_ready(cx))?;
+            let flags = MSG_EOR | MSG_NOSIGNAL;
+            match self.0.try_io(tokio::io::Interest::WRITABLE, || SockRef::from(&self.0).send_with_flags(bytes, flags)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                sent => return Poll::Ready(sent),
+            }
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn poll_take_apart(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(self).poll_write(cx, bytes)
+    }
+}
 
 /// The connection.
 #[derive(Debug)]
@@ -31,65 +72,66 @@ pub(super) struct Wire<S> {
     /// What was taken, and how much of it the kernel has.
     taken: Vec<u8>,
     given: usize,
-    line: Line,
-    /// How much the kernel was told to hold back.
-    told: usize,
-    /// Has the kernel hold back so many bytes at most that are not on their way.
-    hold_back: fn(&S, usize),
+    /// Whether the kernel has no room for all of it.
+    is_refused: bool,
+    /// How much is taken before it is given.
+    portion: Portion,
+    held_back: usize,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
-    pub(super) fn new(stream: S, hold_back: fn(&S, usize)) -> Self {
-        hold_back(&stream, FIRST_HELD_BYTES);
-        let stream = BufReader::with_capacity(PIECE_BYTES, stream);
-        Self { stream, taken: Vec::with_capacity(PIECE_BYTES), given: 0, line: Line::default(), told: FIRST_HELD_BYTES, hold_back }
+impl<S: Kernel> Wire<S> {
+    pub(super) fn new(stream: S) -> Self {
+        let portion = Portion::new(LEAST_BYTES..=PIECE_BYTES, Instant::now());
+        stream.hold_back(portion.bytes());
+        Self {
+            stream: BufReader::with_capacity(PIECE_BYTES, stream),
+            taken: Vec::with_capacity(PIECE_BYTES),
+            given: 0,
+            is_refused: false,
+            held_back: portion.bytes(),
+            portion,
+        }
     }
 
     /// Gives the kernel all that was taken.
     fn poll_give(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.given < self.taken.len() {
-            match Pin::new(&mut self.stream).poll_write(cx, &self.taken[self.given..]) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(bytes)) => {
-                    self.given += bytes;
-                    self.line.took(bytes);
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {
-                    self.line.refused(Instant::now());
-                    self.tell_kernel();
-                    return Poll::Pending;
-                }
+            let rest = &self.taken[self.given..];
+            let given = if self.held_back < PIECE_BYTES {
+                self.stream.get_mut().poll_take_apart(cx, rest)
+            } else {
+                Pin::new(self.stream.get_mut()).poll_write(cx, rest)
+            };
+            self.is_refused = given.is_pending();
+            match ready!(given)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                bytes => self.given += bytes,
             }
         }
-        self.line.goes_on(self.taken.len(), Instant::now());
-        self.tell_kernel();
+        self.portion.went(self.given, Instant::now());
+        if self.held_back != self.portion.bytes() {
+            self.held_back = self.portion.bytes();
+            self.stream.get_ref().hold_back(self.held_back);
+        }
         self.taken.clear();
         self.given = 0;
         Poll::Ready(Ok(()))
     }
-
-    fn tell_kernel(&mut self) {
-        if self.told != self.line.held {
-            self.told = self.line.held;
-            (self.hold_back)(self.stream.get_ref(), self.told);
-        }
-    }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
+impl<S: Kernel> AsyncRead for Wire<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_read(cx, into)
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
+impl<S: Kernel> AsyncWrite for Wire<S> {
     /// Takes nothing more while the kernel refuses what was taken before.
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.line.is_refusing() || self.taken.len() >= self.line.held {
+        if self.is_refused || self.taken.len() >= self.portion.bytes() {
             ready!(self.poll_give(cx))?;
         }
-        let most = bytes.len().min(self.line.held - self.taken.len());
+        let most = bytes.len().min(self.portion.bytes() - self.taken.len());
         self.taken.extend_from_slice(&bytes[..most]);
         Poll::Ready(Ok(most))
     }
@@ -105,128 +147,41 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     }
 }
 
-/// What the line carries, as far as it is what holds up: from one refusal of the kernel to another.
-#[derive(Debug)]
-struct Line {
-    /// The most bytes that are held on this side.
-    held: usize,
-    /// Bytes since a refusal, and how long it refused since.
-    since: Option<Instant>,
-    bytes: usize,
-    refusing: Option<Instant>,
-    waited: Duration,
-}
-
-impl Default for Line {
-    fn default() -> Self {
-        Self { held: FIRST_HELD_BYTES, since: None, bytes: 0, refusing: None, waited: Duration::ZERO }
-    }
-}
-
-impl Line {
-    fn is_refusing(&self) -> bool {
-        self.refusing.is_some()
-    }
-
-    fn took(&mut self, bytes: usize) {
-        self.bytes += bytes;
-    }
-
-    /// The kernel takes no more.
-    fn refused(&mut self, now: Instant) {
-        if self.refusing.is_some() {
-            return;
-        }
-        self.refusing = Some(now);
-        let measured = self.since.map_or(Duration::MAX, |since| now - since);
-        if measured < MEASURE {
-            return;
-        }
-        // Else it was this node that had nothing to send.
-        if self.waited >= measured / 2 {
-            let carried = self.bytes as f64 * HELD_BACK.as_secs_f64() / measured.as_secs_f64();
-            self.held = (carried as usize).clamp(LEAST_HELD_BYTES, PIECE_BYTES);
-        }
-        (self.since, self.bytes, self.waited) = (Some(now), 0, Duration::ZERO);
-    }
-
-    /// It has taken all of so many bytes.
-    fn goes_on(&mut self, bytes: usize, now: Instant) {
-        if let Some(at) = self.refusing.take() {
-            self.waited += now - at;
-        } else if bytes >= self.held && self.since.is_none_or(|since| now - since > MEASURE) {
-            // It has taken them at once, and all before them of late.
-            self.held = (self.held * 2).min(PIECE_BYTES);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::cell::Cell;
+    use std::task::Waker;
+    use std::time::Duration;
 
     use super::*;
 
     const KIB: usize = 1024;
 
-    /// A stream always has more to send, and its line carries so much, for 5 s.
-    fn pass(line: &mut Line, bytes_per_second: usize, now: &mut Instant) {
-        let end = *now + Duration::from_secs(5);
-        while *now < end {
-            line.refused(*now);
-            let bytes = line.held;
-            *now += Duration::from_secs_f64(bytes as f64 / bytes_per_second as f64);
-            line.took(bytes);
-            line.goes_on(bytes, *now);
-        }
-    }
-
-    #[test]
-    fn what_is_held_is_what_the_line_carries_in_a_twentieth_of_a_second() {
-        let (mut line, mut now) = (Line::default(), Instant::now());
-        pass(&mut line, 15_000, &mut now);
-        assert_eq!(line.held, LEAST_HELD_BYTES);
-        pass(&mut line, 400_000, &mut now);
-        assert!((19_000..=21_000).contains(&line.held), "{}", line.held);
-        pass(&mut line, 10_000_000, &mut now);
-        assert_eq!(line.held, PIECE_BYTES);
-        pass(&mut line, 15_000, &mut now);
-        // A line that takes all at once is not known to be slow any more.
-        now += Duration::from_secs(60);
-        for _ in 0..5 {
-            line.took(line.held);
-            line.goes_on(line.held, now);
-        }
-        assert_eq!(line.held, PIECE_BYTES);
-    }
-
-    #[test]
-    fn who_has_little_to_send_does_not_pass_for_a_slow_line() {
-        let (mut line, mut now) = (Line::default(), Instant::now());
-        for _ in 0..100 {
-            line.refused(now);
-            now += Duration::from_millis(10);
-            line.took(8 * KIB);
-            line.goes_on(8 * KIB, now);
-            now += Duration::from_secs(1);
-        }
-        assert_eq!(line.held, FIRST_HELD_BYTES);
-    }
-
     /// A kernel with so much room.
-    struct Kernel<'a> {
+    #[derive(Default)]
+    struct Room {
         room: usize,
         has: Vec<u8>,
-        told: &'a Mutex<Vec<usize>>,
+        held_back: Cell<usize>,
     }
 
-    impl AsyncRead for Kernel<'_> {
+    impl Kernel for Room {
+        fn hold_back(&self, bytes: usize) {
+            self.held_back.set(bytes);
+        }
+
+        fn poll_take_apart(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Pin::new(self).poll_write(cx, bytes)
+        }
+    }
+
+    impl AsyncRead for Room {
         fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
             Poll::Pending
         }
     }
 
-    impl AsyncWrite for Kernel<'_> {
+    impl AsyncWrite for Room {
         fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
             let most = bytes.len().min(self.room);
             if most == 0 {
@@ -246,30 +201,69 @@ mod tests {
         }
     }
 
-    #[test]
-    fn nothing_is_taken_beside_what_the_kernel_refuses_and_all_comes_in_order() {
-        let told = Mutex::new(Vec::new());
-        let kernel = Kernel { room: 10 * KIB, has: Vec::new(), told: &told };
-        let mut wire = Wire::new(kernel, |kernel, bytes| kernel.told.lock().unwrap().push(bytes));
-        let cx = &mut Context::from_waker(std::task::Waker::noop());
-        let sent: Vec<u8> = (0..100 * KIB).map(|at| (at / 7) as u8).collect();
-        let mut write = |wire: &mut Wire<_>, from: usize| match Pin::new(wire).poll_write(cx, &sent[from..]) {
+    fn write(wire: &mut Wire<Room>, bytes: &[u8]) -> usize {
+        let cx = &mut Context::from_waker(Waker::noop());
+        match Pin::new(wire).poll_write(cx, bytes) {
             Poll::Ready(taken) => taken.unwrap(),
             Poll::Pending => 0,
-        };
-        let mut taken = write(&mut wire, 0);
-        assert_eq!(taken, FIRST_HELD_BYTES);
-        assert_eq!(write(&mut wire, taken), 0);
-        assert_eq!(wire.stream.get_ref().has.len(), 10 * KIB);
+        }
+    }
+
+    #[test]
+    fn nothing_is_taken_beside_what_the_kernel_refuses_and_all_comes_in_order() {
+        let mut wire = Wire::new(Room { room: 2 * KIB, ..Room::default() });
+        let sent: Vec<u8> = (0..100 * KIB).map(|at| (at / 7) as u8).collect();
+        let mut taken = write(&mut wire, &sent);
+        assert_eq!(taken, LEAST_BYTES);
+        assert_eq!(write(&mut wire, &sent[taken..]), 0);
+        assert_eq!(wire.stream.get_ref().has.len(), 2 * KIB);
         // Room for a part of it is no room for more.
         wire.stream.get_mut().room = KIB;
-        assert_eq!(write(&mut wire, taken), 0);
+        assert_eq!(write(&mut wire, &sent[taken..]), 0);
         wire.stream.get_mut().room = usize::MAX;
         while taken < sent.len() {
-            taken += write(&mut wire, taken);
+            taken += write(&mut wire, &sent[taken..]);
         }
-        assert!(Pin::new(&mut wire).poll_flush(cx).is_ready());
+        assert!(Pin::new(&mut wire).poll_flush(&mut Context::from_waker(Waker::noop())).is_ready());
         assert_eq!(wire.stream.get_ref().has, sent);
-        assert_eq!(told.lock().unwrap().first(), Some(&FIRST_HELD_BYTES));
+    }
+
+    #[test]
+    fn a_fast_line_is_given_long_pieces_and_what_has_become_slow_short_ones() {
+        let mut wire = Wire::new(Room { room: usize::MAX, ..Room::default() });
+        let piece = vec![0; PIECE_BYTES];
+        for _ in 0..1000 {
+            write(&mut wire, &piece);
+        }
+        assert_eq!(wire.portion.bytes(), PIECE_BYTES);
+        assert_eq!(wire.stream.get_ref().held_back.get(), PIECE_BYTES);
+        wire.portion.went(0, Instant::now() + Duration::from_secs(3600));
+        write(&mut wire, &piece);
+        assert_eq!(write(&mut wire, &piece), LEAST_BYTES);
+        assert_eq!(wire.stream.get_ref().held_back.get(), LEAST_BYTES);
+    }
+
+    /// What the kernel has of a connection whose other end reads nothing, when it takes no more, beside what may be on its way.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn the_kernel_holds_back_what_it_is_told_to() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        socket2::SockRef::from(&listener).set_recv_buffer_size(4 * KIB).unwrap();
+        let near = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let _far = listener.accept().unwrap();
+        let mut wire = Wire::new(TcpStream(near));
+        let mut refused = 0;
+        let mut given = 0;
+        while refused < 20 {
+            let polled = futures::poll!(std::future::poll_fn(|cx| Pin::new(&mut wire).poll_write(cx, &[0; LEAST_BYTES])));
+            match polled {
+                Poll::Ready(bytes) => given += bytes.unwrap(),
+                Poll::Pending => {
+                    refused += 1;
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+        }
+        assert!(given < 40 * KIB, "{given}");
     }
 }
