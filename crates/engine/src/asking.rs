@@ -313,12 +313,16 @@ impl Engine {
                 link.waits(file.group, key);
             }
         }
-        let Some(chunks) = run else { return false };
+        let Some(mut chunks) = run else { return false };
         let Some(file) = self.files.get_mut(&key) else { return false };
-        let bytes = file.bytes(&chunks);
-        if !file.doubt.allows(bytes, file.asked.len().saturating_mul(CHUNK_BYTES), now) {
-            return false;
+        // As much of it as there is room for.
+        while !file.doubt.allows(file.bytes(&chunks), file.asked.len().saturating_mul(CHUNK_BYTES), now) {
+            chunks.end = chunks.start + (chunks.end - chunks.start) / 2;
+            if chunks.is_empty() {
+                return false;
+            }
         }
+        let bytes = file.bytes(&chunks);
         file.doubt.asks(bytes);
         file.waiting.remove(chunks.clone());
         file.asked.set(chunks.clone(), true);

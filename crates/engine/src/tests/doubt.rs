@@ -150,6 +150,42 @@ fn long_pieces_come_one_after_the_other_and_none_is_left_behind() {
 }
 
 #[test]
+fn who_is_slow_by_far_holds_up_none_of_what_others_bring() {
+    for longest in [128 << 10, 8 << 20] {
+        let mut engine = Engine::new(Config::default(), 1);
+        want_shared(&mut engine, 1, CHUNKS * CHUNK_BYTES, 1, sharing(vec![]));
+        (1..=4).for_each(|from| holds(&mut engine, from, key(1)));
+        heard(&mut engine, Pieces::Listed { longest }, Time::ZERO);
+        // Three of them bring a chunk in 1.5 s each, the fourth a run every 10 ms.
+        let mut open: [VecDeque<Started>; 4] = Default::default();
+        let mut completed = None;
+        for turn in 0..4000 {
+            let now = Duration::from_millis(10) * turn;
+            let round = actions(&mut engine, now);
+            show_hashes(&mut engine, &round, now);
+            for action in round {
+                match action {
+                    Action::Read { read, file, chunks, from: From::Peer { peer: from, .. } } => {
+                        let of = (1..=4).position(|number| peer(number) == from).unwrap();
+                        open[of].push_back((read, file, chunks));
+                    }
+                    Action::Cancel { read } => open.iter_mut().for_each(|open| open.retain(|(other, ..)| *other != read)),
+                    Action::Complete { .. } => completed = completed.or(Some(now)),
+                    Action::Read { .. } | Action::GiveUp { .. } | Action::Tell { .. } | Action::FetchHashes { .. } | Action::Ban { .. } => {
+                    }
+                }
+            }
+            let slow = turn % 150 == 149;
+            for open in &mut open[if slow { 0 } else { 3 }..] {
+                open.pop_front().into_iter().for_each(|read| finish(&mut engine, read, now));
+            }
+        }
+        let left: Vec<_> = open.iter().map(|open| open.len()).collect();
+        assert!(completed.is_some_and(|at| at < 4 * SECOND), "{completed:?} with pieces of {longest}, {left:?}");
+    }
+}
+
+#[test]
 fn what_is_sworn_to_without_a_list_costs_a_mebibyte_until_a_chunk_of_the_origin_is_there() {
     for is_false in [false, true] {
         let mut engine = Engine::new(Config::default(), 1);
