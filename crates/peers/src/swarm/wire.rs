@@ -180,18 +180,20 @@ mod tests {
     fn nothing_is_taken_beside_what_the_kernel_refuses_and_all_comes_in_order() {
         let mut wire = Wire::new(Room { room: 2 * KIB, ..Room::default() });
         let sent: Vec<u8> = (0..100 * KIB).map(|at| (at / 7) as u8).collect();
-        let mut taken = write(&mut wire, &sent);
-        assert_eq!(taken, LEAST_BYTES);
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mut taken = write(&mut wire, &sent[..3 * KIB]);
+        assert!(Pin::new(&mut wire).poll_flush(cx).is_pending());
+        assert_eq!((taken, wire.stream.get_ref().has.len()), (3 * KIB, 2 * KIB));
+        // There is room here, and none there.
         assert_eq!(write(&mut wire, &sent[taken..]), 0);
-        assert_eq!(wire.stream.get_ref().has.len(), 2 * KIB);
         // Room for a part of it is no room for more.
-        wire.stream.get_mut().room = KIB;
+        wire.stream.get_mut().room = KIB / 2;
         assert_eq!(write(&mut wire, &sent[taken..]), 0);
         wire.stream.get_mut().room = usize::MAX;
         while taken < sent.len() {
             taken += write(&mut wire, &sent[taken..]);
         }
-        assert!(Pin::new(&mut wire).poll_flush(&mut Context::from_waker(Waker::noop())).is_ready());
+        assert!(Pin::new(&mut wire).poll_flush(cx).is_ready());
         assert_eq!(wire.stream.get_ref().has, sent);
     }
 
