@@ -18,7 +18,7 @@ use super::muxer::MOST_FRAME_BYTES;
 use crate::pace::Portion;
 
 /// How much is read or written in one call at most: a frame of a stream, its header and what TLS adds.
-pub(super) const PIECE_BYTES: usize = MOST_FRAME_BYTES + 2 * 1024;
+const PIECE_BYTES: usize = MOST_FRAME_BYTES + 2 * 1024;
 /// How much waits here at the least, and as much again in the kernel.
 const LEAST_BYTES: usize = 4 * 1024;
 
