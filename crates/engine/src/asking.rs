@@ -314,20 +314,24 @@ impl Engine {
             }
         }
         let Some(mut chunks) = run else { return false };
-        let Some(file) = self.files.get_mut(&key) else { return false };
-        // As much of it as there is room for.
-        while !file.doubt.allows(file.bytes(&chunks), file.asked.len().saturating_mul(CHUNK_BYTES), now) {
+        // As much of it as may be in doubt. If that is nothing, who is slow leaves what it has not begun.
+        while !self.may_be_asked(key, &chunks, now) {
             chunks.end = chunks.start + (chunks.end - chunks.start) / 2;
             if chunks.is_empty() {
-                return false;
+                let is_listed = self.files.get(&key).is_some_and(|file| file.doubt.is_listed(now));
+                if !is_listed || !self.steal(key, share, node, own, now) {
+                    return false;
+                }
+                chunks.end = chunks.start + 1;
             }
         }
+        let Some(file) = self.files.get_mut(&key) else { return false };
         let bytes = file.bytes(&chunks);
         file.doubt.asks(bytes);
         file.waiting.remove(chunks.clone());
         file.asked.set(chunks.clone(), true);
         let group = file.group;
-        let turn_takes = self.turn_takes();
+        let turn_takes = self.turn_takes(now);
         self.links.entry(peer).or_default().asked_for(group, bytes, turn_takes, now);
         let read = self.begin(key, chunks, From::Peer { peer, content }, now);
         if let Some(file) = self.files.get_mut(&key) {
@@ -336,11 +340,17 @@ impl Engine {
         true
     }
 
+    fn may_be_asked(&mut self, key: FileKey, chunks: &Range<u64>, now: Time) -> bool {
+        let Some(file) = self.files.get_mut(&key) else { return false };
+        let bytes = file.bytes(chunks);
+        file.doubt.allows(bytes, || file.asked.len().saturating_mul(CHUNK_BYTES), now)
+    }
+
     /// Takes from the slowest peer a run that it has not begun, if `node` can bring it much sooner; at the end also one that it has begun, of which
-    /// something is lost then, if that takes it very long.
-    fn steal(&mut self, key: FileKey, share: &Share, node: NodeId, own: Duration, now: Time) {
-        let Some(partner) = share.partners.get(&node) else { return };
-        let Some(file) = self.files.get(&key).filter(|file| partner.has.meets(&file.asked)) else { return };
+    /// something is lost then, if that takes it very long. Tells whether there was one.
+    fn steal(&mut self, key: FileKey, share: &Share, node: NodeId, own: Duration, now: Time) -> bool {
+        let Some(partner) = share.partners.get(&node) else { return false };
+        let Some(file) = self.files.get(&key).filter(|file| partner.has.meets(&file.asked)) else { return false };
         let at_end = file.waiting.is_empty();
         let thief = self.links.get(&Peer { market: share.market, node });
         let is_proven = at_end && thief.is_some_and(|link| link.rate.bytes_per_second > 0.0 && !link.is_doubtful());
@@ -355,12 +365,13 @@ impl Engine {
         });
         let margin = if at_end { STEAL_MARGIN } else { EARLY_STEAL_MARGIN };
         // The one asked for last is the last to come.
-        if let Some((takes, id)) = slow.max()
-            && takes > own * 2 + margin
-            && self.reads.get(&id).is_some_and(|read| now.saturating_sub(read.began) > STEAL_MARGIN)
-        {
-            self.cancel_one(id);
+        let Some((takes, id)) = slow.max() else { return false };
+        let is_old = self.reads.get(&id).is_some_and(|read| now.saturating_sub(read.began) > STEAL_MARGIN);
+        if takes <= own * 2 + margin || !is_old {
+            return false;
         }
+        self.cancel_one(id);
+        true
     }
 
     /// Gives up what was asked of peers that stalled before when it is all that the origin could still bring.

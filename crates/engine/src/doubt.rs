@@ -118,6 +118,11 @@ impl Doubt {
         self.settles.is_some_and(|until| now < until)
     }
 
+    /// Whether a list proves what comes.
+    pub(crate) fn is_listed(&self, now: Time) -> bool {
+        self.longest.is_some() && !self.is_being_settled(now)
+    }
+
     /// Bytes were asked of a peer.
     pub(crate) fn asks(&mut self, bytes: u64) {
         self.asked += if self.longest.is_some() { 0 } else { bytes };
@@ -141,14 +146,14 @@ impl Doubt {
     }
 
     /// Whether so many bytes more may be asked for, while peers have so many to bring.
-    pub(crate) fn allows(&mut self, bytes: u64, to_come: u64, now: Time) -> bool {
+    pub(crate) fn allows(&mut self, bytes: u64, to_come: impl FnOnce() -> u64, now: Time) -> bool {
         let allows = if self.is_being_settled(now) {
             false
         } else if let Some(longest) = self.longest {
-            to_come == 0 || longest > LEAST || to_come + bytes <= LEAST.max(self.came / PART)
+            longest > LEAST || to_come() + bytes <= LEAST.max(self.came / PART)
         } else {
             let waits = matches!(self.sample, Sample::Reading(until) if now < until);
-            self.asked == 0 || self.asked + bytes <= LEAST || self.is_unlisted(now) && !waits
+            self.asked + bytes <= LEAST || self.is_unlisted(now) && !waits
         };
         self.holds_back |= !allows;
         allows
@@ -178,24 +183,24 @@ mod tests {
     #[test]
     fn little_is_in_doubt_while_pieces_prove_what_comes() {
         let mut doubt = Doubt::default();
-        assert!(doubt.allows(100 * MIB, 0, Time::ZERO), "nothing is known of pieces");
+        assert!(doubt.allows(100 * MIB, || 0, Time::ZERO), "nothing is known of pieces");
         doubt.heard(Pieces::Asked, Time::ZERO);
-        assert!(doubt.allows(MIB, 0, SECOND));
+        assert!(doubt.allows(MIB, || 0, SECOND));
         doubt.asks(MIB);
-        assert!(!doubt.allows(1, MIB, SECOND) && !doubt.allows(1, 0, SECOND), "what came without a list is in doubt, too");
+        assert!(!doubt.allows(1, || MIB, SECOND) && !doubt.allows(1, || 0, SECOND), "what came without a list is in doubt, too");
         assert_eq!((doubt.ends(SECOND), doubt.ends(2 * SECOND)), (2 * SECOND, Time::MAX));
-        assert!(doubt.allows(100 * MIB, MIB, 2 * SECOND), "the list is waited for no longer");
+        assert!(doubt.allows(100 * MIB, || MIB, 2 * SECOND), "the list is waited for no longer");
         assert!(doubt.heard(LISTED, 3 * SECOND), "what waited may be asked for");
-        assert!(!doubt.allows(1, MIB, 3 * SECOND));
+        assert!(!doubt.allows(1, || MIB, 3 * SECOND));
         assert!(doubt.came(MIB), "what waited may be asked for");
-        assert!(doubt.allows(MIB, 0, 3 * SECOND));
+        assert!(doubt.allows(MIB, || 0, 3 * SECOND));
         doubt.came(79 * MIB);
-        assert!(doubt.allows(4 * MIB, 6 * MIB, 3 * SECOND) && !doubt.allows(4 * MIB + 1, 6 * MIB, 3 * SECOND));
+        assert!(doubt.allows(4 * MIB, || 6 * MIB, 3 * SECOND) && !doubt.allows(4 * MIB + 1, || 6 * MIB, 3 * SECOND));
         doubt.heard(Pieces::Doubted, 3 * SECOND);
-        assert!(!doubt.allows(1, 0, 7 * SECOND) && doubt.is_being_settled(7 * SECOND));
-        assert!(doubt.allows(1, 0, 8 * SECOND), "an origin that does not say who is wrong is waited for");
+        assert!(!doubt.allows(1, || 0, 7 * SECOND) && doubt.is_being_settled(7 * SECOND));
+        assert!(doubt.allows(1, || 0, 8 * SECOND), "an origin that does not say who is wrong is waited for");
         doubt.heard(Pieces::Unknown, 8 * SECOND);
-        assert!(doubt.allows(100 * MIB, 20 * MIB, 8 * SECOND));
+        assert!(doubt.allows(100 * MIB, || 20 * MIB, 8 * SECOND));
     }
 
     #[test]
@@ -205,13 +210,13 @@ mod tests {
         assert!(doubt.wants_sample(Time::ZERO) && !Doubt::new(true, 63 * MIB).wants_sample(Time::ZERO));
         doubt.samples(Time::ZERO);
         assert!(!doubt.wants_sample(Time::ZERO));
-        assert!(doubt.allows(MIB, 0, SECOND));
+        assert!(doubt.allows(MIB, || 0, SECOND));
         doubt.asks(MIB);
-        assert!(!doubt.allows(1, MIB, SECOND));
+        assert!(!doubt.allows(1, || MIB, SECOND));
         assert_eq!(doubt.ends(SECOND), SETTLES);
-        assert!(doubt.clone().allows(100 * MIB, MIB, SETTLES), "an origin that gives nothing keeps nobody from going on");
+        assert!(doubt.clone().allows(100 * MIB, || MIB, SETTLES), "an origin that gives nothing keeps nobody from going on");
         doubt.sampled();
-        assert!(doubt.allows(100 * MIB, MIB, SECOND));
+        assert!(doubt.allows(100 * MIB, || MIB, SECOND));
         let mut doubt = sampling();
         doubt.heard(Pieces::Asked, Time::ZERO);
         assert!(!doubt.wants_sample(SECOND) && doubt.wants_sample(2 * SECOND));
@@ -225,7 +230,7 @@ mod tests {
         assert_eq!(doubt.front(|| 7), u64::MAX, "nothing is known of pieces");
         doubt.heard(Pieces::Listed { longest: 8 * MIB }, SECOND);
         assert_eq!(doubt.front(|| 7), 7 + 64);
-        assert!(doubt.allows(8 * MIB, 8 * MIB, SECOND));
+        assert!(doubt.allows(8 * MIB, || 8 * MIB, SECOND));
         doubt.came(800 * MIB);
         assert_eq!(doubt.front(|| 3_200), 3_200 + 400);
     }

@@ -73,9 +73,9 @@ pub(crate) struct Best {
 }
 
 impl Best {
-    /// The bytes a second that were measured last.
-    pub(crate) fn recent(&self) -> Option<f64> {
-        Some(self.over.bytes_per_second).filter(|rate| *rate > 0.0)
+    /// The bytes a second that were measured last, if that was before no long pause.
+    pub(crate) fn recent(&self, now: Time) -> Option<f64> {
+        Some(self.over.bytes_per_second).filter(|rate| *rate > 0.0 && !self.over.is_still_since(LONG_PAUSE, now))
     }
 
     /// The same as [`Best::add`], where it is not told when something is under way: in a long pause nothing is.
@@ -241,6 +241,8 @@ mod tests {
         for job in 0..10 {
             (0..40).for_each(|step| line.add_but_for_pauses(1_000_000, second * 3600 * job + second * step / 20));
         }
-        assert!(line.recent().is_some_and(|rate| rate > 15e6), "{:?}", line.recent());
+        let end = second * 3600 * 9 + second * 2;
+        assert!(line.recent(end).is_some_and(|rate| rate > 15e6), "{:?}", line.recent(end));
+        assert_eq!(line.recent(end + LONG_PAUSE + second), None);
     }
 }

@@ -411,9 +411,9 @@ impl Engine {
     }
 
     /// How long a chunk of each read under way takes this node's line.
-    pub(crate) fn turn_takes(&self) -> Duration {
+    pub(crate) fn turn_takes(&self, now: Time) -> Duration {
         let bytes = self.reads.len() as u64 * CHUNK_BYTES;
-        self.line.recent().map_or(Duration::ZERO, |rate| Duration::from_secs_f64(bytes as f64 / rate.max(1.0)))
+        self.line.recent(now).map_or(Duration::ZERO, |rate| Duration::from_secs_f64(bytes as f64 / rate.max(1.0)))
     }
 
     /// The time until which a stalled peer is noticed next.

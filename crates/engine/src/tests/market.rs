@@ -1,6 +1,7 @@
 //! Engines of a whole market, with lines and an origin that share their bytes evenly: a fluid model in small steps.
 
 use super::*;
+use crate::runs::Runs;
 use larder_content::CHUNK_BYTES;
 
 const STEP: Duration = Duration::from_millis(5);
@@ -464,12 +465,12 @@ impl Market {
         )
     }
 
-    /// Bytes of the origin, beside the file's.
     /// How often a peer was given up because it sent nothing.
     pub(super) fn stalls(&self) -> u64 {
         self.nodes.iter().flat_map(|node| node.engine.links.values()).map(|link| link.record.stalls).sum()
     }
 
+    /// Bytes of the origin, beside the file's.
     pub(super) fn copies(&self) -> f64 {
         self.nodes.iter().map(|node| node.origin_bytes).sum::<f64>() / (self.chunks * CHUNK_BYTES) as f64
     }
@@ -489,5 +490,3 @@ impl Runs {
         runs.iter().collect()
     }
 }
-
-use crate::runs::Runs;

@@ -87,6 +87,10 @@ async fn stay(shared: &Arc<Shared>, link: &Arc<Link>, hello: HelloRecord, stream
     link.learn_addresses(&hello.addresses);
     // First there, then greeted: a look that waits for a bootstrap no more must find it among the links.
     lock(&shared.links).insert(link.node, Arc::clone(link));
+    // It may have been banned before it was there.
+    if lock(&shared.gate).admits(link.node).is_err() {
+        link.ends.cancel();
+    }
     let _ = shared.commands.send(Command::Greeted { link: Arc::clone(link), hello }).await;
     shared.emit(Event::Connected(link.node)).await;
     link.is_told.cancel();

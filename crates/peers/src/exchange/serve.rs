@@ -43,14 +43,8 @@ pub(crate) async fn serve(shared: Arc<Shared>, traffic: Arc<Traffic>, of_peer: A
     let (asked, asks) = mpsc::channel(MOST_ASKS);
     let (prepared, answers) = mpsc::channel(UPLOADS_A_PEER);
     let waiting = Mutex::<Waiting>::default();
-    let writer = Writer {
-        shared: &shared,
-        traffic: &traffic,
-        output,
-        writing: Duration::ZERO,
-        written: 0,
-        slice: Portion::new(SLICE, Instant::now()),
-    };
+    let writer =
+        Writer { shared: &shared, traffic: &traffic, output, waited: Waited::default(), slice: Portion::new(SLICE, Instant::now()) };
     let ended = tokio::try_join!(
         read(input, &waiting, asked, &traffic),
         prepare(&shared, of_peer, asks, prepared),
@@ -166,9 +160,7 @@ struct Writer<'a> {
     shared: &'a Shared,
     traffic: &'a Traffic,
     output: WriteHalf<Stream>,
-    /// How long the asker has let this node wait with the present answer, and for how many bytes.
-    writing: Duration,
-    written: usize,
+    waited: Waited,
     slice: Portion,
 }
 
@@ -176,7 +168,7 @@ impl Writer<'_> {
     async fn write(mut self, mut answers: mpsc::Receiver<Answer>, waiting: &Mutex<Waiting>) -> Result<(), FrameError> {
         while let Some(mut answer) = answers.recv().await {
             let mut any = false;
-            (self.writing, self.written) = (Duration::ZERO, 0);
+            self.waited.begins_another();
             loop {
                 let part = tokio::select! {
                     biased;
@@ -243,16 +235,35 @@ impl Writer<'_> {
         let began = Instant::now();
         tokio::time::timeout(STALL, self.output.write_all(bytes)).await.map_err(|_| FrameError::Stalled)??;
         self.traffic.sent(bytes.len());
-        (self.writing, self.written) = (self.writing + began.elapsed(), self.written + bytes.len());
+        self.waited.took(bytes.len(), began.elapsed());
         let others_wait = self.shared.uploads.available_permits() == 0;
-        if is_too_slow(self.writing, self.written, others_wait) { Err(FrameError::Stalled) } else { Ok(()) }
+        if self.waited.is_too_long(others_wait) { Err(FrameError::Stalled) } else { Ok(()) }
     }
 }
 
-/// Whether so many bytes of an answer should have been taken sooner.
-fn is_too_slow(writing: Duration, written: usize, others_wait: bool) -> bool {
-    let least = if others_wait { LEAST_BYTES_PER_SECOND } else { LEAST_ALONE };
-    writing > WHOLE + Duration::from_secs_f64(written as f64 / least)
+/// How long an asker has let this node wait with an answer, and for how many bytes.
+#[derive(Default)]
+struct Waited {
+    time: Duration,
+    bytes: usize,
+}
+
+impl Waited {
+    fn took(&mut self, bytes: usize, time: Duration) {
+        (self.time, self.bytes) = (self.time + time, self.bytes + bytes);
+    }
+
+    /// Another answer begins, to which is added what those before took too long.
+    fn begins_another(&mut self) {
+        self.time = self.time.saturating_sub(Duration::from_secs_f64(self.bytes as f64 / LEAST_ALONE));
+        self.bytes = 0;
+    }
+
+    /// Whether so many bytes should have been taken sooner.
+    fn is_too_long(&self, others_wait: bool) -> bool {
+        let least = if others_wait { LEAST_BYTES_PER_SECOND } else { LEAST_ALONE };
+        self.time > WHOLE + Duration::from_secs_f64(self.bytes as f64 / least)
+    }
 }
 
 #[cfg(test)]
@@ -262,7 +273,9 @@ mod tests {
     #[test]
     fn a_slice_in_29_seconds_is_too_slow_in_the_long_run_and_a_slow_line_is_not() {
         let slices_of = |seconds, bytes: usize, others_wait| {
-            move |slices: u32| is_too_slow(Duration::from_secs(seconds) * slices, bytes * slices as usize, others_wait)
+            move |slices: u32| {
+                Waited { time: Duration::from_secs(seconds) * slices, bytes: bytes * slices as usize }.is_too_long(others_wait)
+            }
         };
         let trickle = slices_of(29, *SLICE.end(), true);
         assert!(!trickle(2) && trickle(3));
@@ -271,5 +284,18 @@ mod tests {
         // While nobody waits, one of 30 who share an uplink of 2 Mbit/s is no trickle.
         let (trickle, share) = (slices_of(29, *SLICE.start(), false), slices_of(8, *SLICE.end(), false));
         assert!(trickle(3) && !(1..64).any(share));
+    }
+
+    #[test]
+    fn short_answers_are_no_leave_to_trickle() {
+        let too_long_after = |bytes_per_second: f64| {
+            let mut waited = Waited::default();
+            (1..1000).find(|_| {
+                waited.begins_another();
+                waited.took(256 * 1024, Duration::from_secs_f64(256.0 * 1024.0 / bytes_per_second));
+                waited.is_too_long(true)
+            })
+        };
+        assert!(too_long_after(3_900.0).is_some_and(|answers| answers <= 3) && too_long_after(4_200.0).is_none());
     }
 }

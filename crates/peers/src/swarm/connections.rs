@@ -14,6 +14,7 @@ use libp2p::{Multiaddr, PeerId, Stream};
 use tokio::sync::{Mutex as Turn, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::setup::HANDSHAKE;
 use super::streams::Kind;
 use crate::control::{ControlRecord, HelloRecord, Link, hear, write_all};
 use crate::exchange::{Asker, ask_all, serve};
@@ -88,7 +89,10 @@ impl Connections {
     ) -> Verdict {
         let before = self.chosen.get(&node).copied();
         let other = before.and_then(|before| self.all.get(&before));
+        // Of two that were dialled at the same time both ends keep the same. Who dials beside an older one has that no more.
         if let Some(other) = other
+            && !other.link.ends.is_cancelled()
+            && other.link.since.elapsed() < HANDSHAKE
             && other.link.is_dialled != is_dialled
             && is_dialled != (self.shared.identity.id() < node)
         {

@@ -3,15 +3,17 @@
 //! Does what libp2p-yamux 0.48 does, with that bound, one on the streams that wait to be taken, and longer frames.
 
 use std::collections::VecDeque;
-use std::future::{Ready, ready};
+use std::future::{Future, Ready, ready};
 use std::io;
 use std::iter;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo};
+use tokio::time::{Sleep, sleep};
 use yamux::{Connection, Mode, Stream};
 
 /// The most streams on a connection, those of all protocols together: ours need 12.
@@ -28,6 +30,8 @@ pub(super) const MOST_UNREAD_BYTES_OF_BOOTSTRAP: usize = 10 * 1024 * 1024;
 const _: () = assert!(MOST_UNREAD_BYTES_OF_BOOTSTRAP >= MOST_STREAMS * LEAST_WINDOW_BYTES);
 /// The most streams that a peer has opened and the connection has not taken up; more are closed.
 const MOST_UNTAKEN: usize = 16;
+/// How long a connection that is closed has for what waits to be sent on it: its place is taken meanwhile.
+const CLOSES: Duration = Duration::from_secs(2);
 
 /// The upgrade.
 #[derive(Debug, Clone)]
@@ -79,11 +83,13 @@ pub(super) struct Muxer<C> {
     /// Streams that came while the connection was polled for its own progress, for `poll_inbound` to give.
     waiting: VecDeque<Stream>,
     waker: Option<Waker>,
+    /// When it is closed without what waits.
+    closes: Option<Pin<Box<Sleep>>>,
 }
 
 impl<C: AsyncRead + AsyncWrite + Unpin> Muxer<C> {
     fn new(connection: Connection<C>) -> Self {
-        Self { connection, waiting: VecDeque::new(), waker: None }
+        Self { connection, waiting: VecDeque::new(), waker: None, closes: None }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Stream>> {
@@ -112,6 +118,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Muxer<C> {
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.closes.get_or_insert_with(|| Box::pin(sleep(CLOSES))).as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
         self.connection.poll_close(cx).map_err(io::Error::other)
     }
 
@@ -126,5 +135,27 @@ impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Muxer<C> {
         // There may be more: others have their turn first.
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use futures::AsyncWriteExt;
+    use libp2p::core::muxing::StreamMuxerExt;
+    use tokio::time::timeout;
+    use tokio_util::compat::TokioAsyncReadCompatExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_whose_other_end_takes_nothing_is_closed_all_the_same() {
+        let (near, _far) = tokio::io::duplex(1024);
+        let mut muxer = Upgrade::new(MOST_UNREAD_BYTES).upgrade_outbound(near.compat(), "").await.unwrap();
+        let mut stream = poll_fn(|cx| muxer.poll_outbound_unpin(cx)).await.unwrap();
+        let sends = async { futures::join!(stream.write_all(&[0; 1 << 18]), poll_fn(|cx| muxer.poll_unpin(cx))) };
+        assert!(timeout(Duration::from_millis(200), sends).await.is_err(), "all was taken");
+        timeout(2 * CLOSES, muxer.close()).await.expect("it waits").unwrap();
     }
 }

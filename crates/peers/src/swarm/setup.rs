@@ -41,7 +41,7 @@ const QUIC_STREAM_BYTES: u32 = 8 * 1024 * 1024;
 /// The same for a connection to a bootstrap, which has a thousand and few bytes on each.
 const QUIC_STREAM_BYTES_OF_BOOTSTRAP: u32 = 1024 * 1024;
 /// How long a connection may take to be made, and may be idle without any stream.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(15);
 /// The most connections that are being made, one way.
 const MOST_PENDING: u32 = 64;

@@ -29,8 +29,7 @@ pub(super) trait Kernel: AsyncRead + AsyncWrite + Unpin {
 }
 
 impl Kernel for TcpStream {
-    /// Linux looks at it where a packet begins, so that it may hold 64 KiB nevertheless. An end after each piece (`MSG_EOR`) would hinder that; with 32 nodes it
-    /// took four tenths more of the processor, for no fewer stalls.
+    /// Linux looks at it where a packet begins, so that it may hold 64 KiB nevertheless.
     fn hold_back(&self, bytes: usize) {
         #[cfg(target_os = "linux")]
         if let Err(error) = SockRef::from(&self.0).set_tcp_notsent_lowat(u32::try_from(bytes).unwrap_or(u32::MAX)) {
