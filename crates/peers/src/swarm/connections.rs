@@ -89,13 +89,9 @@ impl Connections {
     ) -> Verdict {
         let before = self.chosen.get(&node).copied();
         let other = before.and_then(|before| self.all.get(&before));
-        // Of two that were dialled at the same time both ends keep the same. Who dials beside an older one has that no more.
-        if let Some(other) = other
-            && !other.link.ends.is_cancelled()
-            && other.link.since.elapsed() < HANDSHAKE
-            && other.link.is_dialled != is_dialled
-            && is_dialled != (self.shared.identity.id() < node)
-        {
+        let is_lower = self.shared.identity.id() < node;
+        let stays = |link: &Link| !link.ends.is_cancelled() && stays(link.is_dialled, link.since.elapsed(), is_dialled, is_lower);
+        if other.is_some_and(|other| stays(&other.link)) {
             return Verdict::Close;
         }
         if let Some(other) = other {
@@ -304,9 +300,25 @@ fn surplus<C>(taken: usize, most: usize, mut unused: Vec<(C, u16)>) -> Vec<C> {
     unused.into_iter().map(|(connection, _)| connection).collect()
 }
 
+/// Whether a connection stays when there is another: of two that were dialled at the same time both ends keep the one that the lower id dialled.
+/// Who dials beside an older one has that no more.
+fn stays(is_dialled: bool, age: Duration, other_is_dialled: bool, is_lower: bool) -> bool {
+    age < HANDSHAKE && is_dialled != other_is_dialled && is_dialled == is_lower
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_two_dialled_at_once_both_ends_keep_the_same_and_an_old_one_keeps_nobody_out() {
+        let second = Duration::from_secs(1);
+        // What the lower one dialled is there first, at both ends, then second.
+        assert!(stays(true, second, false, true) && stays(false, second, true, false));
+        assert!(!stays(false, second, true, true) && !stays(true, second, false, false));
+        assert!(!stays(true, 60 * second, false, true));
+        assert!(!stays(true, second, true, true), "who dials twice has lost the first");
+    }
 
     #[test]
     fn room_is_made_by_what_was_of_no_use_longest_and_only_where_it_is_short() {
