@@ -291,7 +291,7 @@ impl Engine {
         let before = |run: Range<u64>| Some(run.start..run.end.min(front)).filter(|run| !run.is_empty());
         let mut run = partner.has.shared_with(&file.waiting, 0, most).and_then(before);
         if run.is_none() {
-            self.steal(key, share, node, own, now);
+            self.steal(key, share, node, own, false, now);
             let Some(file) = self.files.get_mut(&key) else { return false };
             run = partner.has.shared_with(&file.waiting, 0, most).and_then(before);
             if run.is_none() && front < u64::MAX {
@@ -314,12 +314,12 @@ impl Engine {
             }
         }
         let Some(mut chunks) = run else { return false };
-        // As much of it as may be in doubt. If that is nothing, who is slow leaves what it has not begun.
+        // As much of it as may be in doubt. If that is nothing, who is slow leaves some.
         while !self.may_be_asked(key, &chunks, now) {
             chunks.end = chunks.start + (chunks.end - chunks.start) / 2;
             if chunks.is_empty() {
                 let is_listed = self.files.get(&key).is_some_and(|file| file.doubt.is_listed(now));
-                if !is_listed || !self.steal(key, share, node, own, now) {
+                if !is_listed || !self.steal(key, share, node, own, true, now) {
                     return false;
                 }
                 chunks.end = chunks.start + 1;
@@ -346,21 +346,22 @@ impl Engine {
         file.doubt.allows(bytes, || file.asked.len().saturating_mul(CHUNK_BYTES), now)
     }
 
-    /// Takes from the slowest peer a run that it has not begun, if `node` can bring it much sooner; at the end also one that it has begun, of which
-    /// something is lost then, if that takes it very long. Tells whether there was one.
-    fn steal(&mut self, key: FileKey, share: &Share, node: NodeId, own: Duration, now: Time) -> bool {
+    /// Takes from the slowest peer a run that it has not begun, if `node` can bring it much sooner; at the end, or if nothing more may be in doubt,
+    /// also one that it has begun, of which something is lost then, if that takes it very long. Tells whether there was one.
+    fn steal(&mut self, key: FileKey, share: &Share, node: NodeId, own: Duration, is_full: bool, now: Time) -> bool {
         let Some(partner) = share.partners.get(&node) else { return false };
         let Some(file) = self.files.get(&key).filter(|file| partner.has.meets(&file.asked)) else { return false };
         let at_end = file.waiting.is_empty();
         let thief = self.links.get(&Peer { market: share.market, node });
-        let is_proven = at_end && thief.is_some_and(|link| link.rate.bytes_per_second > 0.0 && !link.is_doubtful());
+        let counts_begun = at_end || is_full;
+        let is_proven = counts_begun && thief.is_some_and(|link| link.rate.bytes_per_second > 0.0 && !link.is_doubtful());
         let slow = file.asking.iter().filter_map(|id| {
             let read = self.reads.get(id)?;
             let peer = read.peer().filter(|peer| (is_proven || !read.begun) && peer.node != node)?;
             let has = read.chunks.clone().all(|chunk| partner.has.contains(chunk));
             let takes = has.then(|| self.links.get(&peer)).flatten()?.time_for(0);
             // As long as it has taken it will take at least.
-            let takes = if at_end { takes.max(now.saturating_sub(read.heard)) } else { takes };
+            let takes = if counts_begun { takes.max(now.saturating_sub(read.heard)) } else { takes };
             Some((if read.begun { takes / BEGUN } else { takes }, *id))
         });
         let margin = if at_end { STEAL_MARGIN } else { EARLY_STEAL_MARGIN };

@@ -151,13 +151,15 @@ fn long_pieces_come_one_after_the_other_and_none_is_left_behind() {
 
 #[test]
 fn who_is_slow_by_far_holds_up_none_of_what_others_bring() {
-    // Also if the fast one is heard of when the slow ones have been asked for all that may be: it is seen by what they bring that they are slow.
-    for (longest, late, within) in [(128 << 10, 0, 4), (8 << 20, 0, 4), (128 << 10, 10, 8)] {
+    // Also if the fast one is heard of when the slow ones have been asked for all that may be: it is seen by what they bring that they are slow, or
+    // by how long they take for it.
+    for (longest, late, takes, within) in [(128 << 10, 0, 150, 4), (8 << 20, 0, 150, 4), (128 << 10, 10, 150, 8), (128 << 10, 10, 1500, 8)]
+    {
         let mut engine = Engine::new(Config::default(), 1);
         want_shared(&mut engine, 1, CHUNKS * CHUNK_BYTES, 1, sharing(vec![]));
         (1..=3).for_each(|from| holds(&mut engine, from, key(1)));
         heard(&mut engine, Pieces::Listed { longest }, Time::ZERO);
-        // Three of them bring a chunk in 1.5 s each, the fourth a run every 10 ms.
+        // Three of them bring a chunk in 1.5 s or 15 s each, the fourth a run every 10 ms.
         let mut open: [VecDeque<Started>; 4] = Default::default();
         let mut completed = None;
         for turn in 0..4000 {
@@ -179,13 +181,16 @@ fn who_is_slow_by_far_holds_up_none_of_what_others_bring() {
                     }
                 }
             }
-            let slow = turn % 150 == 149;
+            // What takes so long is heard to come.
+            let beginning = open[..3].iter().filter_map(|open| open.front()).filter(|_| takes > 1000 && turn % 50 == 0);
+            beginning.for_each(|(read, ..)| engine.handle(Event::Heard { read: *read }, now));
+            let slow = turn % takes == takes - 1;
             for open in &mut open[if slow { 0 } else { 3 }..] {
                 open.pop_front().into_iter().for_each(|read| finish(&mut engine, read, now));
             }
         }
         let left: Vec<_> = open.iter().map(|open| open.len()).collect();
-        assert!(completed.is_some_and(|at| at < within * SECOND), "{completed:?} with pieces of {longest}, {late}, {left:?}");
+        assert!(completed.is_some_and(|at| at < within * SECOND), "{completed:?} with pieces of {longest}, {late}, {takes}, {left:?}");
     }
 }
 

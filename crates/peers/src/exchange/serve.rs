@@ -253,9 +253,9 @@ impl Waited {
         (self.time, self.bytes) = (self.time + time, self.bytes + bytes);
     }
 
-    /// Another answer begins, to which is added what those before took too long.
+    /// Another answer begins, to which is added what those before took too long; a short one may have waited behind others.
     fn begins_another(&mut self) {
-        self.time = self.time.saturating_sub(Duration::from_secs_f64(self.bytes as f64 / LEAST_ALONE));
+        self.time = self.time.saturating_sub(Duration::from_secs_f64(self.bytes.max(*SLICE.start()) as f64 / LEAST_ALONE));
         self.bytes = 0;
     }
 

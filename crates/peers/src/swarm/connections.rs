@@ -1,7 +1,7 @@
 //! Which connections there are, and which one of a peer is used when both sides dialled.
 //!
-//! Of two connections that different sides dialled, the one of the lower id stays, on both sides. Of two that one side dialled, the
-//! newer stays: who dials twice has lost the first.
+//! Of two connections that different sides dialled at the same time, the one of the lower id stays, on both sides. Else the newer stays: who dials
+//! beside an older one has lost that.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::setup::HANDSHAKE;
 use super::streams::Kind;
+use crate::book::MOST_ADDRESSES;
 use crate::control::{ControlRecord, HelloRecord, Link, hear, write_all};
 use crate::exchange::{Asker, ask_all, serve};
 use crate::frame::FrameError;
@@ -300,10 +301,13 @@ fn surplus<C>(taken: usize, most: usize, mut unused: Vec<(C, u16)>) -> Vec<C> {
     unused.into_iter().map(|(connection, _)| connection).collect()
 }
 
+/// How long one dials at most, an address after the other.
+const DIALLING: Duration = Duration::from_secs(HANDSHAKE.as_secs() * MOST_ADDRESSES as u64);
+
 /// Whether a connection stays when there is another: of two that were dialled at the same time both ends keep the one that the lower id dialled.
 /// Who dials beside an older one has that no more.
 fn stays(is_dialled: bool, age: Duration, other_is_dialled: bool, is_lower: bool) -> bool {
-    age < HANDSHAKE && is_dialled != other_is_dialled && is_dialled == is_lower
+    age < DIALLING && is_dialled != other_is_dialled && is_dialled == is_lower
 }
 
 #[cfg(test)]
@@ -316,7 +320,7 @@ mod tests {
         // What the lower one dialled is there first, at both ends, then second.
         assert!(stays(true, second, false, true) && stays(false, second, true, false));
         assert!(!stays(false, second, true, true) && !stays(true, second, false, false));
-        assert!(!stays(true, 60 * second, false, true));
+        assert!(!stays(true, DIALLING, false, true));
         assert!(!stays(true, second, true, true), "who dials twice has lost the first");
     }
 
