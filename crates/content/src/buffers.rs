@@ -19,7 +19,7 @@ pub struct Buffers {
 }
 
 impl Buffers {
-    /// Remembers at most so many buffers.
+    /// Remembers at most so many buffers, and as many again as long as they are held.
     #[must_use]
     pub fn new(most: usize) -> Self {
         Self { most, handed_out: Mutex::default() }
@@ -35,7 +35,8 @@ impl Buffers {
             let mut buffers = self.lock();
             // Not one that is much larger: who counts the bytes that are held counts `length`.
             let fits = |bytes: &Bytes| bytes.len() >= length && bytes.len() / 2 <= length && bytes.is_unique();
-            let fitting = buffers.iter().enumerate().filter(|(_, bytes)| fits(bytes));
+            // What was let go last may still be in the processor's cache.
+            let fitting = buffers.iter().enumerate().rev().filter(|(_, bytes)| fits(bytes));
             let best = fitting.min_by_key(|(_, bytes)| bytes.len()).map(|(at, _)| at);
             best.and_then(|at| buffers.remove(at))
         };
@@ -59,7 +60,9 @@ impl Buffers {
             let mut buffers = self.lock();
             buffers.push_back(whole);
             while buffers.len() > self.most {
-                buffers.pop_front();
+                // One that is held takes no more memory for being remembered, and would be missing when it is free.
+                let Some(free) = buffers.iter().position(Bytes::is_unique).or((buffers.len() > 2 * self.most).then_some(0)) else { break };
+                buffers.remove(free);
             }
         }
         bytes
@@ -104,10 +107,14 @@ mod tests {
     #[test]
     fn no_more_are_remembered_than_was_said_and_only_those_that_are_held_after_it_was_cleared() {
         let buffers = Buffers::new(2);
-        let held: Vec<Bytes> = (0..3).map(|_| full(&buffers, 10)).collect();
+        let mut held: Vec<Bytes> = (0..5).map(|_| full(&buffers, 10)).collect();
         let count = || buffers.lock().len();
-        assert_eq!(count(), 2);
-        let last = held.into_iter().next_back();
+        assert_eq!(count(), 4);
+        held.truncate(3);
+        held.push(full(&buffers, 20));
+        assert_eq!(count(), 3);
+        let last = held.pop();
+        drop(held);
         buffers.clear();
         assert_eq!(count(), 1);
         drop(last);

@@ -21,7 +21,7 @@ use crate::{Shared, Store, StoreError, lock};
 /// The most chunks that one call reads: 4 MiB.
 pub const MOST_READ_CHUNKS: u64 = 16;
 /// The most buffers that are remembered to be read into, for good: 1 MiB each where peers ask.
-pub(crate) const BUFFERS: usize = 4;
+pub(crate) const BUFFERS: usize = 8;
 /// The most files of blobs that are kept open to be read.
 const OPEN_FILES: usize = 64;
 /// How often a blob is tried that others link or release all the while.

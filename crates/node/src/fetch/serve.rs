@@ -69,7 +69,7 @@ async fn pieces(store: &Store, upload: Upload, rows: Range<u64>) {
 /// Sends what there is of a file that is still coming, from the start of the run on; gives the chunk up to which it was sent, and the bytes.
 async fn of_coming(partial: &Partial, shared: &SharedFile, upload: &mut Upload, run: Range<u64>) -> (u64, u64) {
     let (mut at, mut sent) = (run.start, 0);
-    while at < run.end {
+    while at < run.end && upload.room().await.is_ok() {
         let list = shared.list();
         let content = list.as_ref().map(|list| list.content());
         if upload.content.is_some_and(|wanted| content != Some(wanted)) {
@@ -110,7 +110,7 @@ async fn of_blob(store: &Store, upload: &mut Upload, run: Range<u64>) -> u64 {
     let found = blocking(move || Ok(find_public(&from, &key))).await;
     let Some(blob) = found.filter(|blob| wanted.is_none_or(|wanted| wanted == blob.content())) else { return sent };
     let content: ContentId = blob.content();
-    while at < run.end {
+    while at < run.end && upload.room().await.is_ok() {
         let end = run.end.min(at.saturating_add(PIECE_CHUNKS));
         let (store, blob) = (store.clone(), blob.clone());
         let Some(bytes) = blocking(move || store.read_blob(&blob, at..end).map(Some)).await else { break };

@@ -47,6 +47,18 @@ pub struct Upload {
 pub struct Gone;
 
 impl Upload {
+    /// Completes when there is room for a piece: what is read before that only waits in memory.
+    ///
+    /// # Errors
+    /// Fails when the asker cancelled or left: stop then.
+    pub async fn room(&self) -> Result<(), Gone> {
+        tokio::select! {
+            biased;
+            () = self.cancelled.cancelled() => Err(Gone),
+            room = self.answer.reserve() => room.map(drop).map_err(|_| Gone),
+        }
+    }
+
     /// Sends a piece, once there is room for it. Pieces must be in order.
     ///
     /// # Errors

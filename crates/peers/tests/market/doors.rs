@@ -80,6 +80,7 @@ async fn a_ban_outlives_a_restart() {
     wait_for("the parting", || !one.market.is_connected(two.id())).await;
     one.market.clone().stop().await;
     let mut start = Start::new();
+    wait_for("the book", || !one.heard.lock().unwrap().books.is_empty()).await;
     start.known = one.heard.lock().unwrap().books.last().cloned().unwrap();
     assert_eq!(start.known.bans.iter().map(|ban| ban.node).collect::<Vec<_>>(), [two.id()]);
     // Its book leads to the other, too, whom it is not to dial.
@@ -141,6 +142,7 @@ async fn a_market_that_is_dropped_or_stopped_leaves() {
     two.market.clone().stop().await;
     wait_for("the parting", || !one.market.is_connected(two.id())).await;
     assert!(two.market.status().peers.is_empty());
+    wait_for("the book", || !two.heard.lock().unwrap().books.is_empty()).await;
     let books = two.heard.lock().unwrap().books.len();
     assert_eq!(books, 1, "the known peers are handed out at the end");
 }
