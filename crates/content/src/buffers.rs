@@ -61,8 +61,11 @@ impl Buffers {
             buffers.push_back(whole);
             while buffers.len() > self.most {
                 // One that is held takes no more memory for being remembered, and would be missing when it is free.
-                let Some(free) = buffers.iter().position(Bytes::is_unique).or((buffers.len() > 2 * self.most).then_some(0)) else { break };
-                buffers.remove(free);
+                let free = buffers.iter().position(Bytes::is_unique);
+                if free.is_none() && buffers.len() <= 2 * self.most {
+                    break;
+                }
+                buffers.remove(free.unwrap_or(0));
             }
         }
         bytes

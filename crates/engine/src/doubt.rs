@@ -185,7 +185,7 @@ mod tests {
         let mut doubt = Doubt::default();
         assert!(doubt.allows(100 * MIB, || 0, Time::ZERO), "nothing is known of pieces");
         doubt.heard(Pieces::Asked, Time::ZERO);
-        assert!(doubt.allows(MIB, || 0, SECOND));
+        assert!(doubt.allows(MIB, || 0, SECOND) && !doubt.allows(MIB + 1, || 0, SECOND));
         doubt.asks(MIB);
         assert!(!doubt.allows(1, || MIB, SECOND) && !doubt.allows(1, || 0, SECOND), "what came without a list is in doubt, too");
         assert_eq!((doubt.ends(SECOND), doubt.ends(2 * SECOND)), (2 * SECOND, Time::MAX));
@@ -193,7 +193,7 @@ mod tests {
         assert!(doubt.heard(LISTED, 3 * SECOND), "what waited may be asked for");
         assert!(!doubt.allows(1, || MIB, 3 * SECOND));
         assert!(doubt.came(MIB), "what waited may be asked for");
-        assert!(doubt.allows(MIB, || 0, 3 * SECOND));
+        assert!(doubt.allows(MIB, || 0, 3 * SECOND) && !doubt.allows(MIB + 1, || 0, 3 * SECOND));
         doubt.came(79 * MIB);
         assert!(doubt.allows(4 * MIB, || 6 * MIB, 3 * SECOND) && !doubt.allows(4 * MIB + 1, || 6 * MIB, 3 * SECOND));
         doubt.heard(Pieces::Doubted, 3 * SECOND);

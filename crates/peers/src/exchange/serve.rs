@@ -297,5 +297,12 @@ mod tests {
             })
         };
         assert!(too_long_after(3_900.0).is_some_and(|answers| answers <= 3) && too_long_after(4_200.0).is_none());
+        // A refusal that waits behind others' bytes is none either.
+        let mut waited = Waited::default();
+        for _ in 0..1000 {
+            waited.begins_another();
+            waited.took(10, Duration::from_millis(900));
+        }
+        assert!(!waited.is_too_long(true));
     }
 }

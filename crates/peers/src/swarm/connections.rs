@@ -29,6 +29,8 @@ const BULK_STREAMS: usize = 2;
 const MOST_OPENINGS: usize = 4;
 /// The most addresses that this node says it listens on.
 const ADDRESSES_IN_HELLO: usize = 16;
+/// How long one dials at most, an address after the other.
+const DIALLING: Duration = Duration::from_secs(HANDSHAKE.as_secs() * MOST_ADDRESSES as u64);
 /// How long the opening of a bulk stream may take.
 const OPENING: Duration = Duration::from_secs(12);
 /// Looks (one a second) after which a connection whose tasks have ended is closed: the peer may yet say why.
@@ -300,9 +302,6 @@ fn surplus<C>(taken: usize, most: usize, mut unused: Vec<(C, u16)>) -> Vec<C> {
     unused.truncate(taken.saturating_sub(most / 2));
     unused.into_iter().map(|(connection, _)| connection).collect()
 }
-
-/// How long one dials at most, an address after the other.
-const DIALLING: Duration = Duration::from_secs(HANDSHAKE.as_secs() * MOST_ADDRESSES as u64);
 
 /// Whether a connection stays when there is another: of two that were dialled at the same time both ends keep the one that the lower id dialled.
 /// Who dials beside an older one has that no more.
