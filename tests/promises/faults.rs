@@ -185,32 +185,43 @@ fn nodes_whose_clocks_are_a_day_apart_share_as_others_do() {
     assert!(copies < 1.5, "{copies} copies left the origin for three nodes");
 }
 
-/// Three members fetch a file that nobody has, together with a liar: the copies that left the origin.
-fn cold_beside(kind: Rogue, logged: &str) -> f64 {
+/// Three members fetch a file that nobody has, together with liars: the copies that left the origin.
+fn cold_beside(kinds: &[Rogue], logged: &str) -> f64 {
     let files = Files::of_sizes([("model.safetensors", 16 * MIB), ("config.json", 900)]);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let hub = files.hub(6 * MIB);
     let bootstrap = Member::start(&hub, MARKET, &[]);
-    let liar = rogue(&runtime, &bootstrap.address, kind, &hub);
-    let members = [(); 3].map(|()| Member::start(&hub, MARKET, &[&bootstrap.address, &liar.listening()[0]]));
-    members.iter().for_each(|member| member.knows(2));
+    let liars: Vec<_> = kinds.iter().map(|kind| rogue(&runtime, &bootstrap.address, *kind, &hub)).collect();
+    let listening: Vec<String> = liars.iter().map(|liar| liar.listening()[0].clone()).collect();
+    let known: Vec<&str> = listening.iter().chain([&bootstrap.address]).map(String::as_str).collect();
+    let members = [(); 3].map(|()| Member::with(Node::new(&hub).with("LARDER_JOBS_PATIENCE", "0"), MARKET, ANYWHERE, &known));
+    members.iter().for_each(|member| member.knows(1 + liars.len()));
     let running: Vec<Running> = members.iter().map(|member| member.begin("cold")).collect();
     for (member, running) in members.iter().zip(running) {
         member.finish(running, &files, "cold");
     }
     assert!(members.iter().any(|member| member.log().contains(logged)), "nobody noticed");
+    let refuted = members.each_ref().map(|member| member.log().matches("it is fetched anew").count());
+    assert!(refuted.into_iter().all(|times| times <= kinds.len()), "a liar was believed twice: {refuted:?}");
     hub.counts().content().body_bytes as f64 / files.bytes() as f64
 }
 
 #[test]
 fn who_sends_other_bytes_than_it_signed_in_a_cold_swarm_is_banned() {
-    let copies = cold_beside(Rogue::SendsOther, "it lied");
+    let copies = cold_beside(&[Rogue::SendsOther], "it lied");
     assert!(copies < 1.5, "{copies} copies left the origin for three nodes");
 }
 
 #[test]
 fn who_signs_false_bytes_in_a_cold_swarm_costs_one_more_copy() {
-    let copies = cold_beside(Rogue::SignsFalse, "does not match");
+    let copies = cold_beside(&[Rogue::SignsFalse], "does not match");
     // Each of the three by itself would read it again: 4.
     assert!(copies < 2.6, "{copies} copies left the origin for three nodes");
+}
+
+#[test]
+fn liars_who_each_swear_to_another_content_have_nobody_read_by_itself() {
+    let copies = cold_beside(&[Rogue::SwearsNearly; 3], "does not match");
+    // Each of the three by itself would read it: 3.
+    assert!(copies < 2.1, "{copies} copies left the origin for three nodes");
 }

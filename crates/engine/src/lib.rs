@@ -282,12 +282,13 @@ impl Engine {
     }
 
     fn ended(&mut self, id: ReadId, outcome: Outcome, now: Time) {
-        let Some(Read { file: key, chunks, began, from, .. }) = self.take_back(id) else { return };
-        if let From::Peer { peer, content } = from {
-            self.ended_by_peer(key, peer, content, chunks, outcome, now);
-            self.settle(key, now);
+        let Some(read) = self.take_back(id) else { return };
+        if let From::Peer { peer, content } = read.from {
+            self.ended_by_peer(&read, peer, content, outcome, now);
+            self.settle(read.file, now);
             return;
         }
+        let Read { file: key, chunks, began, .. } = read;
         let Some(file) = self.files.get_mut(&key) else { return };
         file.doubt.sampled();
         let Some(source) = self.sources.get_mut(&file.origin) else { return };

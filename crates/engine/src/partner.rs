@@ -53,7 +53,9 @@ pub(crate) struct Partner {
     pub(crate) relied_on: bool,
     /// Whether its chunks count as available: it is live, and not complete.
     pub(crate) counted: bool,
+    /// How often it refused what it was asked for, in a row, and when it did last.
     pub(crate) refusals: u32,
+    pub(crate) refused_at: Time,
 }
 
 impl Partner {
@@ -83,6 +85,7 @@ impl Partner {
             relied_on: true,
             counted: false,
             refusals: 0,
+            refused_at: Time::ZERO,
         }
     }
 

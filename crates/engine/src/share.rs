@@ -288,7 +288,7 @@ impl Share {
     /// What the content is: of what this node has, it can vouch for what fits.
     pub(crate) fn knows(&mut self, content: ContentId, fits: &[Range<u64>], dropped: &[Range<u64>]) {
         self.content = Content::Known(content);
-        (self.repair, self.repairs) = (None, false);
+        self.repairs = false;
         self.kept.clear();
         dropped.iter().for_each(|run| self.gone(run));
         fits.iter().for_each(|run| self.has_now(run.clone()));
@@ -420,7 +420,7 @@ impl Share {
         let fetchers = self.fetchers().count();
         let base = if self.hopeless || self.is_warm(around) {
             0
-        } else if let Some(since) = self.repair {
+        } else if let Some(since) = self.repair.filter(|_| !matches!(self.content, Content::Known(_))) {
             self.repairs |= self.is_turn_to_repair(since, now);
             if self.repairs { RANGES } else { 0 }
         } else {

@@ -142,7 +142,10 @@ impl Engine {
             FileWord::Nothing if share.whole && !partner.said_complete => {
                 (partner.is_to_come, partner.reading) = (true, Runs::default());
             }
-            FileWord::Nothing => share.is_gone(node),
+            FileWord::Nothing => {
+                share.is_gone(node);
+                self.cancel(|read| read.file == key && read.peer() == Some(peer));
+            }
         }
         self.review_at(key, now);
     }
@@ -286,7 +289,13 @@ impl Engine {
             share.gone(&run);
             file.waiting.insert(run);
         }
+        let follow = followers(share);
         liars.into_iter().for_each(|peer| self.ban(peer));
+        // What was told before holds no more: who counted on it begins anew with this node.
+        for peer in follow {
+            [FileWord::Nothing, FileWord::Follow].into_iter().for_each(|word| self.tell(peer, key, word));
+            self.tell_all(peer, key);
+        }
         self.review_at(key, now);
     }
 
@@ -310,16 +319,9 @@ impl Engine {
         }
     }
 
-    /// A read from a peer is over, but for `chunks`.
-    pub(crate) fn ended_by_peer(
-        &mut self,
-        key: FileKey,
-        peer: Peer,
-        content: Option<ContentId>,
-        chunks: Range<u64>,
-        outcome: Outcome,
-        now: Time,
-    ) {
+    /// A read from a peer is over, but for its chunks.
+    pub(crate) fn ended_by_peer(&mut self, read: &Read, peer: Peer, content: Option<ContentId>, outcome: Outcome, now: Time) {
+        let (key, chunks) = (read.file, read.chunks.clone());
         let spread = self.random.spread();
         let link = self.links.entry(peer).or_default();
         match outcome {
@@ -338,7 +340,10 @@ impl Engine {
             Outcome::Refused | Outcome::RangeIgnored => {
                 let Some(share) = self.share_with(key, peer) else { return };
                 let Some(partner) = share.partners.get_mut(&peer.node) else { return };
-                partner.refusals += 1;
+                // Those that are asked for side by side are refused together: they count once.
+                if read.began >= partner.refused_at {
+                    (partner.refusals, partner.refused_at) = (partner.refusals + 1, now);
+                }
                 if partner.refusals > MOST_REFUSALS {
                     share.cast_out(peer.node);
                 } else if partner.complete.is_none() || partner.complete == content {

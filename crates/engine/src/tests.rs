@@ -113,6 +113,12 @@ fn from_origin(actions: &[Action]) -> Vec<Started> {
     reads(&actions.iter().filter(of_origin).cloned().collect::<Vec<_>>())
 }
 
+/// What a peer was told.
+fn tells(actions: &[Action], to: u8) -> Vec<FileWord> {
+    let told = |action: &Action| if let Action::Tell { peer, message } = action { Some((*peer, message.body.clone())) } else { None };
+    actions.iter().filter_map(told).filter(|(other, _)| *other == peer(to)).map(|(_, word)| word).collect()
+}
+
 fn end(engine: &mut Engine, read: ReadId, outcome: Outcome, now: Time) {
     engine.handle(Event::Ended { read, outcome }, now);
 }

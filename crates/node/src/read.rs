@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::future::BoxFuture;
-use larder_content::{CHUNK_BYTES, ChunkLayout, OriginFile, Resource, VerifiedChunks};
+use larder_content::{CHUNK_BYTES, ChunkHash, ChunkLayout, OriginFile, Resource, VerifiedChunks};
 use larder_origin::{Access, OriginError, Origins};
 use larder_store::{Partial, SealError, Store, StoreError};
 
@@ -138,12 +138,8 @@ async fn write(
 ) -> Result<BytesMut, ReadError> {
     let written = tokio::task::spawn_blocking(move || {
         let chunks = VerifiedChunks::hashed(layout, first, bytes.clone()).map_err(|error| defect(&error))?;
-        partial.write(&chunks)?;
-        // What was there may be what a peer sent for it: the origin knows better.
-        if chunks.indices().zip(chunks.hashes()).any(|(chunk, hash)| partial.hash(chunk).is_some_and(|there| there != *hash)) {
-            partial.forget(chunks.indices())?;
-            partial.write(&chunks)?;
-        }
+        // What is there may be what a peer sent for it: the origin knows better.
+        write_over(&partial, &chunks)?;
         wrote(&chunks);
         follow(&partial);
         drop(chunks);
@@ -152,6 +148,18 @@ async fn write(
         Ok(memory)
     });
     written.await.map_err(|panic| defect(&panic))?
+}
+
+/// Writes chunks, in place of others that are there; tells whether there were such.
+pub(crate) fn write_over(partial: &Partial, chunks: &VerifiedChunks) -> Result<bool, StoreError> {
+    partial.write(chunks)?;
+    let is_other = |(chunk, hash): (u64, &ChunkHash)| partial.hash(chunk).is_some_and(|there| there != *hash);
+    let replaces = chunks.indices().zip(chunks.hashes()).any(is_other);
+    if replaces {
+        partial.forget(chunks.indices())?;
+        partial.write(chunks)?;
+    }
+    Ok(replaces)
 }
 
 /// Lets the proof follow what was written.

@@ -14,11 +14,6 @@ fn full() -> Engine {
     engine
 }
 
-fn tells(actions: &[Action], to: u8) -> Vec<FileWord> {
-    let told = |action: &Action| if let Action::Tell { peer, message } = action { Some((*peer, message.body.clone())) } else { None };
-    actions.iter().filter_map(told).filter(|(other, _)| *other == peer(to)).map(|(_, word)| word).collect()
-}
-
 #[test]
 fn one_that_follows_takes_the_place_of_one_that_has_not_answered() {
     let mut engine = full();

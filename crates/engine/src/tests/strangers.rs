@@ -139,6 +139,82 @@ fn a_file_of_which_nothing_is_in_doubt_is_proven_again() {
 }
 
 #[test]
+fn a_false_list_after_the_whole_was_refuted_does_not_have_what_others_sign_believed_again() {
+    let mut engine = engine(&[]);
+    let has_all = |engine: &mut Engine, now| {
+        say(engine, 1, key(1), FileWord::Follow, now);
+        say(engine, 1, key(1), FileWord::Have(vec![0..CHUNKS]), now);
+    };
+    has_all(&mut engine, Time::ZERO);
+    assert!(!asked(&actions(&mut engine, Time::ZERO)).is_empty());
+    engine.handle(Event::Refuted { file: key(1), missing: vec![0..CHUNKS] }, SECOND);
+    say(&mut engine, 3, key(1), FileWord::Follow, SECOND);
+    complete(&mut engine, 3, SECOND);
+    engine.handle(Event::Refuted { file: key(1), missing: vec![0..CHUNKS] }, 2 * SECOND);
+    has_all(&mut engine, 2 * SECOND);
+    assert_eq!(asked(&actions(&mut engine, 2 * SECOND)), []);
+}
+
+#[test]
+fn whoever_counts_on_what_was_refuted_hears_that_it_holds_no_more() {
+    let mut engine = engine(&[]);
+    say(&mut engine, 1, key(1), FileWord::Follow, Time::ZERO);
+    say(&mut engine, 1, key(1), FileWord::Have(vec![0..8]), Time::ZERO);
+    let mut now = Time::ZERO;
+    let has = |engine: &Engine| engine.files[&key(1)].share.as_ref().unwrap().had.clone();
+    while has(&engine).chunks() < 16 {
+        let actions = actions(&mut engine, now);
+        reads(&actions).into_iter().for_each(|read| finish(&mut engine, read, now));
+        now += TICK;
+    }
+    actions(&mut engine, now);
+    engine.handle(Event::Refuted { file: key(1), missing: vec![0..8] }, now);
+    let left: Vec<Range<u64>> = has(&engine).iter().collect();
+    let told = tells(&actions(&mut engine, now), 1);
+    assert_eq!(told[..3], [FileWord::Nothing, FileWord::Follow, FileWord::Have(left)]);
+}
+
+#[test]
+fn whoever_has_nothing_any_more_is_not_waited_for() {
+    let mut engine = engine(&[]);
+    say(&mut engine, 1, key(1), FileWord::Follow, Time::ZERO);
+    say(&mut engine, 1, key(1), FileWord::Have(vec![0..CHUNKS]), Time::ZERO);
+    let of_it: Vec<ReadId> = asked(&actions(&mut engine, Time::ZERO)).into_iter().map(|(read, ..)| read).collect();
+    assert!(!of_it.is_empty());
+    say(&mut engine, 1, key(1), FileWord::Nothing, SECOND);
+    let after = actions(&mut engine, SECOND);
+    assert!(of_it.iter().all(|read| after.contains(&Action::Cancel { read: *read })), "{after:?}");
+}
+
+#[test]
+fn what_is_refused_side_by_side_counts_once_and_again_and_again_ends_it() {
+    let mut engine = engine(&[]);
+    say(&mut engine, 1, key(1), FileWord::Follow, Time::ZERO);
+    say(&mut engine, 1, key(1), FileWord::Have(vec![0..CHUNKS]), Time::ZERO);
+    let is_out = |engine: &Engine| !engine.files[&key(1)].share.as_ref().unwrap().partners.contains_key(&peer(1).node);
+    // A partner that brings much is asked for much at once.
+    let mut asked_at_once = Vec::new();
+    for turn in 0..40 {
+        asked_at_once = asked(&actions(&mut engine, TICK * turn));
+        if asked_at_once.len() > 12 {
+            break;
+        }
+        std::mem::take(&mut asked_at_once).into_iter().for_each(|read| finish(&mut engine, read, TICK * turn + TICK / 2));
+    }
+    assert!(asked_at_once.len() > 12, "{asked_at_once:?}");
+    asked_at_once.into_iter().for_each(|(read, ..)| end(&mut engine, read, Outcome::Refused, 5 * SECOND));
+    assert!(!is_out(&engine));
+    let rounds = (0..40).position(|turn| {
+        let now = 6 * SECOND + TICK * turn;
+        say(&mut engine, 1, key(1), FileWord::Have(vec![0..CHUNKS]), now);
+        let asked = asked(&actions(&mut engine, now));
+        asked.into_iter().for_each(|(read, ..)| end(&mut engine, read, Outcome::Refused, now + TICK / 2));
+        is_out(&engine)
+    });
+    assert!(rounds.is_some_and(|rounds| rounds < 20), "{rounds:?}");
+}
+
+#[test]
 fn partners_that_were_misled_stay_partners() {
     let mut engine = engine(&[(1, Holding::Complete), (2, Holding::Fetching)]);
     complete(&mut engine, 1, Time::ZERO);

@@ -30,6 +30,8 @@ pub enum Rogue {
     SendsFalse,
     /// Says that the file is another, whose hashes, pieces and bytes it has.
     SwearsFalse,
+    /// The same of one that is false in a single chunk, another for each such rogue; in files of one chunk it is honest.
+    SwearsNearly,
     /// Says that it has what it has not.
     Refuses,
     /// Sends what is right, a chunk every second and a half.
@@ -63,6 +65,8 @@ struct KnownFile {
     content: OnceLock<ContentId>,
     /// Of which pieces it says that is, in the same way.
     pieces: OnceLock<Vec<PieceRow>>,
+    /// The chunk in which that is false, if it is in one.
+    false_chunk: OnceLock<u64>,
 }
 
 impl Known {
@@ -106,12 +110,27 @@ impl Known {
 
 impl KnownFile {
     fn new(key: FileKey, size: u64, source: Source) -> Self {
-        Self { key, size, source, content: OnceLock::new(), pieces: OnceLock::new() }
+        Self { key, size, source, content: OnceLock::new(), pieces: OnceLock::new(), false_chunk: OnceLock::new() }
     }
 
     fn bytes(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
         let pieces: Vec<bytes::Bytes> = self.source.pieces(range)?.collect::<io::Result<_>>()?;
         Ok(pieces.concat())
+    }
+
+    /// What it says that bytes are, those from a chunk on.
+    fn told(&self, kind: Rogue, first: u64, mut bytes: Vec<u8>) -> Vec<u8> {
+        if kind == Rogue::SwearsFalse {
+            return falsified(&bytes);
+        }
+        if kind == Rogue::SwearsNearly && self.size > CHUNK_BYTES {
+            let chunk = *self.false_chunk.get_or_init(|| fastrand::u64(..self.size.div_ceil(CHUNK_BYTES)));
+            let place = chunk.checked_sub(first).and_then(|skip| usize::try_from(skip * CHUNK_BYTES).ok());
+            if let Some(byte) = place.and_then(|place| bytes.get_mut(place)) {
+                *byte ^= 1;
+            }
+        }
+        bytes
     }
 
     /// Of how many chunks one that fetches it says that it has read them: a quarter of those of a large file.
@@ -123,8 +142,7 @@ impl KnownFile {
         if let Some(content) = self.content.get() {
             return Ok(*content);
         }
-        let bytes = self.bytes(0..self.size)?;
-        let bytes = if kind == Rogue::SwearsFalse { falsified(&bytes) } else { bytes };
+        let bytes = self.told(kind, 0, self.bytes(0..self.size)?);
         let content = ContentId::of(&bytes);
         if kind == Rogue::SwearsFalse {
             let mut hasher = XetHasher::new();
@@ -226,7 +244,7 @@ fn speak(market: &Market, kind: Rogue, to: NodeId, file: &KnownFile) -> io::Resu
     let words = match kind {
         Rogue::SendsOther | Rogue::SignsFalse if run.is_empty() => vec![FileWord::Nothing],
         Rogue::SendsOther | Rogue::SignsFalse => vec![FileWord::Reading(vec![run.clone()]), FileWord::Have(vec![run])],
-        Rogue::Stalls | Rogue::SendsFalse | Rogue::Refuses | Rogue::SwearsFalse | Rogue::Dawdles => {
+        Rogue::Stalls | Rogue::SendsFalse | Rogue::Refuses | Rogue::SwearsFalse | Rogue::SwearsNearly | Rogue::Dawdles => {
             vec![FileWord::Complete(file.content(kind)?)]
         }
     };
@@ -253,14 +271,16 @@ async fn misbehave(market: Market, kind: Rogue, mut upload: Upload, file: KnownF
         (Wanted::Chunks(_) | Wanted::Pieces(_), Rogue::Stalls) => upload.gone().await,
         (_, Rogue::Refuses) | (Wanted::Pieces(_), _) => upload.refuse(),
         (Wanted::Hashes(run), _) => {
-            let right = bytes(run.clone());
-            let told = if kind == Rogue::SwearsFalse { falsified(&right) } else { right };
+            let told = file.told(kind, run.start, bytes(run.clone()));
             upload.send_hashes(hashes(file.size, run.start, told)).await;
         }
-        (Wanted::Chunks(run), Rogue::Dawdles) => {
+        (Wanted::Chunks(run), Rogue::Dawdles | Rogue::SwearsNearly) => {
             for first in run {
-                tokio::time::sleep(DAWDLE).await;
-                let piece = Piece { first, bytes: bytes(first..first + 1).into(), claim: None, content: upload.content };
+                if kind == Rogue::Dawdles {
+                    tokio::time::sleep(DAWDLE).await;
+                }
+                let bytes = file.told(kind, first, bytes(first..first + 1)).into();
+                let piece = Piece { first, bytes, claim: None, content: upload.content };
                 if upload.send(piece).await.is_err() {
                     return;
                 }

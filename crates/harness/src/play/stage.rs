@@ -40,6 +40,7 @@ fn rogue(lies: Lying) -> Rogue {
     match lies {
         Lying::WrongBytes => Rogue::SendsFalse,
         Lying::SwearsFalse => Rogue::SwearsFalse,
+        Lying::SwearsNearly => Rogue::SwearsNearly,
         Lying::Stalls => Rogue::Stalls,
         Lying::Refuses => Rogue::Refuses,
         Lying::Dawdles => Rogue::Dawdles,

@@ -214,6 +214,8 @@ pub enum Lying {
     WrongBytes,
     /// It says that it holds everything, and that it is something else, whose hashes and bytes it gives.
     SwearsFalse,
+    /// The same, of something that is false in a single chunk, another for each such node.
+    SwearsNearly,
     /// It says that it holds everything, and never answers.
     Stalls,
     /// It says that it holds everything, and answers that it does not.

@@ -110,8 +110,16 @@ pub(super) enum Failing {
     Down,
 }
 
-const KINDS: [Rogue; 7] =
-    [Rogue::Stalls, Rogue::SendsFalse, Rogue::SwearsFalse, Rogue::Refuses, Rogue::Dawdles, Rogue::SendsOther, Rogue::SignsFalse];
+const KINDS: [Rogue; 8] = [
+    Rogue::Stalls,
+    Rogue::SendsFalse,
+    Rogue::SwearsFalse,
+    Rogue::SwearsNearly,
+    Rogue::Refuses,
+    Rogue::Dawdles,
+    Rogue::SendsOther,
+    Rogue::SignsFalse,
+];
 const FAILINGS: [Failing; 4] = [Failing::Unavailable, Failing::Cut, Failing::TooMany, Failing::Down];
 
 /// All events of a soak of so many seconds, by time.

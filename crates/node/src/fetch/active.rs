@@ -18,6 +18,8 @@ use crate::read::Source;
 
 /// How often a file is read before bytes that match nothing are called corrupt.
 const MAX_READINGS: usize = 3;
+/// How often what came of peers may be refuted, each time for the word of others, before the origin alone is asked.
+const MOST_REFUTED: usize = 8;
 
 /// One file while it is being fetched.
 pub(super) struct Active {
@@ -159,6 +161,12 @@ impl Active {
             ready: None,
             early: Vec::new(),
         }
+    }
+
+    /// Whether what came of peers comes anew if the whole is not the file.
+    pub(super) fn may_refute(&self) -> bool {
+        let is_of_others = || self.shared.as_ref().is_some_and(|shared| !shared.foreign().is_empty());
+        self.from_peers && self.refuted < MOST_REFUTED && is_of_others()
     }
 
     pub(super) fn join(&mut self, wanted: Wanted, ticket: Ticket, answer: oneshot::Sender<Result<Fetched, Arc<FetchError>>>) {

@@ -12,7 +12,7 @@ use larder_peers::{ChunkRequest, ChunkStream, FetchError as PeerError, Piece};
 use larder_store::{Blob, Partial, SealError, Store};
 
 use super::shared::{SharedFile, Wrong};
-use crate::read::{ReadError, defect, follow};
+use crate::read::{ReadError, defect, follow, write_over};
 
 /// How often it is looked whether bytes come.
 const LOOK: Duration = Duration::from_millis(500);
@@ -57,7 +57,12 @@ impl Question {
             let bytes = piece.bytes.len() as u64;
             let written = tokio::task::spawn_blocking(move || {
                 let (chunks, claim) = shared.check(piece).map_err(of_wrong)?;
-                partial.write(&chunks)?;
+                // What is there may be what was refuted since.
+                if shared.is_own(chunks.indices()) {
+                    partial.write(&chunks)?;
+                } else if write_over(&partial, &chunks)? {
+                    shared.replaced(chunks.indices());
+                }
                 if !shared.fits(&chunks) {
                     partial.forget(chunks.indices())?;
                     return Err(of_wrong(claim.map_or(Wrong::Sender, |claim| Wrong::Signer(claim.signer))));

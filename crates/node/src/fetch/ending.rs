@@ -28,7 +28,7 @@ impl Driver {
             Body::Large(partial) => {
                 let (partial, reporter, reading) = (partial.clone(), self.reporter.clone(), active.reading);
                 let listed = active.source.file.clone();
-                let kept = active.shared.is_some() && active.from_peers && active.refuted == 0;
+                let kept = active.may_refute();
                 let (store, shared) = (self.store.clone(), active.shared.clone());
                 tokio::task::spawn_blocking(move || {
                     let is_unproven = listed.digests.is_empty();
@@ -57,7 +57,7 @@ impl Driver {
                 self.engine.handle(Event::Unwanted { file: key }, self.now());
                 if let Some(active) = self.active.get_mut(&key).filter(|active| active.from_peers) {
                     // From here on its origin alone is asked.
-                    (active.refuted, active.share) = (2, None);
+                    active.share = None;
                 }
                 self.mismatched(key, content, mismatch);
             }

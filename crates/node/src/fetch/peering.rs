@@ -22,7 +22,7 @@ impl Driver {
     pub(super) fn share(&mut self, key: FileKey) -> Option<Box<Sharing>> {
         let active = self.active.get_mut(&key)?;
         let strong = active.source.file.strength().is_some_and(|strength| strength >= Strength::OneLocator);
-        if active.scope != Scope::Public || !strong || active.refuted > 1 {
+        if active.scope != Scope::Public || !strong {
             return None;
         }
         let share = active.share.clone()?;
@@ -203,7 +203,7 @@ impl Driver {
 
     /// What came from peers was not the file: what others gave comes anew. Tells whether that is tried.
     pub(super) fn refute(&mut self, key: FileKey) -> bool {
-        let Some(active) = self.active.get_mut(&key).filter(|active| active.from_peers && active.refuted == 0) else { return false };
+        let Some(active) = self.active.get_mut(&key).filter(|active| active.may_refute()) else { return false };
         let Some(shared) = active.shared.clone() else { return false };
         active.refuted += 1;
         tracing::warn!(file = %active.source.file.locator, "what came from peers does not match: it is fetched anew");

@@ -187,7 +187,7 @@ impl Driver {
                 active.take_back_runs(&missing);
                 if active.listing.settled > MOST_SETTLED {
                     tracing::warn!(file = %active.source.file.locator, "what comes from peers is false again and again: its origin alone is asked");
-                    (active.refuted, active.share) = (2, None);
+                    active.share = None;
                     self.engine.handle(Event::Unwanted { file: key }, self.now());
                     return self.begin(key);
                 }
@@ -254,7 +254,7 @@ fn forget_wrong(partial: &Partial, shared: &SharedFile) -> Result<Verdict, Store
     let layout = ChunkLayout::new(partial.size());
     let places = partial.check_all_pieces()?.unwrap_or_default();
     let wrong: BTreeSet<u64> = places.iter().flat_map(|place| place.start / CHUNK_BYTES..place.end.div_ceil(CHUNK_BYTES)).collect();
-    for chunk in wrong.into_iter().filter(|chunk| !shared.is_own(*chunk)) {
+    for chunk in wrong.into_iter().filter(|chunk| !shared.is_own(*chunk..*chunk + 1)) {
         let run = chunk..chunk + 1;
         if let Some((bytes, hashes)) = partial.read(run.clone())? {
             let is_as_it_came = VerifiedChunks::check(layout, chunk, bytes, &hashes).is_ok();
