@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use larder_content::{CHUNK_BYTES, ContentId, FileKey, FileWord, NodeId};
 
+use crate::content::Content;
 use crate::file::{Place, WantedFile};
 use crate::link::Link;
 use crate::pace::Straight;
 use crate::partner::Partner;
-use crate::share::{Content, Share, Standing, Surroundings};
+use crate::share::{Share, Standing, Surroundings};
 use crate::swarm::{followers, have};
 use crate::{Action, Engine, From, Peer, Read, Time};
 
@@ -211,14 +212,7 @@ impl Engine {
         if share.content != Content::Unknown || share.whole {
             return;
         }
-        let says = share.partners.iter_mut().filter(|(_, partner)| partner.live);
-        let says = says.filter_map(|(node, partner)| Some((*node, partner.complete.or(partner.knows)?, partner)));
-        let refuted = &share.refuted;
-        let says = says.filter(|(_, content, _)| !refuted.contains(content));
-        // Those that were asked least, then those that have all, in whatever order.
-        let next = says.min_by_key(|(.., partner)| (partner.tries, partner.complete.is_none(), self.random.below(u64::MAX)));
-        let Some((node, content, partner)) = next else { return };
-        partner.tries += 1;
+        let Some((node, content)) = share.next_to_show(|| self.random.below(u64::MAX)) else { return };
         share.content = Content::Asked(node, content, now);
         self.actions.push_back(Action::FetchHashes { file: key, peer: Peer { market: share.market, node }, content });
     }

@@ -29,6 +29,7 @@
 mod asking;
 mod chunks;
 mod config;
+mod content;
 mod doubt;
 mod extents;
 mod file;
@@ -266,7 +267,7 @@ impl Engine {
             {
                 partner.progress.beat(now);
                 // Who says that it has all of it has nothing to refuse.
-                partner.refusals = if partner.complete.is_some() { partner.refusals } else { 0 };
+                partner.record.refusals = if partner.complete.is_some() { partner.record.refusals } else { 0 };
             }
             share.arrived(arrived, bytes, now);
             // What others are told next is gathered from now on; of what is moved whole nothing is.
@@ -283,12 +284,12 @@ impl Engine {
 
     fn ended(&mut self, id: ReadId, outcome: Outcome, now: Time) {
         let Some(read) = self.take_back(id) else { return };
-        if let From::Peer { peer, content } = read.from {
-            self.ended_by_peer(&read, peer, content, outcome, now);
-            self.settle(read.file, now);
-            return;
+        let key = read.file;
+        if let From::Peer { .. } = read.from {
+            self.ended_by_peer(read, outcome, now);
+            return self.settle(key, now);
         }
-        let Read { file: key, chunks, began, .. } = read;
+        let Read { chunks, began, .. } = read;
         let Some(file) = self.files.get_mut(&key) else { return };
         file.doubt.sampled();
         let Some(source) = self.sources.get_mut(&file.origin) else { return };
@@ -318,8 +319,7 @@ impl Engine {
                 share.hopeless = true;
             }
             self.cancel_reads_of(key, |read| read.from == From::Origin);
-            self.review_at(key, now);
-            return;
+            return self.review_at(key, now);
         }
         if hopeless {
             self.forget(key);

@@ -7,14 +7,18 @@ use larder_content::{ContentId, NodeId};
 
 use crate::Time;
 use crate::chunks::Chunks;
+use crate::content::Content;
 use crate::link::Pulse;
 use crate::runs::Runs;
-use crate::share::{ANSWER, Content, Share};
+use crate::share::{ANSWER, Share};
 
 /// How long a partner may bring nothing and still is the hope of a file that its origin does not give.
 pub(crate) const HOPE: Duration = Duration::from_secs(30);
-/// The most nodes that are remembered to be of no use for the file.
+/// The most nodes that are remembered to be of no use for the file, and of which a record is kept.
 const MOST_OUTCASTS: usize = 256;
+const MOST_RECORDS: usize = 256;
+/// The most refusals in a row. A node that was deceived says at most so often that it has nothing, and then what it has.
+const MOST_REFUSALS: u32 = 8;
 
 /// A node that holds or fetches the file.
 #[derive(Debug)]
@@ -25,8 +29,6 @@ pub(crate) struct Partner {
     pub(crate) complete: Option<ContentId>,
     /// The content that it goes by, without proof.
     pub(crate) knows: Option<ContentId>,
-    /// How often it was asked for chunk hashes.
-    pub(crate) tries: u32,
     pub(crate) reading: Runs,
     /// Words alone give it no more time before, unless it has delivered something since they last did.
     excused_until: Time,
@@ -53,9 +55,19 @@ pub(crate) struct Partner {
     pub(crate) relied_on: bool,
     /// Whether its chunks count as available: it is live, and not complete.
     pub(crate) counted: bool,
-    /// How often it refused what it was asked for, in a row, and when it did last.
+    pub(crate) record: Record,
+}
+
+/// What is remembered of a node that was a partner, should it come again.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Record {
+    /// How often it refused what it was asked for, or had nothing any more, in a row; and when that counted last.
     pub(crate) refusals: u32,
     pub(crate) refused_at: Time,
+    /// How often it was excused for that, since it was deceived.
+    pub(crate) excused: usize,
+    /// How often it was asked for chunk hashes.
+    pub(crate) tries: u32,
 }
 
 impl Partner {
@@ -67,7 +79,6 @@ impl Partner {
             misfits: Runs::default(),
             complete: None,
             knows: None,
-            tries: 0,
             reading: Runs::default(),
             excused_until: now,
             has_delivered: false,
@@ -84,8 +95,7 @@ impl Partner {
             stuck: false,
             relied_on: true,
             counted: false,
-            refusals: 0,
-            refused_at: Time::ZERO,
+            record: Record::default(),
         }
     }
 
@@ -159,14 +169,19 @@ impl Share {
                 }
             }
         }
-        self.partners.insert(node, Partner::new(self.count, now));
+        let record = self.records.remove(&node).unwrap_or_default();
+        self.partners.insert(node, Partner { record, ..Partner::new(self.count, now) });
         true
     }
 
-    /// Forgets a partner.
+    /// Forgets a partner, but for its record.
     pub(crate) fn part(&mut self, node: NodeId) {
         self.count(node, false);
-        self.partners.remove(&node);
+        if let Some(Partner { record, .. }) = self.partners.remove(&node)
+            && self.records.len() < MOST_RECORDS
+        {
+            self.records.insert(node, record);
+        }
         if matches!(self.content, Content::Asked(asked, ..) if asked == node) {
             self.content = Content::Unknown;
         }
@@ -176,6 +191,25 @@ impl Share {
     pub(crate) fn is_gone(&mut self, node: NodeId) {
         self.part(node);
         self.ring.loses(node);
+    }
+
+    /// A partner refused what was asked of it, or says that it has nothing any more. Whoever does so again and again has no part in the file any
+    /// more, unless it was deceived: then it may come anew.
+    pub(crate) fn refuses(&mut self, node: NodeId, now: Time) {
+        let Some(partner) = self.partners.get_mut(&node) else { return };
+        partner.record.refusals += 1;
+        partner.record.refused_at = now;
+        if partner.record.refusals <= MOST_REFUSALS {
+            return;
+        }
+        let is_deceived = self.partners.get(&node).is_some_and(|partner| self.is_deceived(partner));
+        match self.partners.get_mut(&node).filter(|_| is_deceived) {
+            Some(partner) => {
+                partner.record.excused += 1;
+                self.is_gone(node);
+            }
+            None => self.cast_out(node),
+        }
     }
 
     /// Parts with a node for good.

@@ -16,12 +16,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
 
-use larder_content::{CHUNK_BYTES, ContentId, FileKey, NodeId};
+use larder_content::{CHUNK_BYTES, FileKey, NodeId};
 
 use crate::chunks::Chunks;
+use crate::content::{Content, Oaths};
 use crate::extents::SCAN;
 use crate::link::Rate;
-use crate::partner::Partner;
+use crate::partner::{Partner, Record};
 use crate::ring::Ring;
 use crate::runs::Runs;
 use crate::waiting::Waiting;
@@ -29,9 +30,6 @@ use crate::{MarketId, Sharing, Time, readers};
 
 /// How long a node that was sighted may take to answer before it no longer counts.
 pub(crate) const ANSWER: Duration = Duration::from_secs(2);
-/// How long the chunk hashes of a file may take to come, and how much longer for each: 320 kB/s.
-const HASHES: Duration = Duration::from_secs(3);
-const HASH: Duration = Duration::from_micros(100);
 /// How long a reader may deliver nothing, at least, before its extents may be read by others.
 pub(crate) const SILENCE: Duration = Duration::from_secs(2);
 /// The longest that a reader may deliver nothing before others read in its place.
@@ -42,8 +40,6 @@ pub(crate) const RAMP: Duration = Duration::from_millis(750);
 const RANGES: usize = 16;
 /// The most chunks of one read when others fetch the file too: what is lost when it turns out that another reads them.
 const SHARED_RANGE_CHUNKS: u64 = 16;
-/// The most claims about the file's content that are remembered as false.
-const MOST_REFUTED: usize = 16;
 
 /// One file, shared.
 #[derive(Debug)]
@@ -70,10 +66,10 @@ pub(crate) struct Share {
     pub(crate) starves_since: Option<Time>,
     /// Those that are no partners any more, whatever they say: they had not what they said they have.
     pub(crate) outcasts: BTreeSet<NodeId>,
+    /// Of those that were partners.
+    pub(crate) records: BTreeMap<NodeId, Record>,
     pub(crate) content: Content,
-    pub(crate) refuted: Vec<ContentId>,
-    /// Whose word for a chunk was another than that of the content which is being fetched.
-    pub(crate) suspects: BTreeSet<NodeId>,
+    pub(crate) oaths: Oaths,
     /// Since when what came is known to be false: nothing is believed but proven content; and whether it is this node that reads
     /// the file anew, for all.
     pub(crate) repair: Option<Time>,
@@ -82,7 +78,7 @@ pub(crate) struct Share {
     pub(crate) had: Runs,
     pub(crate) untold: Runs,
     /// The chunks of an earlier run, for which it cannot vouch before it knows the content.
-    kept: Runs,
+    pub(crate) kept: Runs,
     /// How many partners have each chunk.
     availability: Vec<u16>,
     /// What more than one of them has.
@@ -117,16 +113,6 @@ pub(crate) struct Share {
     pub(crate) only_whole: bool,
     /// All is had, and is being proven.
     pub(crate) sealing: bool,
-}
-
-/// What is known of the file's content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Content {
-    Unknown,
-    /// A partner was asked for its chunk hashes, at that time.
-    Asked(NodeId, ContentId, Time),
-    /// The chunk hashes are there, and fit this content id.
-    Known(ContentId),
 }
 
 /// How a partner stands as a peer, whatever the file.
@@ -180,9 +166,9 @@ impl Share {
             readers_take: None,
             starves_since: None,
             outcasts: BTreeSet::new(),
+            records: BTreeMap::new(),
             content: Content::Unknown,
-            refuted: Vec::new(),
-            suspects: BTreeSet::new(),
+            oaths: Oaths::default(),
             repair: None,
             repairs: false,
             only_mine: 0,
@@ -266,35 +252,13 @@ impl Share {
         }
     }
 
-    /// A partner has all, and what it is.
-    pub(crate) fn is_complete(&mut self, node: NodeId, content: ContentId, now: Time) {
-        self.count(node, false);
-        self.ring.loses(node);
-        let mut all = Runs::default();
-        all.insert(0..self.count);
-        self.gain(node, &all);
-        if let Some(partner) = self.partners.get_mut(&node) {
-            (partner.complete, partner.reading) = (Some(content), Runs::default());
-            partner.progress.beat(now);
-        }
-    }
-
     /// This node has chunks more.
     pub(crate) fn arrived(&mut self, run: Range<u64>, bytes: u64, now: Time) {
         self.rate.add(bytes, now);
         self.has_now(run);
     }
 
-    /// What the content is: of what this node has, it can vouch for what fits.
-    pub(crate) fn knows(&mut self, content: ContentId, fits: &[Range<u64>], dropped: &[Range<u64>]) {
-        self.content = Content::Known(content);
-        self.repairs = false;
-        self.kept.clear();
-        dropped.iter().for_each(|run| self.gone(run));
-        fits.iter().for_each(|run| self.has_now(run.clone()));
-    }
-
-    fn has_now(&mut self, run: Range<u64>) {
+    pub(crate) fn has_now(&mut self, run: Range<u64>) {
         for chunk in run.clone() {
             if !self.had.contains(chunk) && self.available(chunk) == 0 {
                 self.only_mine += 1;
@@ -320,53 +284,6 @@ impl Share {
         usize::try_from(chunk).ok().and_then(|place| self.availability.get(place)).copied().unwrap_or_default()
     }
 
-    pub(crate) fn refute(&mut self, content: ContentId) {
-        if self.refuted.len() < MOST_REFUTED && !self.refuted.contains(&content) {
-            self.refuted.push(content);
-        }
-        if matches!(self.content, Content::Known(other) | Content::Asked(_, other, _) if other == content) {
-            self.forget_content();
-        }
-    }
-
-    /// What the file is, is open again: whatever a partner had as something else may be it.
-    fn forget_content(&mut self) {
-        self.content = Content::Unknown;
-        // They signed for something else than what it is not.
-        self.suspects.clear();
-        let misfits = self.partners.iter_mut().map(|(node, partner)| (*node, std::mem::take(&mut partner.misfits)));
-        let misfits: Vec<(NodeId, Runs)> = misfits.collect();
-        for (node, runs) in misfits {
-            self.gain(node, &runs);
-        }
-    }
-
-    /// It is not that content, whoever says so; no word of blame, since an origin can serve one host something else.
-    pub(crate) fn disown(&mut self, content: ContentId) {
-        self.refute(content);
-        let says: Vec<NodeId> =
-            self.partners.iter().filter(|(_, partner)| partner.complete == Some(content)).map(|(node, _)| *node).collect();
-        says.into_iter().for_each(|node| self.part(node));
-    }
-
-    /// A partner could not show the chunk hashes of what it said the file is.
-    pub(crate) fn cannot_show(&mut self, node: NodeId) {
-        self.content = Content::Unknown;
-        match self.partners.get_mut(&node) {
-            Some(partner) if partner.complete.is_none() => partner.knows = None,
-            _ => self.cast_out(node),
-        }
-    }
-
-    pub(crate) fn is_refuted(&self, content: ContentId) -> bool {
-        self.refuted.contains(&content)
-    }
-
-    /// How long the chunk hashes may take.
-    pub(crate) fn hashes_take(&self) -> Duration {
-        HASHES + HASH.saturating_mul(u32::try_from(self.count).unwrap_or(u32::MAX))
-    }
-
     /// Whether a live partner has all that is missing, or may say so in a moment: for that a file waits once, when it is wanted.
     fn is_warm(&self, around: &Surroundings<'_>) -> bool {
         let waits = around.now < self.answers_until;
@@ -376,14 +293,6 @@ impl Share {
             None => partner.said_complete && !partner.answered && waits,
         };
         self.partners.values().filter(|partner| partner.live && partner.relied_on).any(complete)
-    }
-
-    /// Whether a file of that content may be what is wanted, as far as is known.
-    pub(crate) fn is_of_use(&self, content: ContentId) -> bool {
-        match self.content {
-            Content::Known(known) => known == content,
-            Content::Unknown | Content::Asked(..) => !self.is_refuted(content),
-        }
     }
 
     /// Sees who counts, and so how much is read from the origin at once.
@@ -418,9 +327,12 @@ impl Share {
         self.forget_news(now);
         self.doubt();
         let fetchers = self.fetchers().count();
+        let is_known = matches!(self.content, Content::Known(_));
+        // That is what is repaired, should it prove false.
+        self.repair = self.repair.map(|since| if is_known { now } else { since });
         let base = if self.hopeless || self.is_warm(around) {
             0
-        } else if let Some(since) = self.repair.filter(|_| !matches!(self.content, Content::Known(_))) {
+        } else if let Some(since) = self.repair.filter(|_| !is_known) {
             self.repairs |= self.is_turn_to_repair(since, now);
             if self.repairs { RANGES } else { 0 }
         } else {
@@ -440,15 +352,6 @@ impl Share {
     fn unread(&self, silence: Duration) -> Duration {
         let unknown = if self.is_crowd { SLOWEST } else { silence * 4 };
         self.readers_take.map_or(unknown, |take| (take * 4).min(SLOWEST)).max(silence)
-    }
-
-    /// Lets go of a content that nobody has any more where others have another, if the origin will not say.
-    fn doubt(&mut self) {
-        let Content::Known(known) = self.content else { return };
-        let mut complete = self.partners.values().filter_map(|partner| partner.complete).peekable();
-        if self.hopeless && complete.peek().is_some() && complete.all(|content| content != known && !self.refuted.contains(&content)) {
-            self.refute(known);
-        }
     }
 
     /// Whether it is for this node to read anew what was false: after a wait for each node that comes before it by rank, a short one

@@ -6,17 +6,16 @@ use std::time::Duration;
 
 use larder_content::{CHUNK_BYTES, ContentId, FileKey, FileMessage, FileWord, Holding, NodeId};
 
+use crate::content::Content;
 use crate::doubt::Pieces;
 use crate::message::Compared;
 use crate::partner::Met;
 use crate::runs::Runs;
-use crate::share::{Content, Share};
+use crate::share::Share;
 use crate::{Action, Config, Engine, From, Outcome, Peer, Read, ReadId, Time};
 
 /// The most runs of chunks in one message.
 const MOST_RUNS: usize = 1000;
-/// Requests that a partner may refuse in a row before it is left alone.
-const MOST_REFUSALS: u32 = 8;
 /// How long a peer that lied is left alone.
 const BAN: Duration = Duration::from_secs(3600);
 
@@ -109,8 +108,8 @@ impl Engine {
             FileWord::Complete(content) => {
                 if share.is_refuted(content) {
                     share.part(node);
-                } else {
-                    share.is_complete(node, content, now);
+                } else if !share.is_complete(node, content, now) {
+                    share.cast_out(node);
                 }
             }
             FileWord::Knows(content) => partner.knows = Some(content),
@@ -143,6 +142,7 @@ impl Engine {
                 (partner.is_to_come, partner.reading) = (true, Runs::default());
             }
             FileWord::Nothing => {
+                share.refuses(node, now);
                 share.is_gone(node);
                 self.cancel(|read| read.file == key && read.peer() == Some(peer));
             }
@@ -212,8 +212,8 @@ impl Engine {
                     dropped.iter().for_each(|run| share.gone(run));
                     return self.review_at(key, now);
                 }
-                share.knows(content, &fits, &dropped);
-                share.suspects.extend(contradicted);
+                share.knows(peer.node, content, &fits, &dropped);
+                share.oaths.suspects.extend(contradicted);
                 fits.into_iter().for_each(|run| file.waiting.remove(run));
                 let followers = followers(share);
                 followers.into_iter().for_each(|peer| self.tell(peer, key, FileWord::Knows(content)));
@@ -263,7 +263,7 @@ impl Engine {
     pub(crate) fn proven(&mut self, key: FileKey, content: ContentId, liars: Vec<NodeId>) {
         let Some(share) = self.files.get(&key).and_then(|file| file.share.as_deref()) else { return self.forget(key) };
         let (market, follow) = (share.market, followers(share));
-        let mut suspects = if share.content == Content::Known(content) { share.suspects.clone() } else { BTreeSet::new() };
+        let mut suspects = if share.content == Content::Known(content) { share.oaths.suspects.clone() } else { BTreeSet::new() };
         suspects.extend(liars);
         follow.into_iter().for_each(|peer| self.tell(peer, key, FileWord::Complete(content)));
         suspects.into_iter().for_each(|node| self.ban(Peer { market, node }));
@@ -275,14 +275,10 @@ impl Engine {
         self.cancel(|read| read.file == key);
         let Some(file) = self.files.get_mut(&key) else { return };
         let Some(share) = file.share.as_deref_mut() else { return };
-        let mut liars = Vec::new();
         // What came was held against the list of that content, whose word it is alone: nothing of what others claim is in doubt.
         let is_list_alone = matches!(share.content, Content::Known(_)) && share.repair.is_none();
-        if let Content::Known(content) = share.content {
-            share.refute(content);
-            let vouched = share.partners.iter().filter(|(_, partner)| partner.complete == Some(content));
-            liars.extend(vouched.map(|(node, _)| Peer { market: share.market, node: *node }));
-        }
+        let liars = if let Content::Known(content) = share.content { share.disprove(content) } else { Vec::new() };
+        let market = share.market;
         (share.repair, share.repairs, share.sealing) = (if is_list_alone { None } else { Some(now) }, false, false);
         share.mine.clear();
         for run in missing {
@@ -290,7 +286,7 @@ impl Engine {
             file.waiting.insert(run);
         }
         let follow = followers(share);
-        liars.into_iter().for_each(|peer| self.ban(peer));
+        liars.into_iter().for_each(|node| self.ban(Peer { market, node }));
         // What was told before holds no more: who counted on it begins anew with this node.
         for peer in follow {
             [FileWord::Nothing, FileWord::Follow].into_iter().for_each(|word| self.tell(peer, key, word));
@@ -320,8 +316,8 @@ impl Engine {
     }
 
     /// A read from a peer is over, but for its chunks.
-    pub(crate) fn ended_by_peer(&mut self, read: &Read, peer: Peer, content: Option<ContentId>, outcome: Outcome, now: Time) {
-        let (key, chunks) = (read.file, read.chunks.clone());
+    pub(crate) fn ended_by_peer(&mut self, read: Read, outcome: Outcome, now: Time) {
+        let Read { file: key, chunks, began, from: From::Peer { peer, content }, .. } = read else { return };
         let spread = self.random.spread();
         let link = self.links.entry(peer).or_default();
         match outcome {
@@ -333,21 +329,20 @@ impl Engine {
                 let Some(share) = self.share_with(key, peer) else { return };
                 // Nothing is held against anyone that was held against a list which is none by now.
                 if matches!(share.content, Content::Known(_)) {
-                    share.suspects.insert(signer);
+                    share.oaths.suspects.insert(signer);
                 }
                 share.misfits(peer.node, chunks);
             }
             Outcome::Refused | Outcome::RangeIgnored => {
                 let Some(share) = self.share_with(key, peer) else { return };
-                let Some(partner) = share.partners.get_mut(&peer.node) else { return };
-                // Those that are asked for side by side are refused together: they count once.
-                if read.began >= partner.refused_at {
-                    (partner.refusals, partner.refused_at) = (partner.refusals + 1, now);
-                }
-                if partner.refusals > MOST_REFUSALS {
-                    share.cast_out(peer.node);
-                } else if partner.complete.is_none() || partner.complete == content {
+                let Some(partner) = share.partners.get(&peer.node) else { return };
+                let (is_complete, refused_at) = (partner.complete.is_some(), partner.record.refused_at);
+                if partner.complete.is_none() || partner.complete == content {
                     share.lose(peer.node, chunks);
+                }
+                // What one that fetches it was asked for side by side is refused together: it counts once.
+                if is_complete || began >= refused_at {
+                    share.refuses(peer.node, now);
                 }
             }
         }

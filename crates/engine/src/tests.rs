@@ -8,6 +8,7 @@ mod crowd;
 mod doubt;
 mod faults;
 mod market;
+mod oaths;
 mod patience;
 mod places;
 mod schedules;

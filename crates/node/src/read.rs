@@ -139,7 +139,7 @@ async fn write(
     let written = tokio::task::spawn_blocking(move || {
         let chunks = VerifiedChunks::hashed(layout, first, bytes.clone()).map_err(|error| defect(&error))?;
         // What is there may be what a peer sent for it: the origin knows better.
-        write_over(&partial, &chunks)?;
+        write_over(&partial, &chunks, |_| false)?;
         wrote(&chunks);
         follow(&partial);
         drop(chunks);
@@ -150,16 +150,16 @@ async fn write(
     written.await.map_err(|panic| defect(&panic))?
 }
 
-/// Writes chunks, in place of others that are there; tells whether there were such.
-pub(crate) fn write_over(partial: &Partial, chunks: &VerifiedChunks) -> Result<bool, StoreError> {
+/// Writes chunks, in place of others that are there, but for those that are `kept`; gives which it replaced.
+pub(crate) fn write_over(partial: &Partial, chunks: &VerifiedChunks, kept: impl Fn(u64) -> bool) -> Result<Vec<u64>, StoreError> {
     partial.write(chunks)?;
-    let is_other = |(chunk, hash): (u64, &ChunkHash)| partial.hash(chunk).is_some_and(|there| there != *hash);
-    let replaces = chunks.indices().zip(chunks.hashes()).any(is_other);
-    if replaces {
-        partial.forget(chunks.indices())?;
+    let is_other = |(chunk, hash): &(u64, &ChunkHash)| !kept(*chunk) && partial.hash(*chunk).is_some_and(|there| there != **hash);
+    let others: Vec<u64> = chunks.indices().zip(chunks.hashes()).filter(is_other).map(|(chunk, _)| chunk).collect();
+    others.iter().try_for_each(|chunk| partial.forget(*chunk..chunk + 1))?;
+    if !others.is_empty() {
         partial.write(chunks)?;
     }
-    Ok(replaces)
+    Ok(others)
 }
 
 /// Lets the proof follow what was written.

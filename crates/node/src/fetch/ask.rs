@@ -57,12 +57,8 @@ impl Question {
             let bytes = piece.bytes.len() as u64;
             let written = tokio::task::spawn_blocking(move || {
                 let (chunks, claim) = shared.check(piece).map_err(of_wrong)?;
-                // What is there may be what was refuted since.
-                if shared.is_own(chunks.indices()) {
-                    partial.write(&chunks)?;
-                } else if write_over(&partial, &chunks)? {
-                    shared.replaced(chunks.indices());
-                }
+                // What is there may be what was refuted.
+                shared.replaced(&write_over(&partial, &chunks, |chunk| shared.is_own(chunk))?);
                 if !shared.fits(&chunks) {
                     partial.forget(chunks.indices())?;
                     return Err(of_wrong(claim.map_or(Wrong::Sender, |claim| Wrong::Signer(claim.signer))));

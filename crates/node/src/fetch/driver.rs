@@ -38,7 +38,7 @@ pub(super) enum Report {
     Doubted { key: FileKey, reading: u64, place: Range<u64> },
     Settled { key: FileKey, reading: u64, verdict: Verdict },
     Ended { key: FileKey, read: ReadId, result: Result<Option<(Blob, Supply)>, ReadError> },
-    Sealed { key: FileKey, reading: u64, result: Result<Blob, SealError>, liars: Vec<NodeId> },
+    Sealed { key: FileKey, reading: u64, result: Result<Blob, SealError>, kept: bool, liars: Vec<NodeId> },
     Bound { key: FileKey, reading: u64, result: Result<Option<Blob>, StoreError> },
 }
 
@@ -274,7 +274,7 @@ impl Driver {
     fn report(&mut self, report: Report) {
         match report {
             Report::Opened { key, reading, opened } if self.is_current(key, reading) => self.opened(key, opened),
-            Report::Sealed { key, reading, result, liars } if self.is_current(key, reading) => self.sealed(key, result, liars),
+            Report::Sealed { key, reading, result, kept, liars } if self.is_current(key, reading) => self.sealed(key, result, kept, liars),
             Report::Bound { key, reading, result } if self.is_current(key, reading) => self.bound(key, result),
             Report::Compared { key, reading, peer, content, compared } if self.is_current(key, reading) => {
                 self.compared(key, peer, content, compared);

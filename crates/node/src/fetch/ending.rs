@@ -43,16 +43,16 @@ impl Driver {
                     let doubting = shared.filter(|shared| shared.doubts()).zip(result.as_ref().ok());
                     let judged = doubting.and_then(|(shared, blob)| Some(shared.liars(&*store.chunk_hashes(blob).ok()?)));
                     let liars = judged.unwrap_or_default();
-                    let _ = reporter.blocking_send(Report::Sealed { key, reading, result, liars });
+                    let _ = reporter.blocking_send(Report::Sealed { key, reading, result, kept, liars });
                 });
             }
         }
     }
 
-    pub(super) fn sealed(&mut self, key: FileKey, result: Result<Blob, SealError>, liars: Vec<NodeId>) {
+    pub(super) fn sealed(&mut self, key: FileKey, result: Result<Blob, SealError>, kept: bool, liars: Vec<NodeId>) {
         match result {
             Ok(blob) => self.proven(key, blob, liars),
-            Err(SealError::Mismatch { .. }) if self.refute(key) => {}
+            Err(SealError::Mismatch { .. }) if kept => self.refute(key),
             Err(SealError::Mismatch { mismatch, content }) => {
                 self.engine.handle(Event::Unwanted { file: key }, self.now());
                 if let Some(active) = self.active.get_mut(&key).filter(|active| active.from_peers) {

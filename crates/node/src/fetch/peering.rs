@@ -201,16 +201,17 @@ impl Driver {
         }
     }
 
-    /// What came from peers was not the file: what others gave comes anew. Tells whether that is tried.
-    pub(super) fn refute(&mut self, key: FileKey) -> bool {
-        let Some(active) = self.active.get_mut(&key).filter(|active| active.may_refute()) else { return false };
-        let Some(shared) = active.shared.clone() else { return false };
+    /// What came from peers was not the file: what others gave comes anew.
+    pub(super) fn refute(&mut self, key: FileKey) {
+        let Some((active, shared)) = self.active.get_mut(&key).and_then(|active| active.shared.clone().map(|shared| (active, shared)))
+        else {
+            return;
+        };
         active.refuted += 1;
         tracing::warn!(file = %active.source.file.locator, "what came from peers does not match: it is fetched anew");
         shared.disbelieve();
         let missing = shared.foreign();
         active.take_back_runs(&missing);
         self.engine.handle(Event::Refuted { file: key, missing }, self.now());
-        true
     }
 }

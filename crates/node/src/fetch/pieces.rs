@@ -254,7 +254,7 @@ fn forget_wrong(partial: &Partial, shared: &SharedFile) -> Result<Verdict, Store
     let layout = ChunkLayout::new(partial.size());
     let places = partial.check_all_pieces()?.unwrap_or_default();
     let wrong: BTreeSet<u64> = places.iter().flat_map(|place| place.start / CHUNK_BYTES..place.end.div_ceil(CHUNK_BYTES)).collect();
-    for chunk in wrong.into_iter().filter(|chunk| !shared.is_own(*chunk..*chunk + 1)) {
+    for chunk in wrong.into_iter().filter(|chunk| !shared.is_own(*chunk)) {
         let run = chunk..chunk + 1;
         if let Some((bytes, hashes)) = partial.read(run.clone())? {
             let is_as_it_came = VerifiedChunks::check(layout, chunk, bytes, &hashes).is_ok();

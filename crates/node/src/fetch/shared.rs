@@ -149,16 +149,17 @@ impl SharedFile {
         self.state().claims.of(at, &hashes).map(|(claim, fits)| (claim.clone(), at + fits))
     }
 
-    /// Whether this node read any of these chunks from the origin itself.
-    pub(crate) fn is_own(&self, mut chunks: Range<u64>) -> bool {
-        let state = self.state();
-        chunks.any(|chunk| state.own.get(place(chunk)) == Some(&true))
+    /// Whether this node read a chunk from the origin itself.
+    pub(crate) fn is_own(&self, chunk: u64) -> bool {
+        self.state().own.get(place(chunk)) == Some(&true)
     }
 
     /// What lies there now is what others gave, though this node may have read something else since it was looked.
-    pub(crate) fn replaced(&self, chunks: Range<u64>) {
+    pub(crate) fn replaced(&self, chunks: &[u64]) {
         let mut state = self.state();
-        state.own.get_mut(place(chunks.start)..place(chunks.end)).into_iter().flatten().for_each(|own| *own = false);
+        for chunk in chunks {
+            state.own.get_mut(place(*chunk)).into_iter().for_each(|own| *own = false);
+        }
     }
 
     /// The runs of chunks that others gave.
