@@ -13,7 +13,7 @@ from origins import HARNESS, end_on_signals
 
 SCENARIOS = Path(__file__).resolve().parent.parent / "crates" / "harness" / "scenarios"
 HONEST = "none"
-KINDS = ["wrong-bytes", "swears-false", "swears-nearly", "stalls", "refuses", "dawdles", "sends-other", "signs-false"]
+KINDS = ["wrong-bytes", "swears-false", "swears-nearly", "stalls", "refuses", "dawdles", "sends-other", "signs-false", "signs-nearly"]
 # Each with the most copies of the file that may leave the origin, and the longest time by that of the same run without liars.
 MARKETS = {"liars-warm": (1.05, 1.2), "liars": (2.1, 2.5)}
 

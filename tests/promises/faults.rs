@@ -185,9 +185,9 @@ fn nodes_whose_clocks_are_a_day_apart_share_as_others_do() {
     assert!(copies < 1.5, "{copies} copies left the origin for three nodes");
 }
 
-/// Three members fetch a file that nobody has, together with liars: the copies that left the origin.
-fn cold_beside(kinds: &[Rogue], logged: &str) -> f64 {
-    let files = Files::of_sizes([("model.safetensors", 16 * MIB), ("config.json", 900)]);
+/// Three members fetch a file of so many bytes that nobody has, together with liars: the copies that left the origin.
+fn cold_beside(kinds: &[Rogue], bytes: u64, logged: &str) -> f64 {
+    let files = Files::of_sizes([("model.safetensors", bytes), ("config.json", 900)]);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let hub = files.hub(6 * MIB);
     let bootstrap = Member::start(&hub, MARKET, &[]);
@@ -208,20 +208,26 @@ fn cold_beside(kinds: &[Rogue], logged: &str) -> f64 {
 
 #[test]
 fn who_sends_other_bytes_than_it_signed_in_a_cold_swarm_is_banned() {
-    let copies = cold_beside(&[Rogue::SendsOther], "it lied");
+    let copies = cold_beside(&[Rogue::SendsOther], 16 * MIB, "it lied");
     assert!(copies < 1.5, "{copies} copies left the origin for three nodes");
 }
 
 #[test]
-fn who_signs_false_bytes_in_a_cold_swarm_costs_one_more_copy() {
-    let copies = cold_beside(&[Rogue::SignsFalse], "does not match");
+fn who_signs_one_false_chunk_in_a_cold_swarm_costs_one_more_copy() {
+    let copies = cold_beside(&[Rogue::SignsNearly], 16 * MIB, "does not match: it is fetched anew");
     // Each of the three by itself would read it again: 4.
     assert!(copies < 2.6, "{copies} copies left the origin for three nodes");
 }
 
 #[test]
+fn who_signs_much_that_is_false_in_a_cold_swarm_is_found_at_once_and_costs_what_it_signed() {
+    let copies = cold_beside(&[Rogue::SignsFalse], 32 * MIB, "they signed for what is false");
+    assert!(copies < 1.6, "{copies} copies left the origin for three nodes");
+}
+
+#[test]
 fn liars_who_each_swear_to_another_content_have_nobody_read_by_itself() {
-    let copies = cold_beside(&[Rogue::SwearsNearly; 3], "does not match");
+    let copies = cold_beside(&[Rogue::SwearsNearly; 3], 16 * MIB, "does not match");
     // Each of the three by itself would read it: 3.
     assert!(copies < 2.1, "{copies} copies left the origin for three nodes");
 }

@@ -191,7 +191,7 @@ impl Engine {
             Event::Hashes { file, peer, content, compared } => self.hashes(file, peer, content, compared, now),
             Event::Contradicted { file, content } => self.contradicted(file, content, now),
             Event::Pieces { file, pieces } => self.heard_of_pieces(file, pieces, now),
-            Event::Disproven { file, content, missing } => self.disproven(file, content, missing, now),
+            Event::Disproven { file, content, signers, missing } => self.disproven(file, content, signers, missing, now),
             Event::Proven { file, content, liars } => self.proven(file, content, liars),
             Event::Refuted { file, missing } => self.refuted(file, missing, now),
         }

@@ -136,6 +136,8 @@ pub enum Event {
         file: FileKey,
         /// The content that it was taken to be, which it is not.
         content: Option<ContentId>,
+        /// Who signed for them, as far as that was found.
+        signers: Vec<NodeId>,
         /// The runs of those chunks.
         missing: Vec<Range<u64>>,
     },

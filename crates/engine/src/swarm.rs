@@ -241,9 +241,16 @@ impl Engine {
         }
     }
 
-    /// Some chunks are not the origin's, and so the file is not what it was taken to be: they come anew. No word of blame, since an origin
-    /// can list for one host what nobody else has.
-    pub(crate) fn disproven(&mut self, key: FileKey, content: Option<ContentId>, missing: Vec<Range<u64>>, now: Time) {
+    /// Some chunks are not the origin's, and so the file is not what it was taken to be, or not what `signers` say, who have no part in it any
+    /// more: they come anew. No word of blame, since an origin can list for one host what nobody else has.
+    pub(crate) fn disproven(
+        &mut self,
+        key: FileKey,
+        content: Option<ContentId>,
+        signers: Vec<NodeId>,
+        missing: Vec<Range<u64>>,
+        now: Time,
+    ) {
         // What was asked of those who swear to it is of no use, and a chunk may be reported that is gone.
         self.cancel(|read| read.file == key);
         let Some(file) = self.files.get_mut(&key) else { return };
@@ -254,6 +261,11 @@ impl Engine {
         for run in missing {
             share.gone(&run);
             file.waiting.insert(run);
+        }
+        let is_signed = !signers.is_empty();
+        signers.into_iter().for_each(|node| share.cast_out(node));
+        if is_signed {
+            self.tell_anew(key);
         }
         self.review_at(key, now);
         self.settle(key, now);
@@ -285,14 +297,18 @@ impl Engine {
             share.gone(&run);
             file.waiting.insert(run);
         }
-        let follow = followers(share);
         liars.into_iter().for_each(|node| self.ban(Peer { market, node }));
-        // What was told before holds no more: who counted on it begins anew with this node.
-        for peer in follow {
+        self.tell_anew(key);
+        self.review_at(key, now);
+    }
+
+    /// What was told before holds no more: who counted on it begins anew with this node.
+    fn tell_anew(&mut self, key: FileKey) {
+        let follow = self.files.get(&key).and_then(|file| file.share.as_deref()).map(followers);
+        for peer in follow.into_iter().flatten() {
             [FileWord::Nothing, FileWord::Follow].into_iter().for_each(|word| self.tell(peer, key, word));
             self.tell_all(peer, key);
         }
-        self.review_at(key, now);
     }
 
     fn ban(&mut self, peer: Peer) {

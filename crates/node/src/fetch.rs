@@ -13,6 +13,7 @@ mod pieces;
 mod reading;
 mod serve;
 mod shared;
+mod spot_checks;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

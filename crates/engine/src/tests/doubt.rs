@@ -85,7 +85,7 @@ fn while_it_is_settled_who_is_wrong_nothing_is_asked_for_or_read_and_afterwards_
         }
         let now = Duration::from_millis(400);
         if is_false {
-            engine.handle(Event::Disproven { file: key(1), content: Some(CONTENT), missing: vec![first.2] }, now);
+            engine.handle(Event::Disproven { file: key(1), content: Some(CONTENT), signers: vec![], missing: vec![first.2] }, now);
         } else {
             heard(&mut engine, Pieces::Unknown, now);
         }

@@ -40,12 +40,14 @@ pub enum Rogue {
     SendsOther,
     /// Fetches the file too, and signs what it sends as what it read from the origin: bytes of its own.
     SignsFalse,
+    /// The same, but a single chunk of what it says that it read is false.
+    SignsNearly,
 }
 
 impl Rogue {
     /// Whether it poses as one that fetches the file, and not as one that has it.
     fn fetches(self) -> bool {
-        matches!(self, Self::SendsOther | Self::SignsFalse)
+        matches!(self, Self::SendsOther | Self::SignsFalse | Self::SignsNearly)
     }
 }
 
@@ -120,11 +122,14 @@ impl KnownFile {
 
     /// What it says that bytes are, those from a chunk on.
     fn told(&self, kind: Rogue, first: u64, mut bytes: Vec<u8>) -> Vec<u8> {
-        if kind == Rogue::SwearsFalse {
-            return falsified(&bytes);
-        }
-        if kind == Rogue::SwearsNearly && self.size > CHUNK_BYTES {
-            let chunk = *self.false_chunk.get_or_init(|| fastrand::u64(..self.size.div_ceil(CHUNK_BYTES)));
+        let of = match kind {
+            Rogue::SwearsFalse | Rogue::SignsFalse => return falsified(&bytes),
+            Rogue::SwearsNearly => self.size.div_ceil(CHUNK_BYTES),
+            Rogue::SignsNearly => self.pretended(),
+            Rogue::Stalls | Rogue::SendsFalse | Rogue::Refuses | Rogue::Dawdles | Rogue::SendsOther => 0,
+        };
+        if of > 1 {
+            let chunk = *self.false_chunk.get_or_init(|| fastrand::u64(..of));
             let place = chunk.checked_sub(first).and_then(|skip| usize::try_from(skip * CHUNK_BYTES).ok());
             if let Some(byte) = place.and_then(|place| bytes.get_mut(place)) {
                 *byte ^= 1;
@@ -242,8 +247,8 @@ impl Drop for RogueNode {
 fn speak(market: &Market, kind: Rogue, to: NodeId, file: &KnownFile) -> io::Result<()> {
     let run = 0..file.pretended();
     let words = match kind {
-        Rogue::SendsOther | Rogue::SignsFalse if run.is_empty() => vec![FileWord::Nothing],
-        Rogue::SendsOther | Rogue::SignsFalse => vec![FileWord::Reading(vec![run.clone()]), FileWord::Have(vec![run])],
+        _ if kind.fetches() && run.is_empty() => vec![FileWord::Nothing],
+        Rogue::SendsOther | Rogue::SignsFalse | Rogue::SignsNearly => vec![FileWord::Reading(vec![run.clone()]), FileWord::Have(vec![run])],
         Rogue::Stalls | Rogue::SendsFalse | Rogue::Refuses | Rogue::SwearsFalse | Rogue::SwearsNearly | Rogue::Dawdles => {
             vec![FileWord::Complete(file.content(kind)?)]
         }
@@ -274,24 +279,15 @@ async fn misbehave(market: Market, kind: Rogue, mut upload: Upload, file: KnownF
             let told = file.told(kind, run.start, bytes(run.clone()));
             upload.send_hashes(hashes(file.size, run.start, told)).await;
         }
-        (Wanted::Chunks(run), Rogue::Dawdles | Rogue::SwearsNearly) => {
+        (Wanted::Chunks(run), _) => {
             for first in run {
                 if kind == Rogue::Dawdles {
                     tokio::time::sleep(DAWDLE).await;
                 }
-                let bytes = file.told(kind, first, bytes(first..first + 1)).into();
-                let piece = Piece { first, bytes, claim: None, content: upload.content };
-                if upload.send(piece).await.is_err() {
-                    return;
-                }
-            }
-        }
-        (Wanted::Chunks(run), Rogue::SendsFalse | Rogue::SwearsFalse | Rogue::SendsOther | Rogue::SignsFalse) => {
-            for index in run {
-                let right = bytes(index..index + 1);
-                let signed = || hashes(file.size, index, if kind == Rogue::SignsFalse { falsified(&right) } else { right.clone() });
-                let claim = kind.fetches().then(|| market.claim(upload.file, index, signed()));
-                let piece = Piece { first: index, bytes: falsified(&right).into(), claim, content: upload.content };
+                let told = file.told(kind, first, bytes(first..first + 1));
+                let sent = if matches!(kind, Rogue::SendsFalse | Rogue::SendsOther) { falsified(&told) } else { told.clone() };
+                let claim = kind.fetches().then(|| market.claim(upload.file, first, hashes(file.size, first, told)));
+                let piece = Piece { first, bytes: sent.into(), claim, content: upload.content };
                 if upload.send(piece).await.is_err() {
                     return;
                 }

@@ -46,6 +46,7 @@ fn rogue(lies: Lying) -> Rogue {
         Lying::Dawdles => Rogue::Dawdles,
         Lying::SendsOther => Rogue::SendsOther,
         Lying::SignsFalse => Rogue::SignsFalse,
+        Lying::SignsNearly => Rogue::SignsNearly,
     }
 }
 

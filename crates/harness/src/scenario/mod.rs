@@ -226,6 +226,8 @@ pub enum Lying {
     SendsOther,
     /// It fetches too, and signs bytes of its own as what it read from the origin.
     SignsFalse,
+    /// The same, but a single chunk of what it says that it read is false.
+    SignsNearly,
 }
 
 /// That nodes leave.

@@ -110,7 +110,7 @@ pub(super) enum Failing {
     Down,
 }
 
-const KINDS: [Rogue; 8] = [
+const KINDS: [Rogue; 9] = [
     Rogue::Stalls,
     Rogue::SendsFalse,
     Rogue::SwearsFalse,
@@ -119,6 +119,7 @@ const KINDS: [Rogue; 8] = [
     Rogue::Dawdles,
     Rogue::SendsOther,
     Rogue::SignsFalse,
+    Rogue::SignsNearly,
 ];
 const FAILINGS: [Failing; 4] = [Failing::Unavailable, Failing::Cut, Failing::TooMany, Failing::Down];
 

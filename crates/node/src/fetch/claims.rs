@@ -15,20 +15,28 @@ impl Claims {
         self.0.insert((claim.first, claim.signer), claim);
     }
 
-    /// Takes out those that `me` did not sign.
-    pub(super) fn take_of_others(&mut self, me: NodeId) -> Vec<Claim> {
-        self.0.extract_if(.., |(_, signer), _| *signer != me).map(|(_, claim)| claim).collect()
+    /// Takes out those of some signers.
+    pub(super) fn take_of(&mut self, signers: impl Fn(NodeId) -> bool) -> Vec<Claim> {
+        self.0.extract_if(.., |(_, signer), _| signers(*signer)).map(|(_, claim)| claim).collect()
+    }
+
+    /// Who says that a chunk has this hash.
+    pub(super) fn signers(&self, chunk: u64, hash: ChunkHash) -> impl Iterator<Item = NodeId> {
+        self.covering(chunk).filter(move |claim| claim.run(chunk..chunk + 1) == [hash]).map(|claim| claim.signer)
+    }
+
+    fn covering(&self, chunk: u64) -> impl Iterator<Item = &Claim> {
+        let first = chunk.saturating_sub(Claim::MAX_CHUNKS as u64 - 1);
+        self.0.range((first, NodeId([0; 32]))..=(chunk, NodeId([u8::MAX; 32]))).map(|(_, claim)| claim)
     }
 
     /// The claim that says most of `hashes`, which are those from chunk `at` on, and of how many it does.
     pub(super) fn of(&self, at: u64, hashes: &[ChunkHash]) -> Option<(&Claim, u64)> {
-        let first = at.saturating_sub(Claim::MAX_CHUNKS as u64 - 1);
-        let covering = self.0.range((first, NodeId([0; 32]))..=(at, NodeId([u8::MAX; 32]))).map(|(_, claim)| claim);
         let says = |claim: &Claim| {
             let claimed = claim.run(at..claim.chunks().end.max(at));
             claimed.iter().zip(hashes).take_while(|(one, other)| one == other).count() as u64
         };
-        covering.map(|claim| (claim, says(claim))).max_by_key(|(_, fits)| *fits).filter(|(_, fits)| *fits > 0)
+        self.covering(at).map(|claim| (claim, says(claim))).max_by_key(|(_, fits)| *fits).filter(|(_, fits)| *fits > 0)
     }
 }
 
@@ -66,7 +74,18 @@ mod tests {
         let mut claims = Claims::default();
         claims.keep(claim(1, 0, &[10]));
         claims.keep(claim(2, 0, &[10]));
-        let others: Vec<u8> = claims.take_of_others(NodeId([1; 32])).into_iter().map(|claim| claim.signer.0[0]).collect();
+        let others: Vec<u8> = claims.take_of(|signer| signer != NodeId([1; 32])).into_iter().map(|claim| claim.signer.0[0]).collect();
         assert_eq!((others, of(&claims, 0, &[10])), (vec![2], Some((1, 1))));
+    }
+
+    #[test]
+    fn all_who_say_a_hash_are_named_and_nobody_else() {
+        let mut claims = Claims::default();
+        claims.keep(claim(1, 0, &[10, 11]));
+        claims.keep(claim(2, 1, &[11]));
+        claims.keep(claim(3, 0, &[10, 0]));
+        claims.keep(claim(4, 0, &[10]));
+        let signers: Vec<u8> = claims.signers(1, ChunkHash([11; 32])).map(|signer| signer.0[0]).collect();
+        assert_eq!(signers, [1, 2]);
     }
 }

@@ -17,6 +17,7 @@ use super::active::{Active, Body, Supply};
 use super::ask::{Heard, Question};
 use super::pieces::Verdict;
 use super::reading::Reading;
+use super::spot_checks::Found;
 use super::{Command, FetchError, Fetched, QUEUE, Ticket, Wanted};
 use crate::home::find_by_pieces;
 use crate::market::{MarketEvent, Markets};
@@ -39,6 +40,7 @@ pub(super) enum Report {
     Settled { key: FileKey, reading: u64, verdict: Verdict },
     Ended { key: FileKey, read: ReadId, result: Result<Option<(Blob, Supply)>, ReadError> },
     Sealed { key: FileKey, reading: u64, result: Result<Blob, SealError>, kept: bool, liars: Vec<NodeId> },
+    Checked { key: FileKey, reading: u64, found: Found },
     Bound { key: FileKey, reading: u64, result: Result<Option<Blob>, StoreError> },
 }
 
@@ -275,6 +277,7 @@ impl Driver {
         match report {
             Report::Opened { key, reading, opened } if self.is_current(key, reading) => self.opened(key, opened),
             Report::Sealed { key, reading, result, kept, liars } if self.is_current(key, reading) => self.sealed(key, result, kept, liars),
+            Report::Checked { key, reading, found } if self.is_current(key, reading) => self.checked(key, found),
             Report::Bound { key, reading, result } if self.is_current(key, reading) => self.bound(key, result),
             Report::Compared { key, reading, peer, content, compared } if self.is_current(key, reading) => {
                 self.compared(key, peer, content, compared);
@@ -286,6 +289,7 @@ impl Driver {
             Report::Settled { key, reading, verdict } if self.is_current(key, reading) => self.settled(key, verdict),
             Report::Opened { .. }
             | Report::Sealed { .. }
+            | Report::Checked { .. }
             | Report::Bound { .. }
             | Report::Compared { .. }
             | Report::Contradicted { .. }

@@ -193,7 +193,7 @@ impl Driver {
                 }
                 content.into_iter().for_each(|content| shared.forget_list(content));
                 // If nothing is missing, it is complete once more.
-                self.engine.handle(Event::Disproven { file: key, content, missing }, self.now());
+                self.engine.handle(Event::Disproven { file: key, content, signers: Vec::new(), missing }, self.now());
             }
             Verdict::List => {
                 partial.drop_pieces();

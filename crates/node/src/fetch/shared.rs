@@ -3,7 +3,7 @@
 //! Invariant: a chunk from a peer is checked against the list if there is one, else against the claim that came with it, before it
 //! is written; a chunk is shown only with one of the two.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,6 +27,8 @@ struct State {
     claims: Claims,
     /// Those of others that were there when the whole was refuted: what the file is shows who signed for what is false.
     doubted: Vec<Claim>,
+    /// Whose word for chunks counts no more: they signed for one that is false.
+    distrusted: BTreeSet<NodeId>,
     list: Option<Arc<ChunkHashes>>,
     /// The number of the question for a list whose answer is awaited.
     question: u64,
@@ -51,8 +53,8 @@ fn place(chunk: u64) -> usize {
 
 impl SharedFile {
     pub(crate) fn new(key: FileKey, layout: ChunkLayout, market_id: MarketId, market: Market) -> Self {
-        let (claims, doubted) = (Claims::default(), Vec::new());
-        let state = State { claims, doubted, list: None, question: 0, own: vec![false; place(layout.count())] };
+        let (claims, doubted, distrusted) = (Claims::default(), Vec::new(), BTreeSet::new());
+        let state = State { claims, doubted, distrusted, list: None, question: 0, own: vec![false; place(layout.count())] };
         Self { key, layout, market_id, market, state: Mutex::new(state) }
     }
 
@@ -84,8 +86,34 @@ impl SharedFile {
         let mut state = self.state();
         state.list = None;
         state.question += 1;
-        let others = state.claims.take_of_others(me);
+        let others = state.claims.take_of(|signer| signer != me);
         state.doubted.extend(others);
+    }
+
+    /// The chunks that are there by the word of others, by who signed for them.
+    pub(crate) fn by_signer(&self, partial: &Partial) -> BTreeMap<NodeId, Vec<u64>> {
+        let state = self.state();
+        let mut signed: BTreeMap<NodeId, Vec<u64>> = BTreeMap::new();
+        for (chunk, hash) in foreign(&state).filter_map(|chunk| Some((chunk, partial.hash(chunk)?))) {
+            let others = state.claims.signers(chunk, hash).filter(|signer| *signer != self.market.id());
+            others.for_each(|signer| signed.entry(signer).or_default().push(chunk));
+        }
+        signed
+    }
+
+    /// Who signed that a chunk has this hash.
+    pub(crate) fn signers(&self, chunk: u64, hash: ChunkHash) -> Vec<NodeId> {
+        self.state().claims.signers(chunk, hash).collect()
+    }
+
+    /// Believes nothing of what these signed; gives the chunks that nobody else says to be what is there.
+    pub(crate) fn distrust(&self, partial: &Partial, signers: &BTreeSet<NodeId>) -> Vec<Range<u64>> {
+        let mut state = self.state();
+        let theirs = state.claims.take_of(|signer| signers.contains(&signer));
+        state.doubted.extend(theirs);
+        state.distrusted.extend(signers);
+        let is_vouched = |chunk: u64| partial.hash(chunk).is_some_and(|hash| state.claims.signers(chunk, hash).next().is_some());
+        runs(foreign(&state).filter(|chunk| !is_vouched(*chunk)))
     }
 
     /// Whether there are claims that the file itself will judge.
@@ -131,6 +159,7 @@ impl SharedFile {
                 None => Wrong::Sender,
             }),
             (None, None) => Err(Wrong::Unvouched),
+            (None, Some(claim)) if self.state().distrusted.contains(&claim.signer) => Err(Wrong::Unvouched),
             (_, claim) => Ok((found, claim)),
         }
     }
@@ -164,9 +193,7 @@ impl SharedFile {
 
     /// The runs of chunks that others gave.
     pub(crate) fn foreign(&self) -> Vec<Range<u64>> {
-        let state = self.state();
-        let others = (0u64..).zip(&state.own).filter(|(_, own)| !**own).map(|(chunk, _)| chunk);
-        runs(others)
+        runs(foreign(&self.state()))
     }
 
     /// Whether nothing that is known by now says that chunks are others.
@@ -208,6 +235,11 @@ impl SharedFile {
         }
         Ok(Compared::Known { fits: runs(fits.into_iter()), dropped, contradicted })
     }
+}
+
+/// The chunks that others gave.
+fn foreign(state: &State) -> impl Iterator<Item = u64> {
+    (0u64..).zip(&state.own).filter(|(_, own)| !**own).map(|(chunk, _)| chunk)
 }
 
 /// Ascending chunks as runs.

@@ -1,0 +1,159 @@
+//! Spot checks: where the whole proves false in a cold swarm, a chunk of each who signed most is read from the origin.
+//!
+//! Whoever signed much that is false is found so in a moment, and only what it signed comes anew. Whoever is false in few chunks is not, most
+//! often: then one node reads the file anew for all, and what differs is little.
+//!
+//! Invariants: only a proof that failed leads to spot checks, once a reading; nobody else's word says whom to look at; and a chunk that was read
+//! takes the place of what is there.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use larder_content::{ChunkLayout, FileKey, NodeId, VerifiedChunks};
+use larder_engine::Event;
+use larder_store::{Partial, StoreError};
+
+use super::active::{Body, Supply};
+use super::driver::{Driver, Report};
+use super::shared::SharedFile;
+use crate::read::{Source, write_over};
+
+/// The most that all who fetch a file read for that together, by the whole; and the most chunks of one.
+const PART: u64 = 8;
+const MOST_CHUNKS: u64 = 16;
+/// How many are read at once, and how long that may take.
+const AT_ONCE: usize = 4;
+const TAKES: Duration = Duration::from_secs(10);
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// The chunks that were read.
+    read: Vec<u64>,
+    /// Who signed for others, and what nobody else says to be what was there: it is there no more.
+    signers: BTreeSet<NodeId>,
+    missing: Vec<Range<u64>>,
+}
+
+impl Driver {
+    /// Begins to look who signed for what is false, if nothing but signatures says what the file is; tells whether it does.
+    pub(super) fn spot_check(&mut self, key: FileKey) -> bool {
+        let Some(active) = self.active.get_mut(&key) else { return false };
+        let (Body::Large(partial), Some(shared)) = (&active.body, &active.shared) else { return false };
+        if active.is_checked || shared.list().is_some() {
+            return false;
+        }
+        active.is_checked = true;
+        let (partial, shared, source) = (partial.clone(), shared.clone(), active.source.clone());
+        let (reporter, reading) = (self.reporter.clone(), active.reading);
+        tokio::spawn(async move {
+            let found = look(source, partial, shared).await;
+            let _ = reporter.send(Report::Checked { key, reading, found }).await;
+        });
+        true
+    }
+
+    pub(super) fn checked(&mut self, key: FileKey, found: Found) {
+        let Found { read, signers, missing } = found;
+        let Some(active) = self.active.get_mut(&key) else { return };
+        let layout = ChunkLayout::new(active.source.file.size);
+        for chunk in read {
+            let place = layout.bytes(chunk, chunk + 1);
+            active.take_back(place.end - place.start);
+            active.count(place.end - place.start, Supply::Origin);
+        }
+        if signers.is_empty() {
+            return self.refute(key);
+        }
+        active.refuted += 1;
+        active.take_back_runs(&missing);
+        let (file, signers): (_, Vec<NodeId>) = (&active.source.file.locator, signers.into_iter().collect());
+        tracing::warn!(%file, ?signers, "they signed for what is false: what nobody else signed comes anew");
+        self.engine.handle(Event::Disproven { file: key, content: None, signers, missing }, self.now());
+    }
+}
+
+/// Reads chunks from the origin, one of each who signed most.
+async fn look(source: Source, partial: Partial, shared: Arc<SharedFile>) -> Found {
+    let layout = ChunkLayout::new(partial.size());
+    let signed = {
+        let (partial, shared) = (partial.clone(), shared.clone());
+        tokio::task::spawn_blocking(move || shared.by_signer(&partial)).await.unwrap_or_default()
+    };
+    let read = futures::stream::iter(pick(signed, layout.count())).map(|chunk| {
+        let read = source.read_piece(layout.bytes(chunk, chunk + 1));
+        async move { Some((chunk, read.await.ok()?)) }
+    });
+    let read = read.buffer_unordered(AT_ONCE).take_until(tokio::time::sleep(TAKES)).filter_map(std::future::ready);
+    let read: Vec<(u64, Bytes)> = read.collect().await;
+    let compared = tokio::task::spawn_blocking(move || compare(&partial, &shared, read)).await;
+    compared.unwrap_or_else(|_| Ok(Found::default())).unwrap_or_else(|error| {
+        tracing::warn!(%error, "what the origin says of chunks cannot be held against what is there");
+        Found::default()
+    })
+}
+
+/// Which chunks are read: any one of each who signed most.
+fn pick(signed: BTreeMap<NodeId, Vec<u64>>, count: u64) -> BTreeSet<u64> {
+    let most = (count / (PART * (signed.len() as u64 + 1))).clamp(1, MOST_CHUNKS);
+    let mut chunks: Vec<Vec<u64>> = signed.into_values().collect();
+    chunks.sort_by_key(|chunks| Reverse(chunks.len()));
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    chunks.iter().take(most).filter_map(fastrand::choice).copied().collect()
+}
+
+/// Finds who signed for something else than what was read, puts that in its place, and forgets what only they say.
+fn compare(partial: &Partial, shared: &SharedFile, read: Vec<(u64, Bytes)>) -> Result<Found, StoreError> {
+    let layout = ChunkLayout::new(partial.size());
+    let mut found = Found::default();
+    for (chunk, bytes) in read {
+        let Ok(chunks) = VerifiedChunks::hashed(layout, chunk, bytes) else { continue };
+        let there = partial.hash(chunk).filter(|there| [*there] != *chunks.hashes());
+        there.into_iter().for_each(|there| found.signers.extend(shared.signers(chunk, there)));
+        write_over(partial, &chunks, |_| false)?;
+        shared.read_own(partial, &chunks);
+        found.read.push(chunk);
+    }
+    if !found.signers.is_empty() {
+        found.missing = shared.distrust(partial, &found.signers);
+        found.missing.iter().try_for_each(|run| partial.forget(run.clone()))?;
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signed(signers: u8, chunks: u64) -> BTreeMap<NodeId, Vec<u64>> {
+        let of = |signer| u64::from(signer) * chunks..(u64::from(signer) + 1) * chunks;
+        (0..signers).map(|signer| (NodeId([signer; 32]), of(signer).collect())).collect()
+    }
+
+    #[test]
+    fn all_who_fetch_a_file_look_at_an_eighth_of_it_at_most() {
+        for (signers, chunks) in [(1, 512), (7, 64), (31, 64), (200, 4)] {
+            let count = u64::from(signers) * chunks;
+            let picked = pick(signed(signers, chunks), count).len() as u64;
+            assert!(picked * (u64::from(signers) + 1) <= (count / PART).max(u64::from(signers) + 1), "{signers}: {picked}");
+            assert!(picked >= 1);
+        }
+    }
+
+    #[test]
+    fn whoever_signed_most_is_looked_at_first_and_each_once() {
+        let mut all = signed(4, 100);
+        all.insert(NodeId([9; 32]), (400..640).collect());
+        all.insert(NodeId([8; 32]), (640..641).collect());
+        let picked = pick(all, 100);
+        assert!(picked.len() == 1 && (400..640).contains(picked.first().unwrap()), "{picked:?}");
+        let picked = pick(signed(4, 100), 400);
+        let owners: Vec<u64> = picked.iter().map(|chunk| chunk / 100).collect();
+        assert_eq!(owners, [0, 1, 2, 3]);
+    }
+}
