@@ -104,6 +104,8 @@ def larder(scene):
         scene.wait("nodes to be connected", lambda host=host: is_connected(host))
     for holder in scene.holders:
         prepare(scene, holder).wait()
+        # A job has it before it is held against the digest that others ask for it by.
+        scene.wait("a holder to hold it", lambda holder=holder: status(holder)["fetching"] == 0)
     runs = [prepare(scene, node, patience="none" if cold else None, gated=True) for node in scene.nodes]
     time.sleep(SETTLE_SECONDS)
     yield
@@ -112,8 +114,11 @@ def larder(scene):
 
 
 def is_connected(host):
-    status = run([LARDER, "status", "--json"], host.environment).document()
-    return all(market["peers"] for market in status["markets"])
+    return all(market["peers"] for market in status(host)["markets"])
+
+
+def status(host):
+    return run([LARDER, "status", "--json"], host.environment).document()
 
 
 def prepare(scene, host, patience=None, gated=False):

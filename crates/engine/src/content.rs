@@ -1,7 +1,8 @@
 //! What a shared file's content is taken to be, and by whose word.
 //!
 //! Invariants: a content that a proof refuted is never believed again; whoever swore to it is banned, also when it has left or says something
-//! else by then; and nobody has a second list of its own believed for that it goes by it. So each that is refuted costs its author a key.
+//! else by then; and once something was refuted, only those who swear are believed. So each that is refuted but the first costs its author an
+//! identity.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -39,9 +40,8 @@ pub(crate) struct Oaths {
     refuted: Vec<ContentId>,
     /// What each who said that it has all says that it is.
     sworn: BTreeMap<NodeId, ContentId>,
-    /// Who showed the list of the content that is known, and who that of one that was refuted.
-    shown_by: Option<NodeId>,
-    misled: BTreeSet<NodeId>,
+    /// Whether a proof refuted any of it.
+    was_disproven: bool,
     /// Whose word for a chunk was another than that of the content which is being fetched.
     pub(crate) suspects: BTreeSet<NodeId>,
 }
@@ -72,7 +72,7 @@ impl Share {
     pub(crate) fn next_to_show(&mut self, mut any: impl FnMut() -> u64) -> Option<(NodeId, ContentId)> {
         let oaths = &self.oaths;
         let says = self.partners.iter_mut().filter(|(_, partner)| partner.live).filter_map(|(node, partner)| {
-            let content = partner.complete.or(partner.knows.filter(|_| !oaths.misled.contains(node)))?;
+            let content = partner.complete.or(partner.knows.filter(|_| !oaths.was_disproven))?;
             (!oaths.refuted.contains(&content)).then_some((*node, content, partner))
         });
         let (node, content, partner) = says.min_by_key(|(.., partner)| (partner.record.tries, partner.complete.is_none(), any()))?;
@@ -80,10 +80,9 @@ impl Share {
         Some((node, content))
     }
 
-    /// What the content is, as `node` showed: of what this node has, it can vouch for what fits.
-    pub(crate) fn knows(&mut self, node: NodeId, content: ContentId, fits: &[Range<u64>], dropped: &[Range<u64>]) {
+    /// What the content is: of what this node has, it can vouch for what fits.
+    pub(crate) fn knows(&mut self, content: ContentId, fits: &[Range<u64>], dropped: &[Range<u64>]) {
         self.content = Content::Known(content);
-        self.oaths.shown_by = Some(node);
         self.repairs = false;
         self.kept.clear();
         dropped.iter().for_each(|run| self.gone(run));
@@ -93,7 +92,7 @@ impl Share {
     /// It is not that content, as a proof showed; gives who swore that it is.
     pub(crate) fn disprove(&mut self, content: ContentId) -> Vec<NodeId> {
         let liars: Vec<NodeId> = self.oaths.sworn.iter().filter(|(_, sworn)| **sworn == content).map(|(node, _)| *node).collect();
-        self.oaths.misled.extend(self.oaths.shown_by.take());
+        self.oaths.was_disproven = true;
         self.oaths.refuted.push(content);
         self.forget_content();
         liars

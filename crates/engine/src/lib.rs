@@ -46,6 +46,7 @@ mod share;
 mod source;
 mod swarm;
 mod turns;
+mod verdicts;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -191,9 +192,9 @@ impl Engine {
             Event::Hashes { file, peer, content, compared } => self.hashes(file, peer, content, compared, now),
             Event::Contradicted { file, content } => self.contradicted(file, content, now),
             Event::Pieces { file, pieces } => self.heard_of_pieces(file, pieces, now),
-            Event::Disproven { file, content, signers, missing } => self.disproven(file, content, signers, missing, now),
+            Event::Disproven { file, content, missing } => self.disproven(file, content, missing, now),
             Event::Proven { file, content, liars } => self.proven(file, content, liars),
-            Event::Refuted { file, missing } => self.refuted(file, missing, now),
+            Event::Refuted { file, signers, missing } => self.refuted(file, &signers, missing, now),
         }
     }
 
@@ -323,8 +324,7 @@ impl Engine {
         }
         if hopeless {
             self.forget(key);
-            self.actions.push_back(Action::GiveUp { file: key });
-            return;
+            return self.actions.push_back(Action::GiveUp { file: key });
         }
         if whole {
             self.cancel_reads_of(key, |_| true);

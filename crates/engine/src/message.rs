@@ -136,8 +136,6 @@ pub enum Event {
         file: FileKey,
         /// The content that it was taken to be, which it is not.
         content: Option<ContentId>,
-        /// Who signed for them, as far as that was found.
-        signers: Vec<NodeId>,
         /// The runs of those chunks.
         missing: Vec<Range<u64>>,
     },
@@ -154,7 +152,9 @@ pub enum Event {
     Refuted {
         /// The file.
         file: FileKey,
-        /// The runs of chunks that this node did not read from the origin itself.
+        /// Who is known to have signed for what is false.
+        signers: Vec<NodeId>,
+        /// The runs of chunks that come anew: what these signed, or if nobody is known, all that this node did not read from the origin itself.
         missing: Vec<Range<u64>>,
     },
 }

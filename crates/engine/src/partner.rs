@@ -17,7 +17,7 @@ pub(crate) const HOPE: Duration = Duration::from_secs(30);
 /// The most nodes that are remembered to be of no use for the file, and of which a record is kept.
 const MOST_OUTCASTS: usize = 256;
 const MOST_RECORDS: usize = 256;
-/// The most refusals in a row. A node that was deceived says at most so often that it has nothing, and then what it has.
+/// The most refusals in a row. A node that was deceived says no more often that it has nothing, and then what it has.
 const MOST_REFUSALS: u32 = 8;
 
 /// A node that holds or fetches the file.
@@ -68,6 +68,12 @@ pub(crate) struct Record {
     pub(crate) excused: usize,
     /// How often it was asked for chunk hashes.
     pub(crate) tries: u32,
+}
+
+impl Record {
+    fn says_something(&self) -> bool {
+        self.refusals > 0 || self.excused > 0 || self.tries > 0
+    }
 }
 
 impl Partner {
@@ -126,6 +132,11 @@ impl Partner {
         Some(took)
     }
 
+    /// Whether it said that it has or reads some of the file.
+    pub(crate) fn has_said_something(&self) -> bool {
+        self.complete.is_some() || self.has.len() > 0 || !self.reading.is_empty()
+    }
+
     /// Whether nothing has come of it for so long that nothing is to be expected.
     pub(crate) fn stuck_at(&self, now: Time) -> bool {
         now.saturating_sub(self.progress.last()) > HOPE
@@ -177,10 +188,12 @@ impl Share {
     /// Forgets a partner, but for its record.
     pub(crate) fn part(&mut self, node: NodeId) {
         self.count(node, false);
-        if let Some(Partner { record, .. }) = self.partners.remove(&node)
-            && self.records.len() < MOST_RECORDS
-        {
+        if let Some(Partner { record, .. }) = self.partners.remove(&node).filter(|partner| partner.record.says_something()) {
             self.records.insert(node, record);
+        }
+        if self.records.len() > MOST_RECORDS {
+            let least = self.records.iter().min_by_key(|(_, record)| (record.excused, record.refusals)).map(|(node, _)| *node);
+            least.and_then(|node| self.records.remove(&node));
         }
         if matches!(self.content, Content::Asked(asked, ..) if asked == node) {
             self.content = Content::Unknown;
@@ -205,7 +218,7 @@ impl Share {
         let is_deceived = self.partners.get(&node).is_some_and(|partner| self.is_deceived(partner));
         match self.partners.get_mut(&node).filter(|_| is_deceived) {
             Some(partner) => {
-                partner.record.excused += 1;
+                (partner.record.excused, partner.record.refusals) = (partner.record.excused + 1, 0);
                 self.is_gone(node);
             }
             None => self.cast_out(node),

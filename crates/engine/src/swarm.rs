@@ -1,23 +1,20 @@
 //! What the engine does with peers: hears them, asks them, tells them, and believes them or not.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
-use larder_content::{CHUNK_BYTES, ContentId, FileKey, FileMessage, FileWord, Holding, NodeId};
+use larder_content::{CHUNK_BYTES, FileKey, FileMessage, FileWord, Holding};
 
 use crate::content::Content;
 use crate::doubt::Pieces;
-use crate::message::Compared;
 use crate::partner::Met;
 use crate::runs::Runs;
 use crate::share::Share;
+use crate::verdicts::BAN;
 use crate::{Action, Config, Engine, From, Outcome, Peer, Read, ReadId, Time};
 
 /// The most runs of chunks in one message.
 const MOST_RUNS: usize = 1000;
-/// How long a peer that lied is left alone.
-const BAN: Duration = Duration::from_secs(3600);
 
 /// A node that did not come to look for that long was stopped itself: while anything is asked of peers, it looks twice a second.
 const ASLEEP: Duration = Duration::from_millis(1500);
@@ -88,7 +85,7 @@ impl Engine {
             return;
         };
         let had_answered = std::mem::replace(&mut partner.answered, true);
-        partner.spoke = now;
+        let spoke = std::mem::replace(&mut partner.spoke, now);
         let was_to_come = std::mem::take(&mut partner.is_to_come);
         match message.body {
             FileWord::Follow => {
@@ -109,7 +106,7 @@ impl Engine {
                 if share.is_refuted(content) {
                     share.part(node);
                 } else if !share.is_complete(node, content, now) {
-                    share.cast_out(node);
+                    self.ban(peer);
                 }
             }
             FileWord::Knows(content) => partner.knows = Some(content),
@@ -142,7 +139,10 @@ impl Engine {
                 (partner.is_to_come, partner.reading) = (true, Runs::default());
             }
             FileWord::Nothing => {
-                share.refuses(node, now);
+                // What is cut off with it has counted.
+                if partner.has_said_something() && partner.record.refused_at <= spoke {
+                    share.refuses(node, now);
+                }
                 share.is_gone(node);
                 self.cancel(|read| read.file == key && read.peer() == Some(peer));
             }
@@ -158,7 +158,7 @@ impl Engine {
     }
 
     /// Tells someone who has begun to follow everything so far.
-    fn tell_all(&mut self, peer: Peer, key: FileKey) {
+    pub(crate) fn tell_all(&mut self, peer: Peer, key: FileKey) {
         let Some(share) = self.files.get(&key).and_then(|file| file.share.as_deref()) else { return };
         let mut words = Vec::new();
         if let Content::Known(content) = share.content {
@@ -199,127 +199,11 @@ impl Engine {
         self.actions.push_back(Action::Cancel { read: id });
     }
 
-    /// The hashes of a file's chunks came, or not.
-    pub(crate) fn hashes(&mut self, key: FileKey, peer: Peer, content: ContentId, compared: Compared, now: Time) {
-        let Some(file) = self.files.get_mut(&key) else { return };
-        let Some(share) = file.share.as_deref_mut() else { return };
-        let asked = matches!(share.content, Content::Asked(node, asked, _) if node == peer.node && asked == content);
-        match compared {
-            Compared::Known { fits, dropped, contradicted } => {
-                dropped.iter().for_each(|run| file.waiting.insert(run.clone()));
-                // Also from one that has gone since: a list that combines is one, whoever gave it.
-                if !asked && (share.content != Content::Unknown || share.is_refuted(content)) {
-                    dropped.iter().for_each(|run| share.gone(run));
-                    return self.review_at(key, now);
-                }
-                share.knows(peer.node, content, &fits, &dropped);
-                share.oaths.suspects.extend(contradicted);
-                fits.into_iter().for_each(|run| file.waiting.remove(run));
-                let followers = followers(share);
-                followers.into_iter().for_each(|peer| self.tell(peer, key, FileWord::Knows(content)));
-            }
-            Compared::Contradicted | Compared::Missing if !asked => return,
-            Compared::Contradicted => share.disown(content),
-            Compared::Missing => share.cannot_show(peer.node),
-        }
-        self.review_at(key, now);
-        self.settle(key, now);
-    }
-
-    /// What this node reads from the origin is not what it took the file to be.
-    pub(crate) fn contradicted(&mut self, key: FileKey, content: ContentId, now: Time) {
-        if let Some(share) = self.files.get_mut(&key).and_then(|file| file.share.as_deref_mut()) {
-            share.disown(content);
-            self.review_at(key, now);
-        }
-    }
-
     /// Where more may be asked for than before, or less, that is so at once.
     pub(crate) fn heard_of_pieces(&mut self, key: FileKey, pieces: Pieces, now: Time) {
         if self.files.get_mut(&key).is_some_and(|file| file.doubt.heard(pieces, now)) {
             self.review_at(key, now);
         }
-    }
-
-    /// Some chunks are not the origin's, and so the file is not what it was taken to be, or not what `signers` say, who have no part in it any
-    /// more: they come anew. No word of blame, since an origin can list for one host what nobody else has.
-    pub(crate) fn disproven(
-        &mut self,
-        key: FileKey,
-        content: Option<ContentId>,
-        signers: Vec<NodeId>,
-        missing: Vec<Range<u64>>,
-        now: Time,
-    ) {
-        // What was asked of those who swear to it is of no use, and a chunk may be reported that is gone.
-        self.cancel(|read| read.file == key);
-        let Some(file) = self.files.get_mut(&key) else { return };
-        file.doubt.settled();
-        let Some(share) = file.share.as_deref_mut() else { return };
-        content.into_iter().for_each(|content| share.disown(content));
-        share.sealing = false;
-        for run in missing {
-            share.gone(&run);
-            file.waiting.insert(run);
-        }
-        let is_signed = !signers.is_empty();
-        signers.into_iter().for_each(|node| share.cast_out(node));
-        if is_signed {
-            self.tell_anew(key);
-        }
-        self.review_at(key, now);
-        self.settle(key, now);
-    }
-
-    /// The file is proven: whoever follows hears what it is, and who signed for something else is banned.
-    pub(crate) fn proven(&mut self, key: FileKey, content: ContentId, liars: Vec<NodeId>) {
-        let Some(share) = self.files.get(&key).and_then(|file| file.share.as_deref()) else { return self.forget(key) };
-        let (market, follow) = (share.market, followers(share));
-        let mut suspects = if share.content == Content::Known(content) { share.oaths.suspects.clone() } else { BTreeSet::new() };
-        suspects.extend(liars);
-        follow.into_iter().for_each(|peer| self.tell(peer, key, FileWord::Complete(content)));
-        suspects.into_iter().for_each(|node| self.ban(Peer { market, node }));
-        self.forget(key);
-    }
-
-    /// What came is not the file: who said so is banned, and what this node did not read itself comes anew.
-    pub(crate) fn refuted(&mut self, key: FileKey, missing: Vec<Range<u64>>, now: Time) {
-        self.cancel(|read| read.file == key);
-        let Some(file) = self.files.get_mut(&key) else { return };
-        let Some(share) = file.share.as_deref_mut() else { return };
-        // What came was held against the list of that content, whose word it is alone: nothing of what others claim is in doubt.
-        let is_list_alone = matches!(share.content, Content::Known(_)) && share.repair.is_none();
-        let liars = if let Content::Known(content) = share.content { share.disprove(content) } else { Vec::new() };
-        let market = share.market;
-        (share.repair, share.repairs, share.sealing) = (if is_list_alone { None } else { Some(now) }, false, false);
-        share.mine.clear();
-        for run in missing {
-            share.gone(&run);
-            file.waiting.insert(run);
-        }
-        liars.into_iter().for_each(|node| self.ban(Peer { market, node }));
-        self.tell_anew(key);
-        self.review_at(key, now);
-    }
-
-    /// What was told before holds no more: who counted on it begins anew with this node.
-    fn tell_anew(&mut self, key: FileKey) {
-        let follow = self.files.get(&key).and_then(|file| file.share.as_deref()).map(followers);
-        for peer in follow.into_iter().flatten() {
-            [FileWord::Nothing, FileWord::Follow].into_iter().for_each(|word| self.tell(peer, key, word));
-            self.tell_all(peer, key);
-        }
-    }
-
-    fn ban(&mut self, peer: Peer) {
-        self.links.entry(peer).or_default().record.failures += 1;
-        for file in self.files.values_mut() {
-            if let Some(share) = file.share.as_deref_mut().filter(|share| share.market == peer.market) {
-                share.is_gone(peer.node);
-            }
-        }
-        self.cancel(|read| read.peer() == Some(peer));
-        self.actions.push_back(Action::Ban { peer, period: BAN });
     }
 
     /// Its peer is heard, though no whole chunk came.

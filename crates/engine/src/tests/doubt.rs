@@ -85,7 +85,7 @@ fn while_it_is_settled_who_is_wrong_nothing_is_asked_for_or_read_and_afterwards_
         }
         let now = Duration::from_millis(400);
         if is_false {
-            engine.handle(Event::Disproven { file: key(1), content: Some(CONTENT), signers: vec![], missing: vec![first.2] }, now);
+            engine.handle(Event::Disproven { file: key(1), content: Some(CONTENT), missing: vec![first.2] }, now);
         } else {
             heard(&mut engine, Pieces::Unknown, now);
         }
@@ -252,7 +252,7 @@ fn when_a_content_was_refuted_those_who_fetch_are_asked_for_what_they_claim_at_o
     assert!(comes(&mut engine, open, SECOND * 2));
     let now = SECOND * 20;
     say(&mut engine, 3, key(1), FileWord::Follow, now);
-    engine.handle(Event::Refuted { file: key(1), missing: vec![0..CHUNKS] }, now);
+    engine.handle(Event::Refuted { file: key(1), signers: vec![], missing: vec![0..CHUNKS] }, now);
     say(&mut engine, 3, key(1), FileWord::Have(vec![0..4]), now);
     let round: Vec<Action> = (0..10).flat_map(|turn| actions(&mut engine, now + Duration::from_millis(50) * turn)).collect();
     let is_of_three =

@@ -198,7 +198,7 @@ impl Market {
                         node.had.clone_from(&node.own);
                         node.bad.fill(false);
                         node.refuted += 1;
-                        node.engine.handle(Event::Refuted { file, missing: Runs::of(&missing) }, now);
+                        node.engine.handle(Event::Refuted { file, signers: vec![], missing: Runs::of(&missing) }, now);
                         continue;
                     }
                     node.done_at = Some(now);

@@ -133,7 +133,7 @@ fn what_a_list_dropped_comes_again_though_its_giver_is_gone() {
 fn a_file_of_which_nothing_is_in_doubt_is_proven_again() {
     let mut engine = engine(&[]);
     go_on(&mut engine, Time::ZERO, 10 * SECOND, |_, _, _| {});
-    engine.handle(Event::Refuted { file: key(1), missing: vec![] }, 10 * SECOND);
+    engine.handle(Event::Refuted { file: key(1), signers: vec![], missing: vec![] }, 10 * SECOND);
     let again = actions(&mut engine, 10 * SECOND);
     assert!(again.contains(&Action::Complete { file: key(1) }), "{again:?}");
 }
@@ -147,10 +147,10 @@ fn a_false_list_after_the_whole_was_refuted_does_not_have_what_others_sign_belie
     };
     has_all(&mut engine, Time::ZERO);
     assert!(!asked(&actions(&mut engine, Time::ZERO)).is_empty());
-    engine.handle(Event::Refuted { file: key(1), missing: vec![0..CHUNKS] }, SECOND);
+    engine.handle(Event::Refuted { file: key(1), signers: vec![], missing: vec![0..CHUNKS] }, SECOND);
     say(&mut engine, 3, key(1), FileWord::Follow, SECOND);
     complete(&mut engine, 3, SECOND);
-    engine.handle(Event::Refuted { file: key(1), missing: vec![0..CHUNKS] }, 2 * SECOND);
+    engine.handle(Event::Refuted { file: key(1), signers: vec![], missing: vec![0..CHUNKS] }, 2 * SECOND);
     has_all(&mut engine, 2 * SECOND);
     assert_eq!(asked(&actions(&mut engine, 2 * SECOND)), []);
 }
@@ -168,7 +168,7 @@ fn whoever_counts_on_what_was_refuted_hears_that_it_holds_no_more() {
         now += TICK;
     }
     actions(&mut engine, now);
-    engine.handle(Event::Refuted { file: key(1), missing: vec![0..8] }, now);
+    engine.handle(Event::Refuted { file: key(1), signers: vec![], missing: vec![0..8] }, now);
     let left: Vec<Range<u64>> = has(&engine).iter().collect();
     let told = tells(&actions(&mut engine, now), 1);
     assert_eq!(told[..3], [FileWord::Nothing, FileWord::Follow, FileWord::Have(left)]);

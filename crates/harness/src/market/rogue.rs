@@ -21,6 +21,9 @@ use crate::source::Source;
 /// How long one that dawdles takes for a chunk: less than what counts as a stall.
 const DAWDLE: Duration = Duration::from_millis(1500);
 
+/// Of how many chunks that one signs which is false in few, one is.
+const SIGNED_FOR_ONE: u64 = 8;
+
 /// What a rogue does when it is asked for chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rogue {
@@ -40,7 +43,7 @@ pub enum Rogue {
     SendsOther,
     /// Fetches the file too, and signs what it sends as what it read from the origin: bytes of its own.
     SignsFalse,
-    /// The same, but a single chunk of what it says that it read is false.
+    /// The same, but only each eighth chunk of what it says that it read is false.
     SignsNearly,
 }
 
@@ -67,7 +70,7 @@ struct KnownFile {
     content: OnceLock<ContentId>,
     /// Of which pieces it says that is, in the same way.
     pieces: OnceLock<Vec<PieceRow>>,
-    /// The chunk in which that is false, if it is in one.
+    /// Which chunk of so many is false, if few are.
     false_chunk: OnceLock<u64>,
 }
 
@@ -122,18 +125,16 @@ impl KnownFile {
 
     /// What it says that bytes are, those from a chunk on.
     fn told(&self, kind: Rogue, first: u64, mut bytes: Vec<u8>) -> Vec<u8> {
-        let of = match kind {
+        let count = self.size.div_ceil(CHUNK_BYTES);
+        let every = match kind {
             Rogue::SwearsFalse | Rogue::SignsFalse => return falsified(&bytes),
-            Rogue::SwearsNearly => self.size.div_ceil(CHUNK_BYTES),
-            Rogue::SignsNearly => self.pretended(),
-            Rogue::Stalls | Rogue::SendsFalse | Rogue::Refuses | Rogue::Dawdles | Rogue::SendsOther => 0,
+            Rogue::SwearsNearly if count > 1 => count,
+            Rogue::SignsNearly => SIGNED_FOR_ONE,
+            Rogue::Stalls | Rogue::SendsFalse | Rogue::SwearsNearly | Rogue::Refuses | Rogue::Dawdles | Rogue::SendsOther => return bytes,
         };
-        if of > 1 {
-            let chunk = *self.false_chunk.get_or_init(|| fastrand::u64(..of));
-            let place = chunk.checked_sub(first).and_then(|skip| usize::try_from(skip * CHUNK_BYTES).ok());
-            if let Some(byte) = place.and_then(|place| bytes.get_mut(place)) {
-                *byte ^= 1;
-            }
+        let place = *self.false_chunk.get_or_init(|| fastrand::u64(..every));
+        for (_, chunk) in (first..).zip(bytes.chunks_mut(CHUNK_BYTES as usize)).filter(|(chunk, _)| chunk % every == place) {
+            chunk[0] ^= 1;
         }
         bytes
     }

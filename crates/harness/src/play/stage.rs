@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use larder_harness::hub::{HubBuilder, HubServer, Repo, Tree};
-use larder_harness::market::{ADDRESSES, Host, Known, Market, Network, Order, Place, Rogue, RogueNode, Traffic, job_of, pass};
+use larder_harness::market::{ADDRESSES, Host, Known, Market, Network, Order, Place, Rogue, RogueNode, Traffic, job_of, pass, wait_for};
 use larder_harness::scenario::{Lying, Plan, PlannedResource, Scenario, Way};
 
 use crate::distant::DistantHub;
@@ -110,6 +110,11 @@ impl Stage {
             race.start()?;
             for one in race.finish(WARM_WITHIN)? {
                 ensure!(one.is_ready(), "{} did not get warm: {}", one.node, one.told);
+            }
+            // A job has it before it is held against the digest that others ask for it by.
+            if !self.lone {
+                let node = &self.market.nodes()[node];
+                wait_for("a warm node to hold it", WARM_WITHIN, || Ok((node.look()?["fetching"] == 0).then_some(())))?;
             }
         }
         if let (Some(net), Some(rate)) = (&self.net, self.origin_rate) {

@@ -226,7 +226,7 @@ pub enum Lying {
     SendsOther,
     /// It fetches too, and signs bytes of its own as what it read from the origin.
     SignsFalse,
-    /// The same, but a single chunk of what it says that it read is false.
+    /// The same, but only each eighth chunk of what it says that it read is false.
     SignsNearly,
 }
 

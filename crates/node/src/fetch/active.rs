@@ -49,8 +49,8 @@ pub(super) struct Active {
     pub(super) from_peers: bool,
     /// Times that what came from peers was refuted.
     pub(super) refuted: usize,
-    /// Whether it was looked who signed for what is false.
-    pub(super) is_checked: bool,
+    /// Once it is looked who signed for what is false: that is of no use without it.
+    pub(super) checked: Option<Arc<()>>,
     /// The list of its pieces.
     pub(super) listing: Listing,
     /// What jobs have of it already, while it is held against the digest of its key.
@@ -159,7 +159,7 @@ impl Active {
             shared: None,
             from_peers: false,
             refuted: 0,
-            is_checked: false,
+            checked: None,
             listing: Listing::default(),
             ready: None,
             early: Vec::new(),
@@ -193,7 +193,7 @@ impl Active {
         self.reading = reading;
         self.body = Body::Opening;
         self.take_back(self.had);
-        (self.shared, self.from_peers, self.is_checked, self.listing) = (None, false, false, Listing::default());
+        (self.shared, self.from_peers, self.checked, self.listing) = (None, false, None, Listing::default());
     }
 
     /// Counts bytes that came, for whoever is first in line; for the others they come from here.

@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::active::{Active, Body, Supply};
 use super::ask::{Heard, Question};
+use super::ending::Judged;
 use super::pieces::Verdict;
 use super::reading::Reading;
 use super::spot_checks::Found;
@@ -39,7 +40,7 @@ pub(super) enum Report {
     Doubted { key: FileKey, reading: u64, place: Range<u64> },
     Settled { key: FileKey, reading: u64, verdict: Verdict },
     Ended { key: FileKey, read: ReadId, result: Result<Option<(Blob, Supply)>, ReadError> },
-    Sealed { key: FileKey, reading: u64, result: Result<Blob, SealError>, kept: bool, liars: Vec<NodeId> },
+    Sealed { key: FileKey, reading: u64, result: Result<Blob, SealError>, judged: Judged, liars: Vec<NodeId> },
     Checked { key: FileKey, reading: u64, found: Found },
     Bound { key: FileKey, reading: u64, result: Result<Option<Blob>, StoreError> },
 }
@@ -276,7 +277,9 @@ impl Driver {
     fn report(&mut self, report: Report) {
         match report {
             Report::Opened { key, reading, opened } if self.is_current(key, reading) => self.opened(key, opened),
-            Report::Sealed { key, reading, result, kept, liars } if self.is_current(key, reading) => self.sealed(key, result, kept, liars),
+            Report::Sealed { key, reading, result, judged, liars } if self.is_current(key, reading) => {
+                self.sealed(key, result, judged, liars)
+            }
             Report::Checked { key, reading, found } if self.is_current(key, reading) => self.checked(key, found),
             Report::Bound { key, reading, result } if self.is_current(key, reading) => self.bound(key, result),
             Report::Compared { key, reading, peer, content, compared } if self.is_current(key, reading) => {

@@ -11,6 +11,15 @@ use super::FetchError;
 use super::active::{Active, Body, Next, Ready};
 use super::driver::{Driver, Report};
 
+/// What a proof is of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Judged {
+    /// The content that it was taken to be, when that began.
+    list: Option<ContentId>,
+    /// Whether what came of peers comes anew if it fails: it is not thrown away.
+    kept: bool,
+}
+
 impl Driver {
     /// All of its chunks are there.
     pub(super) fn complete(&mut self, key: FileKey) {
@@ -29,6 +38,7 @@ impl Driver {
                 let (partial, reporter, reading) = (partial.clone(), self.reporter.clone(), active.reading);
                 let listed = active.source.file.clone();
                 let kept = active.may_refute();
+                let list = active.shared.as_ref().and_then(|shared| shared.list()).map(|list| list.content());
                 let (store, shared) = (self.store.clone(), active.shared.clone());
                 tokio::task::spawn_blocking(move || {
                     let is_unproven = listed.digests.is_empty();
@@ -43,17 +53,18 @@ impl Driver {
                     let doubting = shared.filter(|shared| shared.doubts()).zip(result.as_ref().ok());
                     let judged = doubting.and_then(|(shared, blob)| Some(shared.liars(&*store.chunk_hashes(blob).ok()?)));
                     let liars = judged.unwrap_or_default();
-                    let _ = reporter.blocking_send(Report::Sealed { key, reading, result, kept, liars });
+                    let judged = Judged { list, kept };
+                    let _ = reporter.blocking_send(Report::Sealed { key, reading, result, judged, liars });
                 });
             }
         }
     }
 
-    pub(super) fn sealed(&mut self, key: FileKey, result: Result<Blob, SealError>, kept: bool, liars: Vec<NodeId>) {
+    pub(super) fn sealed(&mut self, key: FileKey, result: Result<Blob, SealError>, judged: Judged, liars: Vec<NodeId>) {
         match result {
             Ok(blob) => self.proven(key, blob, liars),
-            Err(SealError::Mismatch { .. }) if kept && self.spot_check(key) => {}
-            Err(SealError::Mismatch { .. }) if kept => self.refute(key),
+            Err(SealError::Mismatch { .. }) if judged.kept && self.spot_check(key) => {}
+            Err(SealError::Mismatch { .. }) if judged.kept => self.refute(key, judged.list),
             Err(SealError::Mismatch { mismatch, content }) => {
                 self.engine.handle(Event::Unwanted { file: key }, self.now());
                 if let Some(active) = self.active.get_mut(&key).filter(|active| active.from_peers) {

@@ -189,6 +189,14 @@ impl Driver {
     pub(super) fn compared(&mut self, key: FileKey, peer: Peer, content: ContentId, compared: Compared) {
         if let (Compared::Known { dropped, .. }, Some(active)) = (&compared, self.active.get_mut(&key)) {
             active.take_back_runs(dropped);
+            let list = active.shared.as_ref().and_then(|shared| shared.list());
+            if list.is_none_or(|list| list.content() != content) {
+                // It was refuted meanwhile, or something else is asked.
+                if !dropped.is_empty() {
+                    self.engine.handle(Event::Disproven { file: key, content: None, missing: dropped.clone() }, self.now());
+                }
+                return;
+            }
         }
         self.engine.handle(Event::Hashes { file: key, peer, content, compared }, self.now());
     }
@@ -201,17 +209,21 @@ impl Driver {
         }
     }
 
-    /// What came from peers was not the file: what others gave comes anew.
-    pub(super) fn refute(&mut self, key: FileKey) {
+    /// What came from peers was not the file, which was taken to be of `list`: what others gave comes anew.
+    pub(super) fn refute(&mut self, key: FileKey, list: Option<ContentId>) {
         let Some((active, shared)) = self.active.get_mut(&key).and_then(|active| active.shared.clone().map(|shared| (active, shared)))
         else {
             return;
         };
         active.refuted += 1;
+        if shared.list().map(|list| list.content()) != list {
+            // What came to be known since may be right: what is there is held against that.
+            return self.engine.handle(Event::Disproven { file: key, content: None, missing: Vec::new() }, self.now());
+        }
         tracing::warn!(file = %active.source.file.locator, "what came from peers does not match: it is fetched anew");
         shared.disbelieve();
         let missing = shared.foreign();
         active.take_back_runs(&missing);
-        self.engine.handle(Event::Refuted { file: key, missing }, self.now());
+        self.engine.handle(Event::Refuted { file: key, signers: Vec::new(), missing }, self.now());
     }
 }

@@ -74,6 +74,11 @@ impl Listing {
         next
     }
 
+    /// Whether its pieces say what it is.
+    pub(super) fn is_known(&self) -> bool {
+        self.known.is_some()
+    }
+
     /// Whether the end of a file whose chunks are all there must wait: it comes once it is settled who is wrong.
     pub(super) fn is_being_settled(&mut self) -> bool {
         if self.settling == Settling::Yes {
@@ -193,7 +198,7 @@ impl Driver {
                 }
                 content.into_iter().for_each(|content| shared.forget_list(content));
                 // If nothing is missing, it is complete once more.
-                self.engine.handle(Event::Disproven { file: key, content, signers: Vec::new(), missing }, self.now());
+                self.engine.handle(Event::Disproven { file: key, content, missing }, self.now());
             }
             Verdict::List => {
                 partial.drop_pieces();

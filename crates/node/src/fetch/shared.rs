@@ -159,7 +159,8 @@ impl SharedFile {
                 None => Wrong::Sender,
             }),
             (None, None) => Err(Wrong::Unvouched),
-            (None, Some(claim)) if self.state().distrusted.contains(&claim.signer) => Err(Wrong::Unvouched),
+            // Its sender may not have found out yet.
+            (None, Some(claim)) if self.state().distrusted.contains(&claim.signer) => Err(Wrong::Signer(claim.signer)),
             (_, claim) => Ok((found, claim)),
         }
     }

@@ -9,12 +9,12 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use larder_content::{ChunkLayout, FileKey, NodeId, VerifiedChunks};
+use larder_content::{ChunkLayout, ContentId, FileKey, NodeId, VerifiedChunks};
 use larder_engine::Event;
 use larder_store::{Partial, StoreError};
 
@@ -23,7 +23,7 @@ use super::driver::{Driver, Report};
 use super::shared::SharedFile;
 use crate::read::{Source, write_over};
 
-/// The most that all who fetch a file read for that together, by the whole; and the most chunks of one.
+/// What all who signed for a file read for that together at the most, by the whole; and the most chunks of one.
 const PART: u64 = 8;
 const MOST_CHUNKS: u64 = 16;
 /// How many are read at once, and how long that may take.
@@ -33,8 +33,9 @@ const TAKES: Duration = Duration::from_secs(10);
 /// What was found.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// The chunks that were read.
+    /// The chunks that were read, and the content that they say it is not, if it came to be taken for that meanwhile.
     read: Vec<u64>,
+    contradicted: Option<ContentId>,
     /// Who signed for others, and what nobody else says to be what was there: it is there no more.
     signers: BTreeSet<NodeId>,
     missing: Vec<Range<u64>>,
@@ -45,21 +46,23 @@ impl Driver {
     pub(super) fn spot_check(&mut self, key: FileKey) -> bool {
         let Some(active) = self.active.get_mut(&key) else { return false };
         let (Body::Large(partial), Some(shared)) = (&active.body, &active.shared) else { return false };
-        if active.is_checked || shared.list().is_some() {
+        if active.checked.is_some() || active.listing.is_known() || shared.list().is_some() {
             return false;
         }
-        active.is_checked = true;
+        let checked = active.checked.insert(Arc::default());
+        let wanted = Arc::downgrade(checked);
         let (partial, shared, source) = (partial.clone(), shared.clone(), active.source.clone());
         let (reporter, reading) = (self.reporter.clone(), active.reading);
         tokio::spawn(async move {
-            let found = look(source, partial, shared).await;
+            let found = look(source, partial, shared, wanted).await;
             let _ = reporter.send(Report::Checked { key, reading, found }).await;
         });
         true
     }
 
     pub(super) fn checked(&mut self, key: FileKey, found: Found) {
-        let Found { read, signers, missing } = found;
+        let Found { read, contradicted, signers, missing } = found;
+        contradicted.into_iter().for_each(|content| self.contradicted(key, content));
         let Some(active) = self.active.get_mut(&key) else { return };
         let layout = ChunkLayout::new(active.source.file.size);
         for chunk in read {
@@ -68,18 +71,18 @@ impl Driver {
             active.count(place.end - place.start, Supply::Origin);
         }
         if signers.is_empty() {
-            return self.refute(key);
+            return self.refute(key, None);
         }
         active.refuted += 1;
         active.take_back_runs(&missing);
         let (file, signers): (_, Vec<NodeId>) = (&active.source.file.locator, signers.into_iter().collect());
-        tracing::warn!(%file, ?signers, "they signed for what is false: what nobody else signed comes anew");
-        self.engine.handle(Event::Disproven { file: key, content: None, signers, missing }, self.now());
+        tracing::warn!(%file, ?signers, "what came from peers does not match, and they signed for it: what nobody else signed comes anew");
+        self.engine.handle(Event::Refuted { file: key, signers, missing }, self.now());
     }
 }
 
 /// Reads chunks from the origin, one of each who signed most.
-async fn look(source: Source, partial: Partial, shared: Arc<SharedFile>) -> Found {
+async fn look(source: Source, partial: Partial, shared: Arc<SharedFile>, wanted: Weak<()>) -> Found {
     let layout = ChunkLayout::new(partial.size());
     let signed = {
         let (partial, shared) = (partial.clone(), shared.clone());
@@ -91,8 +94,11 @@ async fn look(source: Source, partial: Partial, shared: Arc<SharedFile>) -> Foun
     });
     let read = read.buffer_unordered(AT_ONCE).take_until(tokio::time::sleep(TAKES)).filter_map(std::future::ready);
     let read: Vec<(u64, Bytes)> = read.collect().await;
-    let compared = tokio::task::spawn_blocking(move || compare(&partial, &shared, read)).await;
-    compared.unwrap_or_else(|_| Ok(Found::default())).unwrap_or_else(|error| {
+    let compared = tokio::task::spawn_blocking(move || match wanted.upgrade() {
+        Some(_wanted) => compare(&partial, &shared, read),
+        None => Ok(Found::default()),
+    });
+    compared.await.unwrap_or_else(|_| Ok(Found::default())).unwrap_or_else(|error| {
         tracing::warn!(%error, "what the origin says of chunks cannot be held against what is there");
         Found::default()
     })
@@ -100,7 +106,7 @@ async fn look(source: Source, partial: Partial, shared: Arc<SharedFile>) -> Foun
 
 /// Which chunks are read: any one of each who signed most.
 fn pick(signed: BTreeMap<NodeId, Vec<u64>>, count: u64) -> BTreeSet<u64> {
-    let most = (count / (PART * (signed.len() as u64 + 1))).clamp(1, MOST_CHUNKS);
+    let most = (count / (PART * (signed.len() as u64 + 1))).min(MOST_CHUNKS);
     let mut chunks: Vec<Vec<u64>> = signed.into_values().collect();
     chunks.sort_by_key(|chunks| Reverse(chunks.len()));
     let most = usize::try_from(most).unwrap_or(usize::MAX);
@@ -116,7 +122,7 @@ fn compare(partial: &Partial, shared: &SharedFile, read: Vec<(u64, Bytes)>) -> R
         let there = partial.hash(chunk).filter(|there| [*there] != *chunks.hashes());
         there.into_iter().for_each(|there| found.signers.extend(shared.signers(chunk, there)));
         write_over(partial, &chunks, |_| false)?;
-        shared.read_own(partial, &chunks);
+        found.contradicted = shared.read_own(partial, &chunks).or(found.contradicted);
         found.read.push(chunk);
     }
     if !found.signers.is_empty() {
@@ -136,12 +142,12 @@ mod tests {
     }
 
     #[test]
-    fn all_who_fetch_a_file_look_at_an_eighth_of_it_at_most() {
-        for (signers, chunks) in [(1, 512), (7, 64), (31, 64), (200, 4)] {
+    fn all_who_signed_for_a_file_look_at_an_eighth_of_it_at_most() {
+        for (signers, chunks, expected) in [(1, 512, 1), (7, 64, 7), (31, 64, 7), (31, 2000, 16), (200, 4, 0)] {
             let count = u64::from(signers) * chunks;
             let picked = pick(signed(signers, chunks), count).len() as u64;
-            assert!(picked * (u64::from(signers) + 1) <= (count / PART).max(u64::from(signers) + 1), "{signers}: {picked}");
-            assert!(picked >= 1);
+            assert_eq!(picked, expected, "{signers} signers, {chunks} chunks each");
+            assert!(picked * (u64::from(signers) + 1) <= count / PART);
         }
     }
 
