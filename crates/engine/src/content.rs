@@ -106,6 +106,7 @@ impl Share {
         if matches!(self.content, Content::Known(other) | Content::Asked(_, other, _) if other == content) {
             self.forget_content();
         }
+        self.partners.values_mut().for_each(|partner| partner.knows = partner.knows.filter(|known| *known != content));
         let says: Vec<NodeId> =
             self.partners.iter().filter(|(_, partner)| partner.complete == Some(content)).map(|(node, _)| *node).collect();
         says.into_iter().for_each(|node| self.part(node));
@@ -130,6 +131,11 @@ impl Share {
             Some(partner) if partner.complete.is_none() => partner.knows = None,
             _ => self.cast_out(node),
         }
+    }
+
+    /// Whether too much was disowned for more of it to be remembered.
+    pub(crate) fn has_disowned_much(&self) -> bool {
+        self.oaths.refuted.len() >= MOST_DISOWNED
     }
 
     pub(crate) fn is_refuted(&self, content: ContentId) -> bool {

@@ -35,7 +35,12 @@ impl Engine {
                 followers.into_iter().for_each(|peer| self.tell(peer, key, FileWord::Knows(content)));
             }
             Compared::Contradicted | Compared::Missing if !asked => return,
-            Compared::Contradicted => share.disown(content),
+            Compared::Contradicted => {
+                share.disown(content);
+                if share.has_disowned_much() {
+                    share.cast_out(peer.node);
+                }
+            }
             Compared::Missing => share.cannot_show(peer.node),
         }
         self.review_at(key, now);

@@ -163,6 +163,21 @@ fn a_content_that_was_refuted_stays_so_however_many_others_are_disowned() {
 }
 
 #[test]
+fn one_that_goes_by_ever_other_contents_which_what_this_node_read_contradicts_is_asked_for_few_lists() {
+    let mut engine = engine();
+    comes(&mut engine, 1, has_all(), Time::ZERO);
+    let shown = (20..60).filter(|number| {
+        let content = ContentId([*number; 32]);
+        say(&mut engine, 1, key(1), FileWord::Knows(content), Time::ZERO);
+        let actions = actions(&mut engine, Time::ZERO);
+        let is_asked = actions.iter().any(|action| matches!(action, Action::FetchHashes { .. }));
+        engine.handle(Event::Hashes { file: key(1), peer: peer(1), content, compared: Compared::Contradicted }, Time::ZERO);
+        is_asked
+    });
+    assert!((1..=9).contains(&shown.count()));
+}
+
+#[test]
 fn a_partner_that_was_deceived_too_is_excused_once_for_what_it_refuses() {
     let mut engine = engine();
     comes(&mut engine, 1, FileWord::Complete(CONTENT), Time::ZERO);

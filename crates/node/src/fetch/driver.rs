@@ -33,7 +33,7 @@ pub(super) enum Report {
     Arrived { key: FileKey, read: ReadId, chunks: u64, bytes: u64, supply: Supply },
     Heard { read: ReadId },
     HeldUp { read: ReadId },
-    Compared { key: FileKey, reading: u64, peer: Peer, content: ContentId, compared: Compared },
+    Compared { key: FileKey, reading: u64, peer: Peer, content: ContentId, question: u64, compared: Compared },
     Contradicted { key: FileKey, reading: u64, content: ContentId },
     Listed { key: FileKey, reading: u64, peer: Peer, pieces: Option<Arc<Pieces>> },
     ListIsLate { key: FileKey, reading: u64 },
@@ -282,8 +282,8 @@ impl Driver {
             }
             Report::Checked { key, reading, found } if self.is_current(key, reading) => self.checked(key, found),
             Report::Bound { key, reading, result } if self.is_current(key, reading) => self.bound(key, result),
-            Report::Compared { key, reading, peer, content, compared } if self.is_current(key, reading) => {
-                self.compared(key, peer, content, compared);
+            Report::Compared { key, reading, peer, content, question, compared } if self.is_current(key, reading) => {
+                self.compared(key, peer, content, question, compared);
             }
             Report::Contradicted { key, reading, content } if self.is_current(key, reading) => self.contradicted(key, content),
             Report::Listed { key, reading, peer, pieces } if self.is_current(key, reading) => self.listed(key, peer, pieces),

@@ -182,23 +182,21 @@ impl Driver {
         let (reading, reporter, question) = (active.reading, self.reporter.clone(), shared.asks());
         tokio::spawn(async move {
             let compared = ask::hashes(shared, partial, peer.node, content, question).await;
-            let _ = reporter.send(Report::Compared { key, reading, peer, content, compared }).await;
+            let _ = reporter.send(Report::Compared { key, reading, peer, content, question, compared }).await;
         });
     }
 
-    pub(super) fn compared(&mut self, key: FileKey, peer: Peer, content: ContentId, compared: Compared) {
-        if let (Compared::Known { dropped, .. }, Some(active)) = (&compared, self.active.get_mut(&key)) {
-            active.take_back_runs(dropped);
-            let list = active.shared.as_ref().and_then(|shared| shared.list());
-            if list.is_none_or(|list| list.content() != content) {
-                // It was refuted meanwhile, or something else is asked.
-                if !dropped.is_empty() {
-                    self.engine.handle(Event::Disproven { file: key, content: None, missing: dropped.clone() }, self.now());
-                }
-                return;
-            }
+    /// The answer to a question for a list came. One that is of before something was asked or refuted says nothing of who gave it.
+    pub(super) fn compared(&mut self, key: FileKey, peer: Peer, content: ContentId, question: u64, compared: Compared) {
+        let Some(active) = self.active.get_mut(&key) else { return };
+        let is_last = active.shared.as_ref().is_some_and(|shared| shared.is_last(question));
+        let dropped = if let Compared::Known { dropped, .. } = &compared { dropped.clone() } else { Vec::new() };
+        active.take_back_runs(&dropped);
+        if is_last {
+            self.engine.handle(Event::Hashes { file: key, peer, content, compared }, self.now());
+        } else if !dropped.is_empty() {
+            self.engine.handle(Event::Disproven { file: key, content: None, missing: dropped }, self.now());
         }
-        self.engine.handle(Event::Hashes { file: key, peer, content, compared }, self.now());
     }
 
     /// What this node read from the origin is not what it took the file to be.

@@ -74,6 +74,11 @@ impl SharedFile {
         state.question
     }
 
+    /// Whether nothing was asked or refuted since that question.
+    pub(crate) fn is_last(&self, question: u64) -> bool {
+        self.state().question == question
+    }
+
     /// Forgets the list if it is that of `content`, which was false.
     pub(crate) fn forget_list(&self, content: ContentId) {
         let mut state = self.state();
@@ -106,14 +111,19 @@ impl SharedFile {
         self.state().claims.signers(chunk, hash).collect()
     }
 
-    /// Believes nothing of what these signed; gives the chunks that nobody else says to be what is there.
+    /// Believes nothing of what these signed; gives the chunks that are there by their word and by nothing else.
     pub(crate) fn distrust(&self, partial: &Partial, signers: &BTreeSet<NodeId>) -> Vec<Range<u64>> {
         let mut state = self.state();
         let theirs = state.claims.take_of(|signer| signers.contains(&signer));
+        let is_own = |chunk: u64| state.own.get(place(chunk)) == Some(&true);
+        let is_listed = |chunk: u64, hash| state.list.as_ref().is_some_and(|list| list.run(chunk..chunk + 1) == [hash]);
+        let is_vouched = |chunk, hash| is_own(chunk) || is_listed(chunk, hash) || state.claims.signers(chunk, hash).next().is_some();
+        let said = theirs.iter().flat_map(|claim| claim.chunks().zip(&claim.hashes));
+        let there = said.filter(|(chunk, hash)| partial.hash(*chunk) == Some(**hash) && !is_vouched(*chunk, **hash));
+        let there: BTreeSet<u64> = there.map(|(chunk, _)| chunk).collect();
         state.doubted.extend(theirs);
         state.distrusted.extend(signers);
-        let is_vouched = |chunk: u64| partial.hash(chunk).is_some_and(|hash| state.claims.signers(chunk, hash).next().is_some());
-        runs(foreign(&state).filter(|chunk| !is_vouched(*chunk)))
+        runs(there.into_iter())
     }
 
     /// Whether there are claims that the file itself will judge.
