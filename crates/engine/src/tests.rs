@@ -114,6 +114,11 @@ fn from_origin(actions: &[Action]) -> Vec<Started> {
     reads(&actions.iter().filter(of_origin).cloned().collect::<Vec<_>>())
 }
 
+/// What is known of the first file as one that others fetch too.
+fn shared(engine: &Engine) -> &share::Share {
+    engine.files[&key(1)].share.as_deref().unwrap()
+}
+
 /// What a peer was told.
 fn tells(actions: &[Action], to: u8) -> Vec<FileWord> {
     let told = |action: &Action| if let Action::Tell { peer, message } = action { Some((*peer, message.body.clone())) } else { None };

@@ -22,11 +22,11 @@ fn has_all() -> FileWord {
 }
 
 fn is_out(engine: &Engine, node: u8) -> bool {
-    engine.files[&key(1)].share.as_ref().unwrap().outcasts.contains(&peer(node).node)
+    shared(engine).outcasts.contains(&peer(node).node)
 }
 
 fn is_partner(engine: &Engine, node: u8) -> bool {
-    engine.files[&key(1)].share.as_ref().unwrap().partners.contains_key(&peer(node).node)
+    shared(engine).partners.contains_key(&peer(node).node)
 }
 
 /// Whose chunk hashes are asked for; they are shown.
@@ -186,7 +186,7 @@ fn a_partner_that_was_deceived_too_is_excused_once_for_what_it_refuses() {
     refuted(&mut engine, SECOND);
     assert!(refuses(&mut engine, 2, 2..30).is_some());
     assert!(!is_out(&engine, 2));
-    assert_eq!(engine.files[&key(1)].share.as_ref().unwrap().records[&peer(2).node].refusals, 0);
+    assert_eq!(shared(&engine).records[&peer(2).node].refusals, 0);
     // It has found out, and begins anew.
     say(&mut engine, 2, key(1), FileWord::Nothing, 40 * SECOND);
     comes(&mut engine, 2, has_all(), 40 * SECOND);
@@ -243,7 +243,7 @@ fn what_is_refused_because_nothing_is_there_any_more_counts_once_with_that_word(
     let asked = asked(&actions(&mut engine, Time::ZERO));
     asked.into_iter().for_each(|(read, ..)| end(&mut engine, read, Outcome::Refused, SECOND));
     say(&mut engine, 1, key(1), FileWord::Nothing, SECOND);
-    assert_eq!(engine.files[&key(1)].share.as_ref().unwrap().records[&peer(1).node].refusals, 1);
+    assert_eq!(shared(&engine).records[&peer(1).node].refusals, 1);
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn who_repairs_waits_anew_once_what_was_taken_for_the_file_is_not_it() {
     };
     get_on(&mut engine, SECOND);
     refuted(&mut engine, SECOND);
-    let repairs = |engine: &Engine| engine.files[&key(1)].share.as_ref().unwrap().repairs;
+    let repairs = |engine: &Engine| shared(engine).repairs;
     assert!(!repairs(&engine), "it is not the first by rank");
     comes(&mut engine, 10, FileWord::Complete(CONTENT), SECOND);
     shows(&mut engine, SECOND);

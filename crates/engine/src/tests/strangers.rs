@@ -161,7 +161,7 @@ fn whoever_counts_on_what_was_refuted_hears_that_it_holds_no_more() {
     say(&mut engine, 1, key(1), FileWord::Follow, Time::ZERO);
     say(&mut engine, 1, key(1), FileWord::Have(vec![0..8]), Time::ZERO);
     let mut now = Time::ZERO;
-    let has = |engine: &Engine| engine.files[&key(1)].share.as_ref().unwrap().had.clone();
+    let has = |engine: &Engine| shared(engine).had.clone();
     while has(&engine).chunks() < 16 {
         let actions = actions(&mut engine, now);
         reads(&actions).into_iter().for_each(|read| finish(&mut engine, read, now));
@@ -191,7 +191,7 @@ fn what_is_refused_side_by_side_counts_once_and_again_and_again_ends_it() {
     let mut engine = engine(&[]);
     say(&mut engine, 1, key(1), FileWord::Follow, Time::ZERO);
     say(&mut engine, 1, key(1), FileWord::Have(vec![0..CHUNKS]), Time::ZERO);
-    let is_out = |engine: &Engine| !engine.files[&key(1)].share.as_ref().unwrap().partners.contains_key(&peer(1).node);
+    let is_out = |engine: &Engine| !shared(engine).partners.contains_key(&peer(1).node);
     // A partner that brings much is asked for much at once.
     let mut asked_at_once = Vec::new();
     for turn in 0..40 {
@@ -267,7 +267,7 @@ fn ranges_that_overlap_and_end_nowhere_are_the_chunks_that_there_are() {
     say(&mut engine, 1, key(1), FileWord::Follow, Time::ZERO);
     let all = vec![0..u64::MAX; 1000];
     (0..1000).for_each(|_| say(&mut engine, 1, key(1), FileWord::Have(all.clone()), Time::ZERO));
-    let share = engine.files[&key(1)].share.as_ref().unwrap();
+    let share = shared(&engine);
     assert_eq!(share.partners[&peer(1).node].has.runs().chunks(), CHUNKS);
 }
 
